@@ -1,0 +1,38 @@
+"""The layer-state cache: where the two stages meet.
+
+`stage1_extract` writes rows of pooled layer states with a `SegmentWriter`; `stage2_adapt` reads them with
+`Cache.read`. Nothing here knows of LLMs or recommenders. The format is described in docs/cache-format.md.
+"""
+
+from ssna.cache.errors import CacheError, MissingRowsError, SsnaError
+from ssna.cache.files import replacing, sha256_of_file, temporary_sibling, write_atomically
+from ssna.cache.keys import Keys, keys_of_texts
+from ssna.cache.locate import clean_name, default_name, find_cache, resolve_cache_root
+from ssna.cache.precision import STORED_DTYPES, StoredDtype
+from ssna.cache.store import Cache, LayerStates, Manifest, fingerprint_of, manifests_below, read_manifest
+from ssna.cache.writer import SegmentWriter
+
+__all__ = [
+    "STORED_DTYPES",
+    "Cache",
+    "CacheError",
+    "Keys",
+    "LayerStates",
+    "Manifest",
+    "MissingRowsError",
+    "SegmentWriter",
+    "SsnaError",
+    "StoredDtype",
+    "clean_name",
+    "default_name",
+    "find_cache",
+    "fingerprint_of",
+    "keys_of_texts",
+    "manifests_below",
+    "read_manifest",
+    "replacing",
+    "resolve_cache_root",
+    "sha256_of_file",
+    "temporary_sibling",
+    "write_atomically",
+]

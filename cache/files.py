@@ -1,0 +1,85 @@
+"""Writing so that nothing is ever half-written: temporary file, fsync, rename, fsync of the folder."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+TEMPORARY_PREFIX = ".tmp-"
+
+
+def temporary_sibling(path: Path) -> Path:
+    """A name beside `path` that nobody else uses and that no reader takes for a finished file."""
+    return path.parent / f"{TEMPORARY_PREFIX}{os.getpid()}-{secrets.token_hex(6)}"
+
+
+def fsync_file(path: Path) -> None:
+    """Return once the bytes of the file are on disk."""
+    descriptor = os.open(path, os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def fsync_folder(path: Path) -> None:
+    """Return once the entries of the folder are on disk (a no-op where folders cannot be opened)."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except OSError:  # Windows
+        return
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary path to write to; on success it becomes `path` in one step, on failure it is removed."""
+    temporary = temporary_sibling(path)
+    try:
+        yield temporary
+        fsync_file(temporary)
+        temporary.replace(path)
+        fsync_folder(path.parent)
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_atomically(path: Path, content: bytes | str) -> None:
+    """Write the whole file or nothing; text is written as UTF-8."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def rename_without_replacing(temporary: Path, path: Path) -> bool:
+    """Give a finished, fsynced file its name unless that name is taken.
+
+    Returns:
+        Whether the file now has the name; if not, the temporary file is removed and `path` is untouched.
+    """
+    try:
+        os.link(temporary, path)
+        created = True
+    except FileExistsError:
+        created = False
+    except OSError:  # A file system without hard links.
+        created = not path.exists()
+        if created:
+            temporary.rename(path)
+    temporary.unlink(missing_ok=True)
+    fsync_folder(path.parent)
+    return created
+
+
+def sha256_of_file(path: Path) -> str:
+    """SHA-256 of the file's bytes, as hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

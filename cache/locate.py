@@ -1,0 +1,69 @@
+"""Where caches are, and which one a name or folder means."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import platformdirs
+from ssna.cache.errors import CacheError
+from ssna.cache.store import Manifest, manifests_below
+
+CACHE_VARIABLE = "SSNA_CACHE"
+_NOT_A_NAME = re.compile(r"model|snapshots|[0-9a-f]{32,64}")
+
+
+def resolve_cache_root(given: Path | str | None = None) -> Path:
+    """The folder that holds all caches: the one given, else `$SSNA_CACHE`, else the user's cache folder."""
+    if given is not None:
+        return Path(given)
+    if from_environment := os.environ.get(CACHE_VARIABLE):
+        return Path(from_environment)
+    return platformdirs.user_cache_path("ssna")
+
+
+def default_name(llm: str) -> str:
+    """A cache's name for an LLM: the hub id's last part, or the path's last folder that says which model it is.
+
+    Folders called `model`, `snapshots` or a hash say nothing; a hub download's `models--org--name` says `name`.
+    """
+    parts = [part for part in re.split(r"[/\\]+", llm) if part not in ("", ".", "..")]
+    telling = [part for part in parts if not _NOT_A_NAME.fullmatch(part)]
+    last = telling[-1] if telling else "llm"
+    return clean_name(last.split("--")[-1])
+
+
+def clean_name(name: str) -> str:
+    """The name with every character that file systems or shells treat specially turned into `_`."""
+    return re.sub(r"[^A-Za-z0-9._-]", "_", name).strip(".") or "llm"
+
+
+def find_cache(root: Path, llm: str) -> Path:
+    """The folder of the one cache that `llm` means: its name, or the path or hub id that it was extracted from.
+
+    Raises:
+        CacheError: if no cache fits, or several do; the message lists what there is.
+    """
+    caches = manifests_below(root)
+    matches = [path for path, manifest in caches if manifest.name == llm]
+    if not matches:
+        matches = [path for path, manifest in caches if _made_from(manifest, llm)]
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
+        choices = " or ".join(f"--cache {path}" for path in matches)
+        raise CacheError(f"{len(matches)} caches below {root} fit '{llm}' (they differ in settings): say {choices}.")
+    names = ", ".join(sorted({manifest.name for _, manifest in caches})) or "none"
+    raise CacheError(
+        f"no cache below {root} fits '{llm}' (found: {names}). Run `ssna extract DATASET --llm PATH_OR_ID` first, "
+        "or name another --cache-root."
+    )
+
+
+def _made_from(manifest: Manifest, llm: str) -> bool:
+    source = str(manifest.llm.get("source", ""))
+    if source == llm:
+        return True
+    path = Path(llm)
+    return path.is_dir() and path.resolve() == Path(source)

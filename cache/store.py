@@ -1,0 +1,253 @@
+"""A cache of layer states: one folder per fingerprint, with a manifest, immutable segments and a derived index."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from ssna.cache.errors import CacheError, MissingRowsError, SegmentGoneError
+from ssna.cache.files import write_atomically
+from ssna.cache.index import MISSING, Index, Int64s, build_index, index_path, load_index, save_index
+from ssna.cache.keys import Keys
+from ssna.cache.precision import Floats, decode
+from ssna.cache.segment import FORMAT_VERSION, Segment, list_segments, open_segment
+
+MANIFEST = "manifest.json"
+SEGMENTS = "segments"
+_ATTEMPTS = 5  # How often a reader lists again when another process compacts the cache meanwhile.
+_ROWS_AT_ONCE = 4096  # Bounds the working memory of a read; large enough to keep NumPy's overhead small.
+
+
+def fingerprint_of(settings: Mapping[str, Any]) -> str:
+    """SHA-256 (hex) of the settings as canonical JSON: sorted keys, no spaces, UTF-8."""
+    canonical = json.dumps(settings, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a cache holds the states of, as `manifest.json` says it."""
+
+    name: str
+    fingerprint: str
+    settings: Mapping[str, Any]
+    """Everything that changes a state; its hash is the fingerprint."""
+    llm: Mapping[str, Any]
+    """For people: where the LLM came from, its architecture, number of blocks and state width."""
+
+
+@dataclass(frozen=True)
+class LayerStates:
+    """The rows that were asked for, in that order."""
+
+    states: Floats
+    """float32 (m, a, D), top layer first"""
+    digest: str
+    """SHA-256 of the rows' checksums in this order: equal digests, equal rows"""
+    layers: tuple[int, ...]
+    """The LLM's block numbers of the a layers, top first"""
+
+
+class Cache:
+    """A cache folder, open for reading; any number of processes may write to it meanwhile."""
+
+    def __init__(self, path: Path, manifest: Manifest) -> None:
+        self.path = path
+        self.manifest = manifest
+        self.segments_folder = path / SEGMENTS
+        self._open: dict[str, Segment] = {}
+        self._index = self._load_index()
+
+    @classmethod
+    def open(cls, path: Path) -> Cache:
+        """The cache in this folder.
+
+        Raises:
+            CacheError: if the folder is not a cache, or its manifest and fingerprint disagree.
+        """
+        return cls(path, read_manifest(path))
+
+    @classmethod
+    def create(cls, root: Path, name: str, settings: Mapping[str, Any], llm: Mapping[str, Any]) -> Cache:
+        """The cache of these settings below `root`, made now if it is not there yet."""
+        fingerprint = fingerprint_of(settings)
+        path = root / folder_name(name, fingerprint)
+        (path / SEGMENTS).mkdir(parents=True, exist_ok=True)
+        if not (path / MANIFEST).exists():
+            manifest = {
+                "format_version": FORMAT_VERSION,
+                "name": name,
+                "fingerprint": fingerprint,
+                "settings": settings,
+                "llm": llm,
+            }
+            write_atomically(path / MANIFEST, json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
+        return cls.open(path)
+
+    def __len__(self) -> int:
+        """Number of distinct texts with states."""
+        index = self._index
+        if not len(index.high):
+            return 0
+        same = (index.high[1:] == index.high[:-1]) & (index.low[1:] == index.low[:-1])
+        return len(index.high) - int(same.sum())
+
+    @property
+    def max_layers(self) -> int:
+        """The most layers that any segment holds; 0 for an empty cache."""
+        return int(self._index.layers.max(initial=0))
+
+    def common_layers(self, keys: Keys) -> int:
+        """The most layers that all these keys are cached with; if some key is not cached at all, `max_layers`."""
+        for layers in sorted({int(n) for n in self._index.layers}, reverse=True):
+            if self.has(keys, layers).all():
+                return layers
+        return self.max_layers
+
+    def size_on_disk(self) -> int:
+        """Bytes of the committed segments."""
+        total = 0
+        for path in self.segments_folder.glob("*.h5"):
+            with suppress(FileNotFoundError):
+                total += path.stat().st_size
+        return total
+
+    def refresh(self) -> None:
+        """See what was committed since the cache was opened."""
+        self._index = self._load_index()
+
+    def segment(self, name: str) -> Segment:
+        """A segment, checked and mapped on first use."""
+        if name not in self._open:
+            self._open[name] = open_segment(self.segments_folder, name, self.manifest.fingerprint)
+        return self._open[name]
+
+    def has(self, keys: Keys, layers: int) -> npt.NDArray[np.bool_]:
+        """Which keys ``(m, 16)`` have a row with at least that many layers, bool ``(m,)``."""
+        segments, _ = self._index.find(keys, layers)
+        return segments != MISSING
+
+    def read(self, keys: Keys, layers: int) -> LayerStates:
+        """The states of the top `layers` layers of each key ``(m, 16)``, in the order asked; repeats allowed.
+
+        Raises:
+            MissingRowsError: if any key is not cached with that many layers; nothing partial is returned.
+            CacheError: if a segment is damaged, naming the file.
+        """
+        for attempt in range(_ATTEMPTS):
+            try:
+                return self._read(keys, layers)
+            except SegmentGoneError:
+                if attempt == _ATTEMPTS - 1:
+                    raise
+                self._open.clear()
+                self.refresh()
+        raise AssertionError("unreachable")
+
+    def _read(self, keys: Keys, layers: int) -> LayerStates:
+        number, row = self._index.find(keys, layers)
+        if (number == MISSING).any():
+            missing = np.flatnonzero(number == MISSING)
+            raise MissingRowsError(
+                f"{self.path}: {len(missing)} of {len(keys)} texts are not cached with {layers} layers",
+                missing.tolist(),
+            )
+        used = [self.segment(self._index.segments[i]) for i in np.unique(number)]
+        width = used[0].rows.states.shape[2] if used else 0
+        block_numbers = used[0].layers[:layers] if used else ()
+        states = np.empty((len(keys), layers, width), np.float32)
+        checksums = np.empty(len(keys), "<u8")
+        for i, segment in zip(np.unique(number), used, strict=True):
+            if segment.layers[:layers] != block_numbers or segment.rows.states.shape[2] != width:
+                raise CacheError(
+                    f"{self.path}: the segments {used[0].name} and {segment.name} hold other layers or widths "
+                    "under the same fingerprint; remove the cache and extract again."
+                )
+            wanted = np.flatnonzero(number == i)
+            self._copy(segment, row[wanted], wanted, states, checksums)
+        digest = hashlib.sha256(checksums.data).hexdigest()
+        return LayerStates(states, digest, block_numbers)
+
+    def _copy(
+        self,
+        segment: Segment,
+        rows: Int64s,
+        to: npt.NDArray[np.intp],
+        states: Floats,
+        checksums: npt.NDArray[np.uint64],
+    ) -> None:
+        """Decode these rows of a segment into the places `to` of the two outputs."""
+        stored, layers = segment.rows, states.shape[1]
+        if len(rows) and rows.max() >= len(stored):
+            raise CacheError(
+                f"{index_path(self.path, self._index.segments)} names row {rows.max()} of the segment "
+                f"{segment.name}, which has {len(stored)}. Delete the index; it is rebuilt on the next use."
+            )
+        for start in range(0, len(rows), _ROWS_AT_ONCE):
+            part = slice(start, start + _ROWS_AT_ONCE)
+            here = rows[part]
+            states[to[part]] = decode(stored.states[here, :layers], stored.scales[here, :layers])
+            checksums[to[part]] = stored.checksums[here]
+
+    def _load_index(self) -> Index:
+        for attempt in range(_ATTEMPTS):
+            names = list_segments(self.segments_folder)
+            if (index := load_index(self.path, names)) is not None:
+                return index
+            try:
+                index = build_index([self.segment(name) for name in names])
+                break
+            except SegmentGoneError:
+                if attempt == _ATTEMPTS - 1:
+                    raise
+        with suppress(OSError):  # A read-only cache is indexed in memory.
+            save_index(self.path, index)
+        return index
+
+
+def folder_name(name: str, fingerprint: str) -> str:
+    """`<name>-<first 12 hex of the fingerprint>`."""
+    return f"{name}-{fingerprint[:12]}"
+
+
+def read_manifest(path: Path) -> Manifest:
+    """A cache folder's manifest.
+
+    Raises:
+        CacheError: if there is none, it cannot be read, or its settings do not hash to its fingerprint.
+    """
+    file = path / MANIFEST
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        manifest = Manifest(content["name"], content["fingerprint"], content["settings"], content["llm"])
+        version = content["format_version"]
+    except FileNotFoundError as error:
+        raise CacheError(
+            f"{path} is not a cache: it has no {MANIFEST}. Expected a folder that `ssna extract` made."
+        ) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise CacheError(f"{file} is not a cache manifest ({error!r}). Remove the cache and extract again.") from error
+    if version != FORMAT_VERSION:
+        raise CacheError(f"{file} has format version {version}; this ssna reads version {FORMAT_VERSION}.")
+    if fingerprint_of(manifest.settings) != manifest.fingerprint:
+        raise CacheError(
+            f"{file} was changed by hand: its settings no longer have the fingerprint {manifest.fingerprint[:12]}. "
+            "Restore it, or extract again into another cache root."
+        )
+    return manifest
+
+
+def manifests_below(root: Path) -> Sequence[tuple[Path, Manifest]]:
+    """Every cache below a root with its manifest, sorted by folder name; folders that are none are passed over."""
+    found = []
+    for file in sorted(root.glob(f"*/{MANIFEST}")):
+        with suppress(CacheError):
+            found.append((file.parent, read_manifest(file.parent)))
+    return found

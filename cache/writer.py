@@ -1,0 +1,141 @@
+"""Collecting computed rows and committing them as segments."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+import numpy.typing as npt
+from ssna.cache.errors import SegmentGoneError
+from ssna.cache.files import TEMPORARY_PREFIX, temporary_sibling
+from ssna.cache.keys import Keys
+from ssna.cache.precision import Floats, StoredDtype, encode
+from ssna.cache.segment import Rows, checksums_of, concatenate, open_segment, write_segment
+from ssna.cache.store import Cache
+
+COMMIT_BYTES = 256 * 2**20
+_LEFTOVER_SECONDS = 3600
+
+
+def commit_interval(elapsed: float) -> float:
+    """Seconds between commits after `elapsed` seconds: a crash costs at most 1 % of the work, 5 s to 60 s of it."""
+    return min(max(5.0, 0.01 * elapsed), 60.0)
+
+
+class SegmentWriter:
+    """Buffers rows in memory and commits them; what `committed_rows` counts survives anything.
+
+    Use as a context manager: leaving it, by an exception too, commits what is held. Any number of writers may
+    work on one cache at once, in any processes on any machines.
+    """
+
+    def __init__(self, cache: Cache, layers: Sequence[int], stored_dtype: StoredDtype, llm: str) -> None:
+        self._cache = cache
+        self._layers = tuple(layers)
+        self._stored_dtype = stored_dtype
+        self._llm = llm
+        self._held: list[Rows] = []
+        self._held_bytes = 0
+        self._own_segments: list[str] = []
+        self._started = self._last_commit = time.monotonic()
+        self.committed_rows = 0
+        sweep_leftovers(cache.segments_folder)
+
+    def __enter__(self) -> SegmentWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.commit()
+        if error is None:
+            with suppress(SegmentGoneError, FileNotFoundError):  # Another process is compacting the cache already.
+                self._merge_own_segments()
+
+    def add(
+        self,
+        keys: Keys,
+        states: Floats,
+        token_counts: npt.NDArray[np.uint32],
+        truncated: npt.NDArray[np.bool_],
+    ) -> npt.NDArray[np.bool_]:
+        """Take over rows: keys ``(n, 16)``, states float32 ``(n, A, D)``, the rest ``(n,)``; commits when it is due.
+
+        Returns:
+            Which rows were taken, bool ``(n,)``: those whose states are all finite.
+        """
+        finite: npt.NDArray[np.bool_] = np.isfinite(states).all(axis=(1, 2))
+        if not finite.all():
+            keys, states, token_counts, truncated = (x[finite] for x in (keys, states, token_counts, truncated))
+        stored, scales = encode(states, self._stored_dtype)
+        checksums = checksums_of(keys, stored, scales, token_counts, truncated)
+        rows = Rows(keys, stored, scales, token_counts, truncated, checksums)
+        self._held.append(rows)
+        self._held_bytes += rows.nbytes
+        now = time.monotonic()
+        due = now - self._last_commit >= commit_interval(now - self._started)
+        if due or self._held_bytes >= COMMIT_BYTES:
+            self.commit()
+        return finite
+
+    def commit(self) -> None:
+        """Write what is held as one segment.
+
+        Raises:
+            OSError: if it cannot be written; the rows stay held.
+        """
+        held = [rows for rows in self._held if len(rows)]
+        if held:
+            rows = concatenate(held)
+            self._own_segments.append(self._write(rows))
+            self.committed_rows += len(rows)
+        self._held, self._held_bytes = [], 0
+        self._last_commit = time.monotonic()
+
+    def _write(self, rows: Rows) -> str:
+        folder = self._cache.segments_folder
+        return write_segment(folder, rows, self._cache.manifest.fingerprint, self._layers, self._llm)
+
+    def _merge_own_segments(self) -> None:
+        """Join this run's small segments into segments of up to `COMMIT_BYTES`, then remove the small ones.
+
+        Interrupted at any moment, the rows stand once or twice, never not at all.
+        """
+        folder, fingerprint = self._cache.segments_folder, self._cache.manifest.fingerprint
+        groups: list[list[str]] = []
+        room = 0
+        for name in self._own_segments:
+            size = (folder / f"{name}.h5").stat().st_size
+            if not groups or size > room:
+                groups.append([])
+                room = COMMIT_BYTES
+            groups[-1].append(name)
+            room -= size
+        for group in groups:
+            if len(group) == 1:
+                continue
+            rows = concatenate([open_segment(folder, name, fingerprint).rows for name in group])
+            merged = self._write(rows)
+            open_segment(folder, merged, fingerprint)
+            for name in group:
+                if name != merged:
+                    (folder / f"{name}.h5").unlink(missing_ok=True)
+
+
+def sweep_leftovers(folder: Path) -> None:
+    """Remove temporary files that a crash left over an hour ago, by the clock of the machine that keeps the files."""
+    probe = temporary_sibling(folder / "clock")
+    try:
+        probe.touch()
+        now = probe.stat().st_mtime
+    finally:
+        with suppress(OSError):
+            probe.unlink(missing_ok=True)
+    for path in folder.glob(f"{TEMPORARY_PREFIX}*"):
+        with suppress(OSError):
+            if now - path.stat().st_mtime > _LEFTOVER_SECONDS:
+                path.unlink()

@@ -1,0 +1,1 @@
+"""The functions behind the commands, one a file; `import ssna` offers them all."""

@@ -1,0 +1,315 @@
+"""`ssna.adapt`: stage two for a dataset, from a cache of layer states."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import ssna
+import torch
+from ssna.cache import Cache, LayerStates, MissingRowsError, find_cache, keys_of_texts, resolve_cache_root
+from ssna.columns import ITEM, TEXT
+from ssna.corpus import Corpus, load_corpus
+from ssna.dataset import Dataset, open_dataset
+from ssna.devices import peak_memory_bytes, resolve_device
+from ssna.errors import DatasetError, RunError
+from ssna.folders import check_output
+from ssna.runs import (
+    CHECKPOINT_FILE,
+    CONFIG_FILE,
+    HISTORIES_FILE,
+    ITEMS_FILE,
+    METRICS_FILE,
+    MODEL_FILE,
+    RESULTS_FILE,
+    append_epoch,
+    clear_run,
+    histories_frame,
+    read_json,
+    recommender_tensors,
+    trim_metrics,
+    write_json,
+    write_parquet,
+)
+from ssna.stage2_adapt import (
+    AdaptOptions,
+    Epoch,
+    OptionError,
+    Popularity,
+    SequenceRecommender,
+    Standardization,
+    Training,
+    TrainingData,
+    cases_of,
+    count_popularity,
+    evaluate,
+    fit_standardization,
+    save_tensors,
+)
+
+
+@dataclass(frozen=True)
+class _Inputs:
+    """All that a run is made from, read and checked."""
+
+    dataset: Dataset
+    corpus: Corpus
+    cache: Cache | None
+    states: LayerStates | None
+
+
+def adapt(
+    dataset: Path | str,
+    output: Path | str,
+    *,
+    llm: str | None = None,
+    cache: Path | str | None = None,
+    options: AdaptOptions | None = None,
+    cache_root: Path | str | None = None,
+    device: str = "auto",
+    threads: int | None = None,
+    overwrite: bool = False,
+    resume: bool = False,
+    on_epoch: Callable[[Epoch], None] | None = None,
+    on_step: Callable[[int, int], None] | None = None,
+) -> Mapping[str, Any]:
+    """Train a recommender from cached layer states, and write its run folder. The LLM is never loaded.
+
+    Args:
+        dataset: a dataset folder.
+        output: the run folder to write.
+        llm: whose states to adapt: the name of a cache, or the path or hub id it was extracted from.
+        cache: folder of one cache, instead of `llm`.
+        options: the model, its training and its evaluation.
+        cache_root: the folder of all caches; None means `$SSNA_CACHE`, else the user's cache folder.
+        device: a PyTorch device, or `auto`.
+        threads: of the CPU; None leaves PyTorch's choice. The same seed and thread count give the same metrics.
+        overwrite: replace a run folder that is there.
+        resume: go on with a run folder that is there; one that is finished is left as it is.
+        on_epoch: called after each epoch.
+        on_step: called with the steps done in an epoch and their number.
+
+    Returns:
+        What results.json holds: metrics of the test and validation part, counts, times and memory.
+
+    Raises:
+        SsnaError: of a kind that says what is wrong: with the dataset, the cache, the options or the output folder.
+    """
+    started = time.perf_counter()
+    output, options = Path(output), options or AdaptOptions()
+    if overwrite and resume:
+        raise OptionError("--overwrite and --resume exclude each other. Give one of them.")
+    if not resume:
+        check_output(output, overwrite, CONFIG_FILE, "run folder")
+    where = resolve_device(device)
+    if threads is not None:
+        torch.set_num_threads(threads)
+    inputs = _read_inputs(Path(dataset), llm, cache, cache_root, options)
+    config = _config(inputs, options, where)
+    if resume and (output / CONFIG_FILE).exists():
+        _check_same_run(output, read_json(output / CONFIG_FILE), config)
+        if (output / RESULTS_FILE).exists():
+            return read_json(output / RESULTS_FILE)
+    elif resume:
+        check_output(output, False, CONFIG_FILE, "run folder")
+    output.mkdir(parents=True, exist_ok=True)
+    if overwrite:
+        clear_run(output)
+    write_json(output / CONFIG_FILE, config)
+    if options.model == "popularity":
+        return _finish_popularity(output, inputs, options, where, started)
+    return _train(output, inputs, options, where, started, on_epoch, on_step)
+
+
+def _read_inputs(
+    dataset: Path, llm: str | None, cache: Path | str | None, root: Path | str | None, options: AdaptOptions
+) -> _Inputs:
+    if not options.needs_states:
+        if llm is not None or cache is not None:
+            model = "--model popularity" if options.model == "popularity" else "--side none"
+            raise OptionError(f"{model} reads no LLM states. Leave --llm and --cache out, or choose a side network.")
+        opened = open_dataset(dataset)
+        return _Inputs(opened, load_corpus(opened, options), None, None)
+    if (llm is None) == (cache is None):
+        found = "neither" if llm is None else "both"
+        raise OptionError(
+            f"a side network needs the states of one LLM: expected --llm or --cache, found {found}. "
+            "(--side none and --model popularity need no LLM.)"
+        )
+    opened = open_dataset(dataset)
+    path = Path(cache) if cache is not None else find_cache(resolve_cache_root(root), str(llm))
+    store = Cache.open(path)
+    corpus = load_corpus(opened, options)
+    return _Inputs(opened, corpus, store, _read_states(store, corpus, opened, options.layers))
+
+
+def _read_states(cache: Cache, corpus: Corpus, dataset: Dataset, wanted: int | None) -> LayerStates:
+    """The states of the corpus's items, in order of their index."""
+    keys = keys_of_texts(corpus.items[TEXT])
+    layers = cache.common_layers(keys) if wanted is None else wanted
+    command = f"ssna extract {dataset.path} --llm {cache.manifest.llm['source']} --name {cache.manifest.name}"
+    if wanted is not None and wanted > cache.max_layers > 0:
+        more = f" --layers {wanted}" if wanted <= cache.manifest.llm["blocks"] else " --layers all"
+        raise OptionError(
+            f"--layers {wanted}: the cache {cache.path} has {cache.max_layers} layers. Give at most that many, or "
+            f"extract more with `{command}{more}` (the LLM has {cache.manifest.llm['blocks']})."
+        )
+    try:
+        return cache.read(keys, max(layers, 1))
+    except MissingRowsError as error:
+        names = ", ".join(corpus.items[ITEM].gather(error.positions[:5]))
+        raise DatasetError(
+            f"the cache {cache.path} lacks {len(error.positions)} of the {len(keys)} items of {dataset.path} ({names})"
+            f"{f' with {layers} layers' if layers > 1 else ''}. Run `{command}` first."
+        ) from error
+
+
+def _config(inputs: _Inputs, options: AdaptOptions, device: torch.device) -> dict[str, Any]:
+    """What config.json says: everything that the run was made from."""
+    cache = None
+    if inputs.cache is not None and inputs.states is not None:
+        manifest = inputs.cache.manifest
+        cache = {
+            "name": manifest.name,
+            "fingerprint": manifest.fingerprint,
+            "layers": list(inputs.states.layers),
+            "rows_digest": inputs.states.digest,
+            "path": str(inputs.cache.path.resolve()),
+            "llm": manifest.llm["source"],
+        }
+    libraries = ("torch", "numpy", "polars", "h5py", "safetensors")
+    return {
+        "ssna": ssna.__version__,
+        "options": asdict(options),
+        "dataset": {
+            "name": inputs.dataset.name,
+            "fingerprint": inputs.dataset.fingerprint,
+            "path": str(inputs.dataset.path.resolve()),
+        },
+        "cache": cache,
+        "device": str(device),
+        "threads": torch.get_num_threads(),
+        "versions": {
+            "python": platform.python_version(),
+            **{name: importlib.metadata.version(name) for name in libraries},
+        },
+    }
+
+
+def _check_same_run(output: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Refuse to go on with a run of other options or data, naming the difference."""
+    for part, names in (
+        ("options", list(now["options"])),
+        ("dataset", ["fingerprint"]),
+        ("cache", ["fingerprint", "layers", "rows_digest"]),
+    ):
+        for name in names:
+            old, new = ((config.get(part) or {}).get(name) for config in (before, now))
+            if old != new:
+                raise RunError(
+                    f"{output} cannot be resumed: its {part} had {name} = {old}, now it is {new}. Give what it was "
+                    "started with, or another --output."
+                )
+
+
+def _train(
+    output: Path,
+    inputs: _Inputs,
+    options: AdaptOptions,
+    device: torch.device,
+    started: float,
+    on_epoch: Callable[[Epoch], None] | None,
+    on_step: Callable[[int, int], None] | None,
+) -> Mapping[str, Any]:
+    corpus, states, constants = inputs.corpus, None, dict[str, torch.Tensor]()
+    if inputs.states is not None:
+        states = torch.from_numpy(inputs.states.states)
+        standardization = _standardization(states, corpus)
+        standardization.apply_(states)
+        constants = {"items.mean": standardization.mean, "items.deviation": standardization.deviation}
+    data = TrainingData(corpus.sequences, corpus.split, len(corpus.items), corpus.num_trained, states)
+    training = Training(data, options, device)
+    if (output / CHECKPOINT_FILE).exists():
+        training.restore(output / CHECKPOINT_FILE)
+    trim_metrics(output / METRICS_FILE, len(training.history.epochs))
+    earlier = sum(epoch["seconds"] + epoch["valid_seconds"] for epoch in training.history.epochs)
+
+    def record(epoch: Epoch) -> None:
+        append_epoch(output / METRICS_FILE, epoch)
+        if on_epoch is not None:
+            on_epoch(epoch)
+
+    training.run(output / CHECKPOINT_FILE, record, on_step or (lambda done, total: None))
+    parameters = {f"items.{name}": value for name, value in training.side_parameters().items()}
+    training_results = {
+        "best_epoch": training.history.best_epoch,
+        "epochs": len(training.history.epochs),
+        "epoch_seconds": round(statistics.median(epoch["seconds"] for epoch in training.history.epochs), 4),
+        "trainable_parameters": training.trainable_parameters,
+    }
+    return _finish(
+        output,
+        inputs,
+        training.recommender(),
+        {**constants, **parameters},
+        training_results,
+        device,
+        started - earlier,
+    )
+
+
+def _standardization(states: torch.Tensor, corpus: Corpus) -> Standardization:
+    """Fitted on the distinct texts of the training items: items that share a text count once."""
+    texts = corpus.items[TEXT].head(corpus.num_trained)
+    first_of_each = pl.select(pl.lit(texts).arg_unique()).to_series().sort().to_numpy()
+    if len(first_of_each) == corpus.num_trained:
+        return fit_standardization(states[: corpus.num_trained])
+    return fit_standardization(states[torch.tensor(first_of_each, dtype=torch.long)])
+
+
+def _finish_popularity(
+    output: Path, inputs: _Inputs, options: AdaptOptions, device: torch.device, started: float
+) -> Mapping[str, Any]:
+    corpus = inputs.corpus
+    model = count_popularity(corpus.sequences, corpus.split, len(corpus.items)).to(device)
+    nothing_trained = {"best_epoch": 0, "epochs": 0, "epoch_seconds": 0.0, "trainable_parameters": 0}
+    return _finish(output, inputs, model, {}, nothing_trained, device, started)
+
+
+def _finish(
+    output: Path,
+    inputs: _Inputs,
+    model: Popularity | SequenceRecommender,
+    tensors: Mapping[str, torch.Tensor],
+    training_results: Mapping[str, Any],
+    device: torch.device,
+    started: float,
+) -> Mapping[str, Any]:
+    """Evaluate the model and write the rest of the run folder; results.json comes last and marks the run finished."""
+    corpus = inputs.corpus
+    valid, test = (cases_of(corpus.sequences, corpus.split, part) for part in ("valid", "test"))
+    metrics = {
+        name: evaluate(model, corpus.sequences, cases, device) for name, cases in (("test", test), ("valid", valid))
+    }
+    save_tensors(output / MODEL_FILE, {**tensors, **recommender_tensors(model)}, {"ssna": ssna.__version__})
+    write_parquet(output / ITEMS_FILE, corpus.items)
+    write_parquet(output / HISTORIES_FILE, histories_frame(corpus.user_ids, corpus.sequences, corpus.split))
+    results = {
+        **metrics,
+        "users": len(test),
+        "users_only_trained": corpus.sequences.num_users - len(test),
+        "candidates": len(corpus.items),
+        **training_results,
+        "total_seconds": round(time.perf_counter() - started, 3),
+        "peak_memory_bytes": peak_memory_bytes(device),
+        "history_filtered": False,
+    }
+    write_json(output / RESULTS_FILE, results)
+    return results

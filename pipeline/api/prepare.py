@@ -1,0 +1,171 @@
+"""`ssna.prepare`: a dataset folder from a public format."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+from ssna.cleaning import (
+    DUPLICATES,
+    Counts,
+    Duplicates,
+    Interactions,
+    Step,
+    at_least,
+    k_core,
+    without_duplicates,
+)
+from ssna.columns import ITEM, TEXT
+from ssna.dataset import DESCRIPTION_FILE, Dataset, open_dataset, write_dataset
+from ssna.errors import DatasetError, SourceError
+from ssna.folders import check_output, new_folder
+from ssna.sources import TIMESTAMP_UNITS, Columns, Format, Source, TimestampUnit, read_source, workbench
+from ssna.text import default_template, text_expression, title_field
+from ssna.timestamps import timestamps_in_ms
+
+_RAW_TEXT = "raw_text"
+"""Where a source's own field called `text` goes, since `text` is the rendered one."""
+
+
+def prepare(
+    sources: Path | str | Sequence[Path | str],
+    output: Path | str,
+    *,
+    format: Format,
+    text: str | None = None,
+    name: str | None = None,
+    min_user: int = 0,
+    min_item: int = 0,
+    min_rating: float | None = None,
+    duplicates: Duplicates = "keep",
+    drop_unknown: bool = False,
+    drop_empty: bool = False,
+    timestamp_unit: TimestampUnit = "auto",
+    timestamp_format: str | None = None,
+    encoding: str | None = None,
+    columns: Columns | None = None,
+    licence: str | None = None,
+    overwrite: bool = False,
+) -> Dataset:
+    """Write a dataset folder: items with their texts, and cleaned interactions in order.
+
+    Args:
+        sources: what the format takes. `recbole`: a folder, zip or wheel with atomic files. `sequences`: the users'
+            TSV, then the items' TSV. `table`: the interactions' file, then the items' file.
+        output: the folder to write.
+        format: of the sources.
+        text: template of the item texts with field names in braces; None takes the title.
+        name: of the dataset; None takes the source's.
+        min_user: fewest interactions of a user. Users and items with fewer are removed until none is left (k-core).
+        min_item: fewest interactions of an item.
+        min_rating: lowest rating of an interaction that counts.
+        duplicates: what happens to repeated interactions of a user with an item: `keep` all, drop `exact` repeats
+            (same time as well), or keep only the `first` or `last`.
+        drop_unknown: drop, and count, interactions of items that the source does not describe; else they are an error.
+        drop_empty: drop, and count, interactions of items without text; else they are an error.
+        timestamp_unit: of numeric timestamps; `auto` goes by their size.
+        timestamp_format: of date strings, as `strftime` writes it; None recognises ISO 8601.
+        encoding: of text files; None takes the format's own (UTF-8 for all three).
+        columns: the source's column names, where they are not `user_id`, `item_id`, `rating` and `timestamp`.
+        licence: a note on the source's licence, kept in dataset.json.
+        overwrite: replace a dataset folder that is there.
+
+    Returns:
+        The dataset that was written.
+
+    Raises:
+        SourceError: if the sources cannot be read as asked.
+        DatasetError: if interactions and items do not fit together, or nothing is left.
+        OutputError: if the output folder cannot be used.
+    """
+    if duplicates not in DUPLICATES:
+        raise SourceError(f"duplicates '{duplicates}' is unknown; expected one of {', '.join(DUPLICATES)}.")
+    if timestamp_unit not in TIMESTAMP_UNITS:
+        raise SourceError(f"timestamp unit '{timestamp_unit}' is unknown; expected {', '.join(TIMESTAMP_UNITS)}.")
+    output = Path(output)
+    check_output(output, overwrite, DESCRIPTION_FILE, "dataset folder")
+    paths = [Path(source) for source in ([sources] if isinstance(sources, str | Path) else sources)]
+    with workbench() as bench:
+        try:
+            source = read_source(format, paths, columns or Columns(), encoding, name, bench)
+            items, about_items = _render_items(source, text)
+            ordered, read_as = timestamps_in_ms(source.interactions, timestamp_unit, timestamp_format)
+            interactions = Interactions.collect(ordered)
+        except pl.exceptions.PolarsError as error:
+            raise SourceError(
+                f"{', '.join(map(str, paths))} cannot be read as {format}: {_first_line(error)}."
+            ) from error
+    if not len(interactions.frame):
+        raise SourceError(f"{paths[0]} holds no interaction.")
+    source_counts = interactions.counts()
+    if min_rating is not None:
+        interactions.step(f"rating at least {min_rating:g}", lambda frame: at_least(frame, min_rating))
+    if duplicates != "keep":
+        interactions.step(f"duplicates ({duplicates})", lambda frame: without_duplicates(frame, duplicates))
+    _drop_items(interactions, items, drop_unknown, drop_empty)
+    if not len(interactions.frame):
+        raise DatasetError("no interaction is left after these steps. Drop less, or lower --min-rating.")
+    if min_user > 1 or min_item > 1:
+        core = f"at least {min_user} a user, {min_item} an item"
+        interactions.step(core, lambda frame: k_core(frame, min_user, min_item))
+    description: dict[str, Any] = {
+        "name": name or source.name,
+        "source": {"format": format, "paths": [str(path) for path in paths], "sha256": bench.hashes},
+        "licence": licence,
+        **about_items,
+        "timestamps": read_as,
+        "steps": [step.as_json() for step in (_source_step(source_counts), *interactions.steps)],
+    }
+    with new_folder(output) as folder:
+        write_dataset(folder, items, interactions.with_ids(), description)
+    return open_dataset(output)
+
+
+def _source_step(counts: Counts) -> Step:
+    return Step("source", counts, counts)
+
+
+def _render_items(source: Source, template: str | None) -> tuple[pl.DataFrame, dict[str, Any]]:
+    """The items with their texts, and what dataset.json says about them."""
+    schema = source.items.collect_schema()
+    fields = [field for field in schema if field != ITEM]
+    chosen = default_template(fields) if template is None else template
+    rendered = source.items.with_columns(text_expression(chosen, schema).alias("__text")).collect()
+    if nulls := rendered[ITEM].null_count():
+        raise SourceError(f"{nulls} items have no {ITEM}. Complete the items' file.")
+    distinct = rendered.unique(ITEM, keep="first", maintain_order=True)
+    others = pl.exclude(ITEM, "__text", TEXT)
+    own_text = [pl.col(TEXT).alias(_RAW_TEXT)] if TEXT in fields else []
+    title = title_field(fields)
+    about = {
+        "template": chosen,
+        "title_field": _RAW_TEXT if title == TEXT else title,
+        "items": len(distinct),
+        "items_without_text": int((distinct["__text"] == "").sum()),
+        "items_described_again": len(rendered) - len(distinct),
+    }
+    return distinct.select(ITEM, pl.col("__text").alias(TEXT), *own_text, others), about
+
+
+def _drop_items(interactions: Interactions, items: pl.DataFrame, drop_unknown: bool, drop_empty: bool) -> None:
+    """Drop the interactions of unknown and empty items, or refuse them."""
+    with_text = items.filter(pl.col(TEXT) != "")[ITEM]
+    for what, option, drop, available in (
+        ("unknown items", "--drop-unknown", drop_unknown, items[ITEM]),
+        ("items without text", "--drop-empty", drop_empty, with_text),
+    ):
+        lacking = interactions.lacking(available)
+        if len(lacking) and not drop:
+            kept = interactions.without(lacking)
+            raise DatasetError(
+                f"{len(interactions.frame) - len(kept)} interactions are with {len(lacking)} {what} "
+                f"({', '.join(lacking.head(5))}). Complete the items' file, or drop these interactions with {option}."
+            )
+        if drop:
+            interactions.step(what, lambda frame, lacking=lacking: interactions.without(lacking))  # type: ignore[misc]
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0].rstrip(".")

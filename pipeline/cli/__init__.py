@@ -1,0 +1,71 @@
+"""The `ssna` command. Each command parses its options and calls the function of the same name in `ssna`."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from types import FrameType
+
+import click
+from ssna import __version__
+from ssna.cache import SsnaError
+from ssna.cli.adapt import adapt_command
+from ssna.cli.evaluate import evaluate_command
+from ssna.cli.extract import extract_command
+from ssna.cli.prepare import prepare_command
+from ssna.cli.recommend import recommend_command
+
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    epilog="Example: ssna adapt data/ml-100k --llm minilm --output runs/text",
+)
+@click.version_option(__version__, prog_name="ssna")
+def cli() -> None:
+    """Adapt frozen large language models (LLMs) to sequential recommendation.
+
+    \b
+    prepare    public data       ->  dataset folder
+    extract    dataset + LLM     ->  cache of layer states   (stage one, once per LLM)
+    adapt      dataset + cache   ->  run folder              (stage two, per dataset)
+    evaluate, recommend          <-  run folder
+    """
+
+
+for command in (prepare_command, extract_command, adapt_command, evaluate_command, recommend_command):
+    cli.add_command(command)
+
+
+def main() -> None:
+    """Run the command line; a user's mistake ends in one sentence and an exit status other than 0."""
+    signal.signal(signal.SIGTERM, _stop)
+    try:
+        status = cli.main(prog_name="ssna", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except SsnaError as error:
+        _fail(str(error))
+    except (click.Abort, KeyboardInterrupt):
+        _fail("stopped. What was committed stays; the same command goes on from there.", 130)
+    except BrokenPipeError:  # The reader of our output has gone, as `head` does.
+        sys.stderr.close()
+        sys.exit(141)
+    except OSError as error:
+        _fail(_sentence(error))
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _stop(signal_number: int, frame: FrameType | None) -> None:
+    # An exception, so that an extraction commits the rows it holds.
+    sys.exit(128 + signal_number)
+
+
+def _fail(message: str, status: int = 1) -> None:
+    print(f"Error: {message}", file=sys.stderr)
+    sys.exit(status)
+
+
+def _sentence(error: OSError) -> str:
+    where = f"{error.filename}: " if error.filename else ""
+    return f"{where}{error.strerror or error}. Nothing half-written was left; free or change the place and try again."

@@ -1,0 +1,84 @@
+"""`ssna adapt`."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+import click
+from ssna.api.adapt import adapt
+from ssna.cli.options import Command, cache_root_option, device_option, json_option, layers_number
+from ssna.cli.results import print_results
+from ssna.stage2_adapt import CANDIDATES, MODELS, SIDES, SPLITS, AdaptOptions
+from ssna.terminal import print_json, print_line, training_progress
+
+_FIELDS = {field.name: field for field in fields(AdaptOptions)}
+
+
+def _option(name: str, help: str, **attributes: Any) -> Any:
+    """The option of a field of `AdaptOptions`, with that field's default."""
+
+    def decorate(command: Command) -> Command:
+        default = _FIELDS[name].default
+        flag = f"--{name.replace('_', '-')}"
+        return click.option(flag, name, default=default, show_default=default is not None, help=help, **attributes)(
+            command
+        )
+
+    return decorate
+
+
+@click.command("adapt", epilog="Example: ssna adapt data/ml-100k --llm minilm --item-id --output runs/text-and-ids")
+@click.argument("dataset")
+@click.option("--llm", metavar="NAME", help="Cache of layer states: its name, or the path or id it was made from.")
+@click.option("--cache", type=click.Path(file_okay=False), help="Folder of one cache, instead of --llm.")
+@click.option("--output", required=True, metavar="RUN", help="Run folder to write.")
+@_option("model", "The recommender, or the popularity baseline.", type=click.Choice(MODELS))
+@_option("side", "Integration of the layers' adapters; none learns item IDs only.", type=click.Choice(SIDES))
+@click.option(
+    "--layers",
+    callback=layers_number,
+    metavar="A",
+    help="Top layers to adapt.  [default: all that are cached]",
+)
+@_option("item_id", "Add a learned ID embedding to each item.", is_flag=True)
+@_option("split", "What validates and tests.", type=click.Choice(SPLITS))
+@_option("candidates", "What is ranked: interacted items, or all with a text.", type=click.Choice(CANDIDATES))
+@_option("width", "Of adapters, item vectors and SASRec.", type=int, metavar="D")
+@_option("length", "Most recent interactions that are read.", type=int, metavar="L")
+@_option("blocks", "SASRec's attention blocks.", type=int, metavar="N")
+@_option("heads", "Attention heads of each block.", type=int, metavar="N")
+@_option("dropout", "Share of values dropped in training.", type=float, metavar="P")
+@_option("batch_size", "Sequences a step.", type=int, metavar="B")
+@_option("learning_rate", "Of AdamW.", type=float, metavar="X")
+@_option("weight_decay", "Of AdamW, on matrices.", type=float, metavar="X")
+@_option("epochs", "At most so many.", type=int, metavar="E")
+@_option("patience", "Epochs without a better validation NDCG@10 before stopping.", type=int, metavar="N")
+@_option("seed", "Of initialisation, order and dropout.", type=int, metavar="S")
+@click.option("--threads", type=click.IntRange(1), metavar="N", help="CPU threads.  [default: PyTorch's choice]")
+@click.option("--overwrite", is_flag=True, help="Replace a run folder that is there.")
+@click.option("--resume", is_flag=True, help="Go on with a run folder that is there.")
+@device_option
+@cache_root_option
+@json_option
+def adapt_command(dataset: str, output: str, as_json: bool, **options: Any) -> None:
+    """Stage two: train a recommender for DATASET from cached layer states. The LLM is never loaded.
+
+    \b
+    Text:          --llm NAME
+    Text and IDs:  --llm NAME --item-id
+    IDs only:      --side none
+    Popularity:    --model popularity
+    """
+    chosen = AdaptOptions(**{name: options.pop(name) for name in _FIELDS})
+    with training_progress() as (on_epoch, on_step):
+        results = adapt(dataset, output, options=chosen, on_epoch=on_epoch, on_step=on_step, **options)
+    if as_json:
+        print_json(results)
+        return
+    print_results({output: results})
+    best = f"best epoch {results['best_epoch']} of {results['epochs']}, " if results["epochs"] else ""
+    print_line(
+        f"{output}: {best}{results['users']:,} users evaluated ({results['users_only_trained']:,} too short to be, "
+        f"only trained), {results['candidates']:,} candidates, {results['total_seconds']:.1f} s"
+    )

@@ -1,0 +1,47 @@
+"""Options that several commands share, and how defaults are read from where they live."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def default_of(function: Callable[..., Any], parameter: str) -> Any:
+    """The default of a function's parameter, so that the command line never states a second one."""
+    return inspect.signature(function).parameters[parameter].default
+
+
+def json_option(command: Command) -> Command:
+    """`--json`."""
+    return click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")(command)
+
+
+def device_option(command: Command) -> Command:
+    """`--device`."""
+    return click.option(
+        "--device", default="auto", show_default=True, metavar="NAME", help="auto, cpu, cuda, cuda:1 or mps."
+    )(command)
+
+
+def cache_root_option(command: Command) -> Command:
+    """`--cache-root`."""
+    return click.option(
+        "--cache-root",
+        type=click.Path(file_okay=False),
+        help="Folder of all caches.  [default: $SSNA_CACHE, else the user's cache folder]",
+    )(command)
+
+
+def layers_number(context: click.Context, parameter: click.Parameter, value: str | None) -> int | None:
+    """`--layers`: a whole number, or `all` (None)."""
+    if value is None or value == "all":
+        return None
+    try:
+        return int(value)
+    except ValueError as error:
+        raise click.BadParameter(f"found '{value}', expected a number of layers or 'all'.") from error

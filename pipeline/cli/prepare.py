@@ -1,0 +1,93 @@
+"""`ssna prepare`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+from ssna.api.prepare import prepare
+from ssna.cleaning import DUPLICATES
+from ssna.cli.options import default_of, json_option
+from ssna.dataset import Dataset
+from ssna.sources import FORMATS, TIMESTAMP_UNITS, Columns
+from ssna.terminal import count, print_json, print_line, print_table
+
+
+@click.command(
+    "prepare",
+    epilog="Example: ssna prepare ratings.csv movies.csv data/movies --format table --text '{title}. Genres: {genres}'",
+)
+@click.argument("sources", nargs=-1, required=True, metavar="SOURCE…")
+@click.argument("output", metavar="OUT")
+@click.option(
+    "--format", "format", type=click.Choice(FORMATS), required=True, help="Of the sources (docs/datasets.md)."
+)
+@click.option("--text", metavar="TEMPLATE", help="Item text, e.g. '{title}. Genres: {genres}'.  [default: the title]")
+@click.option("--name", help="Of the dataset; chooses it where a source holds several.  [default: the source's]")
+@click.option(
+    "--min-user", type=click.IntRange(0), default=default_of(prepare, "min_user"), show_default=True,
+    metavar="N", help="Fewest interactions of a user (k-core).",
+)  # fmt: skip
+@click.option(
+    "--min-item", type=click.IntRange(0), default=default_of(prepare, "min_item"), show_default=True,
+    metavar="N", help="Fewest interactions of an item (k-core).",
+)  # fmt: skip
+@click.option("--min-rating", type=float, metavar="X", help="Lowest rating that counts.  [default: all count]")
+@click.option(
+    "--duplicates", type=click.Choice(DUPLICATES), default=default_of(prepare, "duplicates"), show_default=True,
+    help="Repeated user and item: keep all, drop exact repeats (same time), keep only the first or last.",
+)  # fmt: skip
+@click.option("--drop-unknown", is_flag=True, help="Drop interactions of items that the source does not describe.")
+@click.option("--drop-empty", is_flag=True, help="Drop interactions of items without text.")
+@click.option(
+    "--timestamp-unit", type=click.Choice(TIMESTAMP_UNITS), default=default_of(prepare, "timestamp_unit"),
+    show_default=True, help="Of numeric timestamps; auto goes by their size.",
+)  # fmt: skip
+@click.option("--timestamp-format", metavar="FORMAT", help="Of date strings, e.g. '%d/%m/%Y'.  [default: ISO 8601]")
+@click.option("--encoding", metavar="NAME", help="Of text files, e.g. latin-1.  [default: the format's own, UTF-8]")
+@click.option("--user-column", metavar="NAME", help="[default: user_id]")
+@click.option("--item-column", metavar="NAME", help="[default: item_id]")
+@click.option("--rating-column", metavar="NAME", help="[default: rating, if there]")
+@click.option("--timestamp-column", metavar="NAME", help="[default: timestamp, if there]")
+@click.option("--items-item-column", metavar="NAME", help="In the items' file.  [default: as --item-column]")
+@click.option("--licence", metavar="NOTE", help="Of the source; kept in dataset.json.")
+@click.option("--overwrite", is_flag=True, help="Replace a dataset folder that is there.")
+@json_option
+def prepare_command(sources: tuple[str, ...], output: str, as_json: bool, **options: Any) -> None:
+    """Write the dataset folder OUT from a public format.
+
+    \b
+    SOURCE by --format:
+      recbole     one folder, zip or wheel with RecBole's atomic files
+      sequences   users' TSV (user, item ids in order), then items' TSV (item, title)
+      table       interactions' file, then items' file (CSV, TSV, Parquet, JSON Lines)
+    """
+    names = ("user", "item", "rating", "timestamp", "items_item")
+    columns = Columns(**{name: options.pop(f"{name}_column") for name in names})
+    dataset = prepare(sources, output, columns=columns, **options)
+    if as_json:
+        print_json({"path": str(dataset.path), "fingerprint": dataset.fingerprint, **dataset.description})
+    else:
+        _show(dataset)
+
+
+def _show(dataset: Dataset) -> None:
+    kinds = ("interactions", "users", "items")
+    rows = []
+    for step in dataset.steps:
+        before, after = step["before"], step["after"]
+        cells = [step["name"]]
+        for kind in kinds:
+            change = after[kind] - before[kind]
+            cells += [count(before[kind]), count(after[kind]), f"−{count(-change)}" if change else ""]
+        rows.append(cells)
+    columns = ["step"]
+    for kind in kinds:
+        columns += [f"{kind} before", "after", "removed"]
+    print_table(columns, rows)
+    described = dataset.description
+    print_line(
+        f"{dataset.path}: dataset '{dataset.name}', {count(described['items'])} items described, text from "
+        f"'{described['template']}', times read as {described['timestamps'] or 'order only'}, "
+        f"fingerprint {dataset.fingerprint[:12]}"
+    )

@@ -1,0 +1,10 @@
+"""Names of the columns that dataset and run folders are made of."""
+
+USER = "user_id"
+ITEM = "item_id"
+TIME = "timestamp"
+RATING = "rating"
+TEXT = "text"
+TITLE = "title"
+ITEM_INDEX = "item_index"
+HISTORY = "history"

@@ -1,0 +1,146 @@
+"""Dataset folders: items.parquet, interactions.parquet and dataset.json (docs/datasets.md)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from ssna.columns import ITEM, TEXT, TIME, TITLE, USER
+from ssna.errors import DatasetError
+
+ITEMS_FILE = "items.parquet"
+INTERACTIONS_FILE = "interactions.parquet"
+DESCRIPTION_FILE = "dataset.json"
+
+_ITEM_COLUMNS = {ITEM: pl.String(), TEXT: pl.String()}
+_INTERACTION_COLUMNS = {USER: pl.String(), ITEM: pl.String(), TIME: pl.Int64()}
+_ROWS_AT_ONCE = 100_000
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A dataset folder."""
+
+    path: Path
+    name: str
+    fingerprint: str
+    """SHA-256 of the rows: of the items' ids and texts, and of the interactions in their order"""
+    description: Mapping[str, Any]
+    """The whole of dataset.json"""
+
+    @property
+    def steps(self) -> Sequence[Mapping[str, Any]]:
+        """The cleaning steps, each with `name`, `before` and `after`; counts are `interactions`, `users`, `items`."""
+        steps: Sequence[Mapping[str, Any]] = self.description["steps"]
+        return steps
+
+    def items(self) -> pl.DataFrame:
+        """item_id, text and title of every item, interacted or not, in the source's order."""
+        frame = read_items(self.path)
+        field = self.description.get("title_field")
+        title = pl.col(field).cast(pl.String) if field in frame.columns else pl.lit(None, pl.String)
+        usable = pl.when(title.str.strip_chars() != "").then(title)
+        return frame.select(ITEM, TEXT, pl.coalesce(usable, TEXT).alias(TITLE))
+
+    def interactions(self) -> pl.DataFrame:
+        """user_id, item_id and timestamp (milliseconds, or null), ordered by user and time."""
+        return _read(self.path / INTERACTIONS_FILE, _INTERACTION_COLUMNS)
+
+
+def open_dataset(path: Path) -> Dataset:
+    """The dataset in a folder.
+
+    Raises:
+        DatasetError: if the folder is missing or is no dataset.
+    """
+    _check_folder(path)
+    file = path / DESCRIPTION_FILE
+    try:
+        description = json.loads(file.read_text(encoding="utf-8"))
+        return Dataset(path, description["name"], description["fingerprint"], description)
+    except FileNotFoundError as error:
+        raise DatasetError(f"{path} has no {DESCRIPTION_FILE}; expected a folder made by `ssna prepare`.") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise DatasetError(f"{file} is damaged ({error!r}); run `ssna prepare` again.") from error
+
+
+def read_items(path: Path) -> pl.DataFrame:
+    """items.parquet of a dataset folder, all columns; needs no other file.
+
+    Raises:
+        DatasetError: if it is missing, lacks a column, or names an item twice.
+    """
+    _check_folder(path)
+    frame = _read(path / ITEMS_FILE, _ITEM_COLUMNS, keep_others=True)
+    repeated = frame.filter(pl.col(ITEM).is_duplicated())[ITEM]
+    if len(repeated):
+        raise DatasetError(f"{path / ITEMS_FILE} has the item '{repeated[0]}' more than once; item_id is unique.")
+    return frame
+
+
+def _check_folder(path: Path) -> None:
+    if not path.is_dir():
+        found = "is a file" if path.exists() else "does not exist"
+        raise DatasetError(f"the dataset folder {path} {found}; expected a folder made by `ssna prepare`.")
+
+
+def _read(file: Path, columns: Mapping[str, pl.DataType], keep_others: bool = False) -> pl.DataFrame:
+    if not file.is_file():
+        raise DatasetError(f"{file.parent} has no {file.name}; expected a folder made by `ssna prepare`.")
+    try:
+        schema = pl.read_parquet_schema(file)
+    except Exception as error:  # Polars raises errors of several types for damaged files.
+        raise DatasetError(f"{file} cannot be read as Parquet ({error}); run `ssna prepare` again.") from error
+    for name, dtype in columns.items():
+        if schema.get(name) != dtype:
+            found = f"as {schema[name]}" if name in schema else f"not at all (it has {', '.join(schema)})"
+            raise DatasetError(f"{file} has the column '{name}' {found}; expected it as {dtype}.")
+    frame = pl.read_parquet(file, columns=None if keep_others else list(columns))
+    for name in columns:
+        if name != TIME and frame[name].null_count():
+            raise DatasetError(f"{file} has {frame[name].null_count()} rows without '{name}'; every row needs one.")
+    return frame
+
+
+def write_dataset(folder: Path, items: pl.DataFrame, interactions: pl.LazyFrame, description: dict[str, Any]) -> None:
+    """Fill an empty folder; `description` is what dataset.json says beside the fingerprint.
+
+    Args:
+        folder: an empty folder.
+        items: item_id, text and the source's fields.
+        interactions: user_id, item_id and timestamp, in their final order.
+        description: the rest of dataset.json.
+    """
+    items.write_parquet(folder / ITEMS_FILE)
+    interactions.sink_parquet(folder / INTERACTIONS_FILE)
+    fingerprint = _fingerprint(items, pl.scan_parquet(folder / INTERACTIONS_FILE))
+    content = {"name": description.pop("name"), "fingerprint": fingerprint, **description}
+    (folder / DESCRIPTION_FILE).write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _fingerprint(items: pl.DataFrame, interactions: pl.LazyFrame) -> str:
+    """SHA-256 of the rows: of each column's values in turn, block by block, each value with its length."""
+    digest = hashlib.sha256()
+    _add_rows(digest, items.lazy().select(ITEM, TEXT))
+    _add_rows(digest, interactions.select(USER, ITEM, TIME))
+    return digest.hexdigest()
+
+
+def _add_rows(digest: hashlib._Hash, rows: pl.LazyFrame) -> None:
+    count = rows.select(pl.len()).collect().item()
+    digest.update(np.int64(count).astype("<i8").tobytes())
+    for start in range(0, count, _ROWS_AT_ONCE):
+        block = rows.slice(start, _ROWS_AT_ONCE).collect()
+        for column in block:
+            if column.dtype == pl.String:
+                digest.update(column.str.len_bytes().to_numpy().astype("<u4").tobytes())
+                digest.update("".join(column).encode())
+            else:
+                digest.update(column.is_null().to_numpy().tobytes())
+                digest.update(column.fill_null(0).to_numpy().astype("<i8").tobytes())

@@ -1,0 +1,42 @@
+"""Which device to compute on, and what it took."""
+
+from __future__ import annotations
+
+import resource
+import sys
+
+import torch
+from ssna.errors import SsnaError
+
+
+class DeviceError(SsnaError):
+    """A device was asked for that is not there."""
+
+
+def resolve_device(wanted: str) -> torch.device:
+    """The device that a name means; `auto` is the first GPU, else Apple's, else the CPU.
+
+    Raises:
+        DeviceError: if PyTorch does not see that device.
+    """
+    if wanted == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(wanted)
+    except RuntimeError as error:
+        raise DeviceError(f"--device {wanted} is unknown; expected auto, cpu, cuda, cuda:1 or mps.") from error
+    found = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
+    if (device.index or 0) >= found.get(device.type, 0):
+        seen = ", ".join(f"{count} × {kind}" for kind, count in found.items() if count)
+        raise DeviceError(f"--device {wanted} is not there: PyTorch {torch.__version__} sees {seen}. Give one of them.")
+    return device
+
+
+def peak_memory_bytes(device: torch.device) -> int:
+    """The most memory taken so far: by PyTorch on a GPU, by the whole process on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

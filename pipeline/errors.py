@@ -1,0 +1,19 @@
+"""Errors of the front door; every one is an `SsnaError`, whose message is meant for the user."""
+
+from ssna.cache import SsnaError
+
+
+class SourceError(SsnaError):
+    """A source's files are missing, damaged or lack what was asked of them."""
+
+
+class DatasetError(SsnaError):
+    """A folder is not a dataset, or its rows break the contract of docs/datasets.md."""
+
+
+class RunError(SsnaError):
+    """A folder is not a finished run, or does not hold what was asked of it."""
+
+
+class OutputError(SsnaError):
+    """The place to write to cannot be used."""

@@ -1,0 +1,211 @@
+"""Run folders: all that evaluation, recommendation and serving need, and what the run was made from (docs/runs.md)."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+from ssna.cache import replacing, write_atomically
+from ssna.columns import HISTORY, ITEM, ITEM_INDEX, TEXT, TITLE, USER
+from ssna.errors import RunError
+from ssna.stage2_adapt import (
+    AdaptOptions,
+    Epoch,
+    Popularity,
+    Recommender,
+    SequenceRecommender,
+    Sequences,
+    Split,
+    load_tensors,
+)
+
+CONFIG_FILE = "config.json"
+MODEL_FILE = "model.safetensors"
+ITEMS_FILE = "items.parquet"
+HISTORIES_FILE = "histories.parquet"
+CHECKPOINT_FILE = "checkpoint.safetensors"
+METRICS_FILE = "metrics.jsonl"
+RESULTS_FILE = "results.json"
+
+_TRAIN_END, _VALID_END = "train_end", "valid_end"
+_RECOMMENDER_PREFIX = "sequence."
+
+
+def clear_run(path: Path) -> None:
+    """Remove the files of an earlier run, and nothing else."""
+    for name in (
+        RESULTS_FILE,
+        CHECKPOINT_FILE,
+        METRICS_FILE,
+        MODEL_FILE,
+        ITEMS_FILE,
+        HISTORIES_FILE,
+        CONFIG_FILE,
+    ):
+        (path / name).unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Indented JSON, written whole or not at all."""
+    write_atomically(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object.
+
+    Raises:
+        RunError: if the file is missing or damaged.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise RunError(f"{path.parent} has no {path.name}; expected a run folder made by `ssna adapt`.") from error
+    except ValueError as error:
+        raise RunError(f"{path} is damaged ({error}); run `ssna adapt --overwrite` again.") from error
+    if not isinstance(content, dict):
+        raise RunError(f"{path} holds no JSON object; run `ssna adapt --overwrite` again.")
+    return content
+
+
+def trim_metrics(path: Path, epochs: int) -> None:
+    """Keep the lines of the first epochs: those that the checkpoint knows of."""
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
+    write_atomically(path, "".join(lines[:epochs]))
+
+
+def histories_frame(user_ids: pl.Series, sequences: Sequences, split: Split) -> pl.DataFrame:
+    """What `histories.parquet` holds: each user's item indices, oldest first, and where training and validation end."""
+    starts = sequences.starts[:-1]
+    rows = pl.DataFrame(
+        {
+            USER: np.repeat(np.arange(sequences.num_users), sequences.lengths),
+            HISTORY: sequences.items.astype(np.uint32),
+        }
+    )
+    return pl.DataFrame(
+        {
+            USER: user_ids,
+            HISTORY: rows.group_by(USER, maintain_order=True).agg(HISTORY)[HISTORY],
+            _TRAIN_END: (split.train_end - starts).astype(np.uint32),
+            _VALID_END: (split.valid_end - starts).astype(np.uint32),
+        }
+    )
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run, read from its folder alone."""
+
+    path: Path
+    options: AdaptOptions
+    recommender: Recommender
+    """In evaluation mode"""
+    items: pl.DataFrame
+    """item_index (1 to N, in order), item_id, title and text"""
+    user_ids: pl.Series
+    sequences: Sequences
+    split: Split
+    results: Mapping[str, Any]
+    """What results.json says"""
+
+    def history_of(self, user_id: str) -> list[int]:
+        """All item indices of a user, oldest first.
+
+        Raises:
+            RunError: if the run has no such user.
+        """
+        found = self.user_ids.index_of(user_id)
+        if found is None:
+            examples = ", ".join(self.user_ids.head(5))
+            raise RunError(f"{self.path} has no user '{user_id}' among its {len(self.user_ids)} (such as {examples}).")
+        start, end = self.sequences.starts[found : found + 2]
+        history: list[int] = self.sequences.items[start:end].tolist()
+        return history
+
+    def index_of(self, item_id: str) -> int:
+        """An item's index.
+
+        Raises:
+            RunError: if the run has no such item.
+        """
+        found = self.items[ITEM].index_of(item_id)
+        if found is None:
+            examples = ", ".join(self.items[ITEM].head(5))
+            raise RunError(f"{self.path} has no item '{item_id}' among its {len(self.items)} (such as {examples}).")
+        return found + 1
+
+
+def open_run(path: Path, device: torch.device) -> Run:
+    """The finished run in a folder.
+
+    Raises:
+        RunError: if the folder is missing, is no run, or the run is not finished.
+    """
+    if not path.is_dir():
+        raise RunError(f"the run folder {path} does not exist; expected a folder made by `ssna adapt`.")
+    config = read_json(path / CONFIG_FILE)
+    if not (path / RESULTS_FILE).exists():
+        raise RunError(
+            f"{path} is not finished (it has no {RESULTS_FILE}). Run `ssna adapt` with --resume to finish it."
+        )
+    try:
+        options = AdaptOptions(**config["options"])
+        items = pl.read_parquet(path / ITEMS_FILE, columns=[ITEM_INDEX, ITEM, TITLE, TEXT])
+        histories = pl.read_parquet(path / HISTORIES_FILE, columns=[USER, HISTORY, _TRAIN_END, _VALID_END])
+    except (KeyError, TypeError, OSError, pl.exceptions.PolarsError) as error:
+        raise RunError(f"{path} is damaged ({error}); run `ssna adapt --overwrite` again.") from error
+    starts = np.concatenate([[0], np.cumsum(histories[HISTORY].list.len().to_numpy().astype(np.int64))])
+    sequences = Sequences(histories[HISTORY].explode().to_numpy().astype(np.int64), starts)
+    split = Split(*(starts[:-1] + histories[column].to_numpy().astype(np.int64) for column in (_TRAIN_END, _VALID_END)))
+    return Run(
+        path=path,
+        options=options,
+        recommender=_load_recommender(path / MODEL_FILE, options, len(items), device),
+        items=items,
+        user_ids=histories[USER],
+        sequences=sequences,
+        split=split,
+        results=read_json(path / RESULTS_FILE),
+    )
+
+
+def _load_recommender(path: Path, options: AdaptOptions, num_items: int, device: torch.device) -> Recommender:
+    tensors, _ = load_tensors(path)
+    own = {
+        name.removeprefix(_RECOMMENDER_PREFIX): tensor
+        for name, tensor in tensors.items()
+        if name.startswith(_RECOMMENDER_PREFIX)
+    }
+    popularity = options.model == "popularity"
+    model = Popularity(num_items) if popularity else SequenceRecommender(num_items, options)
+    try:
+        model.load_state_dict(own)
+    except RuntimeError as error:
+        raise RunError(f"{path} does not fit the options in {CONFIG_FILE} ({error}).") from error
+    return model.to(device).eval()
+
+
+def recommender_tensors(model: Popularity | SequenceRecommender) -> dict[str, torch.Tensor]:
+    """The recommender's part of model.safetensors, item embeddings included."""
+    return {_RECOMMENDER_PREFIX + name: tensor for name, tensor in model.state_dict().items()}
+
+
+def append_epoch(path: Path, epoch: Epoch) -> None:
+    """Add an epoch's line to metrics.jsonl."""
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(vars(epoch)) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def write_parquet(path: Path, frame: pl.DataFrame) -> None:
+    """A Parquet file, written whole or not at all."""
+    with replacing(path) as temporary:
+        frame.write_parquet(temporary)

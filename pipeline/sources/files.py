@@ -1,0 +1,129 @@
+"""Source files as UTF-8 text on disk, whatever they are packed in and encoded as."""
+
+from __future__ import annotations
+
+import codecs
+import gzip
+import hashlib
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from ssna.errors import SourceError
+
+_CHUNK = 2**20
+
+
+class Workbench:
+    """Makes source files readable and remembers the SHA-256 of each; its temporary copies go with it."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.hashes: dict[str, str] = {}
+        """SHA-256 of each source file as it is on disk (of the member, for one in a zip), by its name"""
+
+    def text_file(self, path: Path, encoding: str, member: str | None = None) -> Path:
+        """A UTF-8 file with the content of a text file: itself, or a copy if it is packed or encoded otherwise.
+
+        Args:
+            path: a plain or gzipped file, or the zip that holds `member`.
+            encoding: of the text, as Python names it.
+            member: name within the zip.
+
+        Raises:
+            SourceError: if the file is not there, or not text of that encoding; names the line.
+        """
+        name = f"{path.name}/{member}" if member else path.name
+        is_utf8 = codecs.lookup(encoding).name == "utf-8"
+        packed = member is not None or path.suffix == ".gz"
+        if is_utf8 and not packed:
+            with _open(path, None) as file:
+                self.hashes[name] = _transcode(file, None, encoding, name)
+            return path
+        copy = self._folder / f"{len(self.hashes)}-{PurePosixPath(member or path.stem).name}"
+        with _open(path, member) as file, copy.open("wb") as out:
+            self.hashes[name] = _transcode(file, out, encoding, name)
+        return copy
+
+    def binary_file(self, path: Path) -> Path:
+        """The file itself, its hash taken."""
+        with _open(path, None) as file:
+            self.hashes[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
+        return path
+
+
+@contextmanager
+def workbench() -> Iterator[Workbench]:
+    """A `Workbench` over a temporary folder."""
+    folder = Path(tempfile.mkdtemp(prefix="ssna-"))
+    try:
+        yield Workbench(folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def require_file(path: Path, what: str) -> Path:
+    """The path, if it is a file.
+
+    Raises:
+        SourceError: if not; `what` says what the file should hold.
+    """
+    if path.is_file():
+        return path
+    found = "a folder stands there" if path.is_dir() else "there is no such file"
+    raise SourceError(f"{path}: {found}; expected {what}.")
+
+
+def check_encoding(encoding: str) -> str:
+    """The encoding's name.
+
+    Raises:
+        SourceError: if Python knows no such encoding.
+    """
+    try:
+        return codecs.lookup(encoding).name
+    except LookupError as error:
+        raise SourceError(f"--encoding {encoding} is unknown; expected a name such as utf-8 or latin-1.") from error
+
+
+@contextmanager
+def _open(path: Path, member: str | None) -> Iterator[IO[bytes]]:
+    try:
+        if member is not None:
+            with zipfile.ZipFile(path) as archive, archive.open(member) as file:
+                yield file
+        elif path.suffix == ".gz":
+            with gzip.open(path) as file:
+                yield file  # type: ignore[misc]
+        else:
+            with path.open("rb") as file:
+                yield file
+    except (zipfile.BadZipFile, gzip.BadGzipFile, EOFError) as error:
+        raise SourceError(f"{path} is damaged ({error}): download it again.") from error
+
+
+def _transcode(file: IO[bytes], out: IO[bytes] | None, encoding: str, name: str) -> str:
+    """Check that the file is text of that encoding, write it as UTF-8 if there is an `out`, and return its SHA-256."""
+    digest = hashlib.sha256()
+    decoder = codecs.getincrementaldecoder(encoding)()
+    lines = 0
+    while True:
+        chunk = file.read(_CHUNK)
+        digest.update(chunk)
+        try:
+            text = decoder.decode(chunk, final=not chunk)
+        except UnicodeDecodeError as error:
+            line = lines + error.object[: error.start].count(b"\n") + 1
+            raise SourceError(
+                f"{name} is not {encoding} text: byte 0x{error.object[error.start]:02x} in line {line}. "
+                "Name its encoding, for example --encoding latin-1."
+            ) from error
+        if out is not None:
+            out.write(text.encode())
+        if not chunk:
+            return digest.hexdigest()
+        lines += chunk.count(b"\n")

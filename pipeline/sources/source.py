@@ -1,0 +1,86 @@
+"""What every source format is read into."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import polars as pl
+from ssna.columns import ITEM
+from ssna.errors import SourceError
+
+Format = Literal["recbole", "sequences", "table"]
+FORMATS: tuple[Format, ...] = get_args(Format)
+
+TimestampUnit = Literal["auto", "s", "ms", "us", "ns"]
+TIMESTAMP_UNITS: tuple[TimestampUnit, ...] = get_args(TimestampUnit)
+
+
+@dataclass(frozen=True)
+class Columns:
+    """What a source calls its columns; None means the name that the format gives it, if it is there."""
+
+    user: str | None = None
+    item: str | None = None
+    rating: str | None = None
+    timestamp: str | None = None
+    items_item: str | None = None
+    """The item id in the items' file, where it is called otherwise than in the interactions"""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Interactions and items of a source, not yet cleaned."""
+
+    name: str
+    interactions: pl.LazyFrame
+    """user_id and item_id as strings, timestamp and rating as the source has them (null where it has none)"""
+    items: pl.LazyFrame
+    """item_id as a string, then the source's other fields"""
+
+
+def pick(column: str | None, default: str, available: Mapping[str, object], what: str, option: str) -> str:
+    """The name of a column that must be there.
+
+    Raises:
+        SourceError: if it is not; lists those that are.
+    """
+    name = column or default
+    if name not in available:
+        raise SourceError(
+            f"{what} has no column '{name}' (found: {', '.join(available)}). Name the right one with {option}."
+        )
+    return name
+
+
+def pick_optional(
+    column: str | None, default: str, available: Mapping[str, object], what: str, option: str
+) -> str | None:
+    """The name of a column that may be missing as long as the user did not ask for it."""
+    if column is None and default not in available:
+        return None
+    return pick(column, default, available, what, option)
+
+
+def interaction_columns(frame: pl.LazyFrame, columns: Columns, what: str) -> pl.LazyFrame:
+    """The four columns of `Source.interactions` out of a frame with the source's own names."""
+    available = frame.collect_schema()
+    user = pick(columns.user, "user_id", available, what, "--user-column")
+    item = pick(columns.item, "item_id", available, what, "--item-column")
+    rating = pick_optional(columns.rating, "rating", available, what, "--rating-column")
+    timestamp = pick_optional(columns.timestamp, "timestamp", available, what, "--timestamp-column")
+    return frame.select(
+        pl.col(user).cast(pl.String).alias("user_id"),
+        pl.col(item).cast(pl.String).alias("item_id"),
+        (pl.col(timestamp) if timestamp else pl.lit(None, pl.Int64)).alias("timestamp"),
+        (pl.col(rating) if rating else pl.lit(None, pl.Float64)).alias("rating"),
+    )
+
+
+def item_columns(frame: pl.LazyFrame, columns: Columns, what: str) -> pl.LazyFrame:
+    """`Source.items` out of a frame with the source's own names."""
+    available = frame.collect_schema()
+    item = pick(columns.items_item or columns.item, "item_id", available, what, "--items-item-column")
+    others = [name for name in available if name not in (item, ITEM)]
+    return frame.select(pl.col(item).cast(pl.String).alias(ITEM), *others)

@@ -1,0 +1,162 @@
+"""What people see: tables on stdout, progress on stderr (bars in a terminal, plain lines elsewhere)."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+from rich.text import Text
+from ssna.stage2_adapt.training import Epoch
+
+_PIPED_WIDTH = 160
+_SECONDS_BETWEEN_LINES = 10
+
+
+def _console(stderr: bool) -> Console:
+    # Item titles hold brackets, so nothing is ever read as markup.
+    console = Console(stderr=stderr, markup=False, highlight=False, emoji=False)
+    if not console.is_terminal:
+        console.width = _PIPED_WIDTH
+    return console
+
+
+def print_json(content: Mapping[str, Any] | Sequence[Any]) -> None:
+    """JSON for machines, on stdout."""
+    print(json.dumps(content, indent=2, ensure_ascii=False))
+
+
+def print_line(text: str) -> None:
+    """A line of results, on stdout."""
+    _console(stderr=False).print(text, soft_wrap=True)
+
+
+def print_note(text: str) -> None:
+    """A line about what is going on, on stderr."""
+    _console(stderr=True).print(text, soft_wrap=True)
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str | None = None) -> None:
+    """A table on stdout; all columns but the first are aligned to the right when they hold numbers."""
+    table = Table(box=SIMPLE_HEAD, title=title, title_justify="left", pad_edge=False)
+    for i, column in enumerate(columns):
+        numeric = all(_looks_numeric(row[i]) for row in rows)
+        table.add_column(column, justify="right" if numeric else "left", no_wrap=numeric)
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    _console(stderr=False).print(table)
+
+
+def _looks_numeric(cell: str) -> bool:
+    return cell == "" or cell.lstrip("-−+.")[:1].isdigit()
+
+
+def count(number: int) -> str:
+    """A whole number with thousands separators."""
+    return f"{number:,}"
+
+
+def size(num_bytes: int) -> str:
+    """Bytes in the largest fitting unit."""
+    value = float(num_bytes)
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 1000:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:.1f} TB"
+
+
+class _Rate(ProgressColumn):
+    """Work done a second."""
+
+    def __init__(self, unit: str) -> None:
+        super().__init__()
+        self._unit = unit
+
+    def render(self, task: Task) -> Text:
+        return Text("" if task.speed is None else f"{task.speed:,.0f} {self._unit}/s")
+
+
+@contextmanager
+def extraction_progress() -> Iterator[Callable[[int, int], None]]:
+    """A callback that shows texts done, texts a second and the time left."""
+    console = _console(stderr=True)
+    if not console.is_terminal:
+        yield _plain_extraction(console)
+        return
+    with Progress(
+        TextColumn("extracting"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        _Rate("texts"),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+    ) as progress:
+        task = progress.add_task("", total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+def _plain_extraction(console: Console) -> Callable[[int, int], None]:
+    started = last = time.monotonic()
+
+    def show(done: int, total: int) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last >= _SECONDS_BETWEEN_LINES:
+            last = now
+            rate = done / (now - started)
+            console.print(
+                f"extracting: {done:,} of {total:,} texts, {rate:,.0f} texts/s, {(total - done) / rate:.0f} s left"
+            )
+
+    return show
+
+
+@contextmanager
+def training_progress() -> Iterator[tuple[Callable[[Epoch], None], Callable[[int, int], None]]]:
+    """Two callbacks: one prints a line for each finished epoch, one shows the steps of the epoch under way."""
+    console = _console(stderr=True)
+    if not console.is_terminal:
+        yield lambda epoch: console.print(epoch_line(epoch)), lambda done, total: None
+        return
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        _Rate("steps"),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+    ) as progress:
+        task = progress.add_task("epoch 1", total=None)
+
+        def on_epoch(epoch: Epoch) -> None:
+            console.print(epoch_line(epoch))
+            progress.reset(task, description=f"epoch {epoch.epoch + 1}")
+
+        yield on_epoch, lambda done, total: progress.update(task, completed=done, total=total)
+
+
+def epoch_line(epoch: Epoch) -> str:
+    """One line about an epoch."""
+    valid = "".join(
+        f"   valid {label} {epoch.valid[name]:.4f}"
+        for name, label in (("recall@10", "Recall@10"), ("ndcg@10", "NDCG@10"))
+        if name in epoch.valid
+    )
+    return f"epoch {epoch.epoch:3d}   loss {epoch.loss:.4f}{valid}   {epoch.seconds + epoch.valid_seconds:.1f} s"

@@ -1,0 +1,92 @@
+"""Item texts: a template over the source's fields."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+from string import Formatter
+
+import polars as pl
+from ssna.errors import SourceError
+
+
+def title_field(fields: Sequence[str]) -> str | None:
+    """The field that holds an item's title: called title, ending in title, called name or ending in name."""
+    for word in ("title", "name"):
+        for field in (word, *fields):
+            if field in fields and field.lower().endswith(word):
+                return field
+    return None
+
+
+def default_template(fields: Sequence[str]) -> str:
+    """The title alone.
+
+    Raises:
+        SourceError: if no field looks like a title.
+    """
+    title = title_field(fields)
+    if title is None:
+        raise SourceError(
+            f"no field looks like a title (found: {', '.join(fields)}). Say which fields make the text, "
+            f"for example --text '{{{fields[0] if fields else 'title'}}}'."
+        )
+    return f"{{{title}}}"
+
+
+def text_expression(template: str, schema: pl.Schema) -> pl.Expr:
+    """The rendered text of each item, HTML-unescaped and whitespace-normalised; empty if no field has a value.
+
+    Args:
+        template: text with field names in braces; doubled braces stand for themselves.
+        schema: the fields there are.
+
+    Raises:
+        SourceError: if the template is malformed, names no field, or one that the source lacks (lists those it has).
+    """
+    parts = _parse(template)
+    named = [field for _, field in parts if field is not None]
+    if unknown := [field for field in named if field not in schema]:
+        raise SourceError(
+            f"the template names the field '{unknown[0]}', which the source lacks; it has {', '.join(schema)}."
+        )
+    if not named:
+        raise SourceError(f"the template '{template}' names no field; the source has {', '.join(schema)}.")
+    pieces: list[pl.Expr] = []
+    for literal, field in parts:
+        pieces.append(pl.lit(literal))
+        if field is not None:
+            pieces.append(field_as_text(field, schema[field]))
+    some_value = pl.any_horizontal(field_as_text(field, schema[field]) != "" for field in named)
+    return pl.when(some_value).then(clean(pl.concat_str(pieces))).otherwise(pl.lit(""))
+
+
+def field_as_text(field: str, dtype: pl.DataType) -> pl.Expr:
+    """A field's values as strings; null is the empty string, a list is joined with commas.
+
+    Raises:
+        SourceError: for nested values other than lists.
+    """
+    column = pl.col(field)
+    if isinstance(dtype, pl.Struct | pl.Object):
+        raise SourceError(f"the field '{field}' holds nested records; a template takes text, numbers or lists.")
+    if isinstance(dtype, pl.List):
+        column = column.cast(pl.List(pl.String)).list.drop_nulls().list.join(", ")
+    return column.cast(pl.String).fill_null("").str.strip_chars()
+
+
+def clean(text: pl.Expr) -> pl.Expr:
+    """Text with HTML entities resolved and every run of white space made one space."""
+    return text.map_batches(_unescape, return_dtype=pl.String).str.replace_all(r"\s+", " ").str.strip_chars()
+
+
+def _unescape(texts: pl.Series) -> pl.Series:
+    return pl.Series(texts.name, [html.unescape(text) if "&" in text else text for text in texts], pl.String)
+
+
+def _parse(template: str) -> list[tuple[str, str | None]]:
+    try:
+        parsed = list(Formatter().parse(template))
+    except ValueError as error:
+        raise SourceError(f"the template '{template}' is malformed ({error}); write fields as {{name}}.") from error
+    return [(literal, None if field is None else field.strip()) for literal, field, _, _ in parsed]

@@ -1,0 +1,92 @@
+"""Timestamps of any common form as milliseconds since 1970, UTC."""
+
+from __future__ import annotations
+
+import re
+
+import polars as pl
+from ssna.columns import TIME
+from ssna.errors import SourceError
+from ssna.sources import TimestampUnit
+
+_PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
+# Of today's dates, seconds have 10 digits, milliseconds 13, microseconds 16, nanoseconds 19.
+_AUTO_BELOW = {"s": 10**11, "ms": 10**14, "us": 10**17}
+
+
+def timestamps_in_ms(
+    interactions: pl.LazyFrame, unit: TimestampUnit, date_format: str | None
+) -> tuple[pl.LazyFrame, str | None]:
+    """The interactions with `timestamp` as Int64 milliseconds, and how the source's values were read.
+
+    Args:
+        interactions: with `timestamp` as numbers, strings of numbers, date strings, dates, or all null.
+        unit: of numbers; auto takes the one in which the largest value is a date before the year 5138.
+        date_format: of date strings, in the notation of `strftime`; None recognises ISO 8601.
+
+    Raises:
+        SourceError: if some rows have a timestamp and others none, or a value cannot be read.
+    """
+    dtype = interactions.collect_schema()[TIME]
+    column = pl.col(TIME)
+    if dtype == pl.String:
+        interactions = interactions.with_columns(pl.when(column.str.strip_chars() != "").then(column.str.strip_chars()))
+    first, largest_number, missing, rows = (
+        interactions.select(
+            column.drop_nulls().first().alias("first"),
+            column.cast(pl.Float64, strict=False).max().alias("largest") if not dtype.is_temporal() else pl.lit(0.0),
+            column.null_count().alias("missing"),
+            pl.len(),
+        )
+        .collect(engine="streaming")
+        .row(0)
+    )
+    if missing == rows:
+        return interactions.with_columns(pl.lit(None, pl.Int64).alias(TIME)), None
+    if missing:
+        raise SourceError(
+            f"{missing} of {rows} interactions have no timestamp. Complete the column, or remove it: the order of "
+            "the rows then counts as the order in time."
+        )
+    if dtype.is_temporal():
+        return interactions.with_columns(column.cast(pl.Datetime("ms")).dt.epoch("ms")), "dates"
+    if dtype == pl.String and (date_format is not None or not _is_number(str(first))):
+        return interactions.with_columns(_from_dates(str(first), date_format)), "date strings"
+    if not dtype.is_numeric() and dtype != pl.String:
+        raise SourceError(f"the timestamps are of type {dtype}; expected numbers, dates or date strings.")
+    if unit == "auto":
+        unit = next((name for name, below in _AUTO_BELOW.items() if abs(largest_number) < below), "ns")
+    return interactions.with_columns(_from_numbers(_PER_SECOND[unit])), unit
+
+
+def _from_numbers(per_second: int) -> pl.Expr:
+    # Whole numbers stay whole: nanoseconds of today have more digits than a float64.
+    column = pl.col(TIME)
+    whole = column.cast(pl.Int64, strict=False)
+    is_whole = whole.cast(pl.Float64) == column.cast(pl.Float64, strict=False)
+    exact = whole * 1000 if per_second == 1 else whole // (per_second // 1000)
+    rounded = (column.cast(pl.Float64) * (1000 / per_second)).round().cast(pl.Int64)
+    return pl.when(is_whole).then(exact).otherwise(rounded).alias(TIME)
+
+
+def _from_dates(example: str, date_format: str | None) -> pl.Expr:
+    strings = pl.col(TIME)
+    if date_format is None:
+        # Other notations are ambiguous (is 01/02/2020 in January?), so they are never guessed.
+        if not re.match(r"\d{4}-\d{2}-\d{2}", example):
+            raise SourceError(
+                f"the timestamp '{example}' is neither a number nor an ISO 8601 date (2020-01-31). Say how to read "
+                "it, for example --timestamp-format '%d/%m/%Y'."
+            )
+        parsed = strings.str.to_datetime(time_unit="ms", time_zone="UTC", strict=True)
+    else:
+        parsed = strings.str.to_datetime(date_format, time_unit="ms", strict=True)
+    return parsed.dt.epoch("ms").alias(TIME)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

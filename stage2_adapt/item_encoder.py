@@ -1,0 +1,59 @@
+"""Item vectors: from the LLM's layer states by the side network, from a learned ID table, or both."""
+
+from __future__ import annotations
+
+import torch
+from ssna.stage2_adapt.options import AdaptOptions
+from ssna.stage2_adapt.side_network import SideNetwork
+from torch import Tensor, nn
+
+_ITEMS_AT_ONCE = 8192
+
+
+class ItemEncoder(nn.Module):
+    """Vectors of items 1 to N, of which the first T occur in training.
+
+    An item without training interactions has an ID vector of exactly zero.
+    """
+
+    def __init__(self, states_shape: tuple[int, int, int] | None, num_trained: int, options: AdaptOptions) -> None:
+        super().__init__()
+        self.side: SideNetwork | None = None
+        self.id_table: nn.Parameter | None = None
+        if states_shape is not None:
+            _, num_layers, state_width = states_shape
+            self.side = SideNetwork(num_layers, state_width, options.width, options.dropout)
+        if options.learns_ids:
+            self.id_table = nn.Parameter(torch.empty(num_trained, options.width).normal_(std=0.02))
+
+    def forward(self, states: Tensor | None, first: int, last: int) -> Tensor:
+        """Vectors ``(last - first, d)`` of the items first + 1 to last.
+
+        Args:
+            states: standardised, of exactly these items ``(last - first, A, D)``; None without a side network.
+            first: items before the first.
+            last: number of the last item.
+        """
+        ids = self._id_vectors(first, last)
+        if self.side is None or states is None:
+            assert ids is not None
+            return ids
+        text: Tensor = self.side(states)
+        return text if ids is None else text + ids
+
+    def _id_vectors(self, first: int, last: int) -> Tensor | None:
+        if self.id_table is None:
+            return None
+        trained = self.id_table[first:last]
+        missing = last - first - len(trained)
+        return nn.functional.pad(trained, (0, 0, 0, missing)) if missing else trained
+
+    @torch.no_grad()
+    def encode_all(self, states: Tensor | None, num_items: int, device: torch.device) -> Tensor:
+        """Vectors of all items in float32 ``(N + 1, d)``, row 0 (padding) zero; computed in blocks."""
+        blocks = []
+        for first in range(0, num_items, _ITEMS_AT_ONCE):
+            last = min(first + _ITEMS_AT_ONCE, num_items)
+            blocks.append(self(None if states is None else states[first:last].to(device), first, last))
+        vectors = torch.cat(blocks)
+        return nn.functional.pad(vectors, (0, 0, 1, 0))

@@ -1,0 +1,67 @@
+"""The side network: adapters outside the LLM, integrated sequentially over its layers (arXiv 2310.01612, abstract).
+
+The paper's abstract fixes that adapters stand outside a frozen LLM, adapt its top layers jointly and are integrated
+sequentially. The form of the adapter and of the integration are this project's own (docs/method.md).
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+class SideNetwork(nn.Module):
+    """Folds the A standardised layer states of an item into one vector, lowest layer first.
+
+    z_l = Adapter_l(h_l)           down-projection to width d, then a residual non-linear map
+    s_l = GRUCell(z_l, s_{l-1})    one gated recurrent cell for all layers (Cho et al., arXiv 1406.1078)
+    e   = LayerNorm(s_top + W h_top)
+    """
+
+    def __init__(self, num_layers: int, state_width: int, width: int, dropout: float) -> None:
+        super().__init__()
+        self.down = _stacked_linear(num_layers, state_width, width)
+        self.inner = _stacked_linear(num_layers, width, width)
+        self.down_bias = nn.Parameter(torch.zeros(num_layers, 1, width))
+        self.inner_bias = nn.Parameter(torch.zeros(num_layers, 1, width))
+        self.cell_input = nn.Linear(width, 3 * width)
+        self.cell_state = nn.Linear(width, 3 * width)
+        self.skip = nn.Linear(state_width, width, bias=False)
+        self.norm = nn.LayerNorm(width)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, states: Tensor) -> Tensor:
+        """Item vectors ``(n, d)`` from standardised states ``(n, A, D)``, top layer first."""
+        low_first = states.transpose(0, 1).flip(0)  # (A, n, D); the one place where the order is turned.
+        adapted = self._adapt(low_first)  # (A, n, d)
+        integrated = self._integrate(adapted)  # (n, d)
+        item: Tensor = self.norm(integrated + self.skip(states[:, 0]))
+        return item
+
+    def _adapt(self, states: Tensor) -> Tensor:
+        """All adapters as batched products: ``(A, n, D)`` to ``(A, n, d)``."""
+        down = torch.baddbmm(self.down_bias, states, self.down)
+        inner = self.dropout(functional.gelu(down))
+        return down + torch.baddbmm(self.inner_bias, inner, self.inner)
+
+    def _integrate(self, adapted: Tensor) -> Tensor:
+        """The recurrent cell over the layers: ``(A, n, d)`` to ``(n, d)``."""
+        inputs = self.cell_input(adapted)  # (A, n, 3d), for all layers at once
+        state = torch.zeros_like(adapted[0])
+        for layer in inputs:
+            reset_in, update_in, new_in = layer.chunk(3, dim=-1)
+            reset_st, update_st, new_st = self.cell_state(state).chunk(3, dim=-1)
+            reset = torch.sigmoid(reset_in + reset_st)
+            update = torch.sigmoid(update_in + update_st)
+            new = torch.tanh(new_in + reset * new_st)
+            state = torch.lerp(new, state, update)
+        return state
+
+
+def _stacked_linear(num_layers: int, inputs: int, outputs: int) -> nn.Parameter:
+    """Weights ``(A, inputs, outputs)``, initialised as `nn.Linear` initialises each."""
+    bound = 1 / math.sqrt(inputs)
+    return nn.Parameter(torch.empty(num_layers, inputs, outputs).uniform_(-bound, bound))
