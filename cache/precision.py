@@ -28,7 +28,8 @@ def encode(states: Floats, dtype: StoredDtype) -> tuple[npt.NDArray[np.generic],
         return states.astype(np.float32, copy=False), scales
     largest = np.abs(states).max(axis=2)  # (n, A)
     if dtype == "int8":
-        np.divide(largest, _INT8_MAX, out=scales, where=largest > 0)
+        # Rows smaller than any normal float32 scale count as zeros, at scale 1.
+        np.divide(largest, _INT8_MAX, out=scales, where=largest > _INT8_MAX * np.finfo(np.float32).tiny)
         scaled = states / scales[:, :, None]
         return np.rint(scaled).clip(-_INT8_MAX, _INT8_MAX).astype(np.int8), scales
     _, exponents = np.frexp(largest / np.float32(_FLOAT16_MAX))

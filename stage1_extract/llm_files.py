@@ -108,9 +108,9 @@ def _download(hub_id: str) -> Path:
     try:
         return Path(snapshot_download(hub_id, allow_patterns=list(_HUB_PATTERNS)))
     except Exception as error:  # The hub's client raises errors of many libraries; the cause is kept.
-        reason = str(error).strip().splitlines()
+        reason = (str(error).strip() or repr(error)).splitlines()[0]
         raise LLMError(
-            f"'{hub_id}' is no folder here, and the model hub did not give it ({reason[0] if reason else error!r}). "
+            f"'{hub_id}' is no folder here, and the model hub did not give it ({reason}). "
             "Check the spelling and the network, or give the path of a downloaded model."
         ) from error
 

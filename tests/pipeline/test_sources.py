@@ -1,0 +1,168 @@
+"""Each source format, from files as their publishers write them."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import zipfile
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from ssna import Columns, Dataset, prepare
+from ssna.errors import SourceError
+
+# RecBole's atomic files: https://recbole.io/docs/user_guide/data/atomic_files.html
+INTER = "user_id:token\titem_id:token\trating:float\ttimestamp:float\n1\t10\t4\t30\n1\t20\t5\t10\n2\t10\t3\t20\n"
+ITEM = 'item_id:token\tmovie_title:token_seq\tclass:token_seq\n10\tToy "Story\tAnimation Comedy\n20\tHeat\tAction\n'
+ROWS = [("1", "20", 10_000), ("1", "10", 30_000), ("2", "10", 20_000)]
+TEXTS = {"10": 'Toy "Story', "20": "Heat"}
+
+
+def texts(dataset: Dataset) -> dict[str, str]:
+    return dict(dataset.items().select("item_id", "text").rows())
+
+
+def write_recbole(folder: Path, name: str = "tiny") -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.inter").write_text(INTER)
+    (folder / f"{name}.item").write_text(ITEM)
+    return folder
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["folder", "zip"])
+def test_recbole_atomic_files(tmp_path: Path, packed: bool) -> None:
+    source = write_recbole(tmp_path / "tiny")
+    if packed:
+        source = tmp_path / "tiny-1.0-py3-none-any.whl"
+        with zipfile.ZipFile(source, "w") as archive:
+            for path in (tmp_path / "tiny").iterdir():
+                archive.write(path, f"package/data/{path.name}")
+    dataset = prepare(source, tmp_path / "out", format="recbole")
+    assert dataset.name == "tiny"
+    assert dataset.interactions().rows() == ROWS
+    assert texts(dataset) == TEXTS
+    raw = pl.read_parquet(dataset.path / "items.parquet")
+    assert raw.columns == ["item_id", "text", "movie_title", "class"]
+    hashes = set(dataset.description["source"]["sha256"].values())
+    assert hashes == {hashlib.sha256(content.encode()).hexdigest() for content in (INTER, ITEM)}
+
+
+def test_recbole_sources_with_several_datasets_need_a_name(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        write_recbole(tmp_path / "both", name)
+    with pytest.raises(SourceError, match=r"holds 2 datasets \(one, two\). Choose one with --name"):
+        prepare(tmp_path / "both", tmp_path / "out", format="recbole")
+    assert prepare(tmp_path / "both", tmp_path / "out", format="recbole", name="two").name == "two"
+
+
+@pytest.mark.parametrize(
+    ("inter", "message"),
+    [
+        pytest.param("user_id\titem_id:token\n1\t2\n", r"header 'user_id' is not name:type", id="untyped"),
+        pytest.param("user_id:text\titem_id:token\n", r"header 'user_id:text' is not name:type", id="type"),
+        pytest.param("uid:token\titem_id:token\n1\t10\n", r"no column 'user_id' \(found: uid, item_id\).*--user-column", id="column"),
+        pytest.param("", "is empty: expected a header line", id="empty"),
+        pytest.param("user_id:token\titem_id:token\n", "holds no interaction", id="no-rows"),
+    ],
+)  # fmt: skip
+def test_recbole_files_that_are_not_as_they_should_be(tmp_path: Path, inter: str, message: str) -> None:
+    write_recbole(tmp_path / "tiny")
+    (tmp_path / "tiny" / "tiny.inter").write_text(inter)
+    with pytest.raises(SourceError, match=message):
+        prepare(tmp_path / "tiny", tmp_path / "out", format="recbole")
+    assert not (tmp_path / "out").exists()
+
+
+def test_recbole_needs_item_texts(tmp_path: Path) -> None:
+    write_recbole(tmp_path / "tiny")
+    (tmp_path / "tiny" / "tiny.item").unlink()
+    with pytest.raises(SourceError, match=r"has tiny\.inter but no tiny\.item"):
+        prepare(tmp_path / "tiny", tmp_path / "out", format="recbole")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SourceError, match="neither a folder nor a zip"):
+        prepare(tmp_path / "file", tmp_path / "out", format="recbole")
+
+
+def test_sequences_keep_order_repeats_and_tabs_in_titles(tmp_path: Path) -> None:
+    users, items = tmp_path / "users.tsv", tmp_path / "items.tsv"
+    users.write_text("u2\tb a  b\r\n\nu1\ta\n")
+    items.write_text('a\tA &quot;nail&quot;\tset\nb\tB "x\nc\tC\n')
+    dataset = prepare([users, items], tmp_path / "out", format="sequences")
+    assert dataset.interactions().rows() == [
+        ("u1", "a", None), ("u2", "b", None), ("u2", "a", None), ("u2", "b", None)
+    ]  # fmt: skip
+    assert texts(dataset) == {"a": 'A "nail" set', "b": 'B "x', "c": "C"}
+    assert dataset.description["timestamps"] is None
+
+
+def test_sequences_without_a_tab_name_the_line(tmp_path: Path) -> None:
+    (tmp_path / "users.tsv").write_text("u1\ta\n\nbroken line\n")
+    (tmp_path / "items.tsv").write_text("a\tA\n")
+    with pytest.raises(SourceError, match=r"users\.tsv: line 3 has no tab \('broken line'\)"):
+        prepare([tmp_path / "users.tsv", tmp_path / "items.tsv"], tmp_path / "out", format="sequences")
+
+
+TABLE = pl.DataFrame({"who": ["007", "007", "b"], "what": [2, 1, 2], "stars": [4, 5, 3], "when": [3, 1, 2]})
+THINGS = pl.DataFrame({"id": [1, 2], "name": ["one, two", "line\nbreak"], "text": ["t1", "t2"]})
+
+
+@pytest.mark.parametrize("ending", ["csv", "tsv", "parquet", "jsonl", "csv.gz", "jsonl.gz"])
+def test_tables_of_every_kind_with_columns_named_by_options(tmp_path: Path, ending: str) -> None:
+    paths = []
+    for name, frame in (("events", TABLE), ("things", THINGS)):
+        path = tmp_path / f"{name}.{ending}"
+        kind = ending.removesuffix(".gz")
+        plain = path if kind == ending else tmp_path / "plain"
+        if kind == "parquet":
+            frame.write_parquet(plain)
+        elif kind == "jsonl":
+            frame.write_ndjson(plain)
+        else:
+            frame.write_csv(plain, separator="," if kind == "csv" else "\t")
+        if plain != path:
+            path.write_bytes(gzip.compress(plain.read_bytes()))
+        paths.append(path)
+    columns = Columns(user="who", item="what", rating="stars", timestamp="when", items_item="id")
+    dataset = prepare(
+        paths,
+        tmp_path / "out",
+        format="table",
+        columns=columns,
+        text="{name}/{text}",
+        min_rating=4,
+        timestamp_unit="ms",
+    )
+    assert dataset.interactions().rows() == [("007", "1", 1), ("007", "2", 3)]
+    assert texts(dataset) == {"1": "one, two/t1", "2": "line break/t2"}
+    assert dataset.items()["title"].to_list() == ["one, two", "line\nbreak"]
+    assert pl.read_parquet(dataset.path / "items.parquet")["raw_text"].to_list() == ["t1", "t2"]
+
+
+def test_tables_of_unknown_kind_or_number_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.xlsx").touch()
+    with pytest.raises(SourceError, match=r"unknown table format '\.xlsx'; expected one of \.csv"):
+        prepare([tmp_path / "a.xlsx", tmp_path / "a.xlsx"], tmp_path / "out", format="table")
+    with pytest.raises(SourceError, match="takes the interactions' file and the items' file; found 1"):
+        prepare(tmp_path / "a.csv", tmp_path / "out", format="table")
+    with pytest.raises(SourceError, match="there is no such file; expected a CSV"):
+        prepare([tmp_path / "a.csv", tmp_path / "b.csv"], tmp_path / "out", format="table")
+
+
+def test_latin_1_files_are_read_when_said_and_named_when_not(tmp_path: Path) -> None:
+    (tmp_path / "events.csv").write_text("user_id,item_id\nu,1\n")
+    (tmp_path / "movies.csv").write_bytes("item_id,title\n1,Les Misérables\n".encode("latin-1"))
+    paths = [tmp_path / "events.csv", tmp_path / "movies.csv"]
+    with pytest.raises(SourceError, match=r"movies\.csv is not utf-8 text: byte 0xe9 in line 2.*--encoding latin-1"):
+        prepare(paths, tmp_path / "out", format="table")
+    assert texts(prepare(paths, tmp_path / "out", format="table", encoding="latin-1")) == {"1": "Les Misérables"}
+    with pytest.raises(SourceError, match="--encoding latin-99 is unknown"):
+        prepare(paths, tmp_path / "other", format="table", encoding="latin-99")
+
+
+def test_a_byte_order_mark_is_no_part_of_the_header(tmp_path: Path) -> None:
+    (tmp_path / "events.csv").write_bytes(b"\xef\xbb\xbfuser_id,item_id\nu,1\n")
+    (tmp_path / "movies.csv").write_bytes(b"\xef\xbb\xbfitem_id,title\n1,Heat\n")
+    dataset = prepare([tmp_path / "events.csv", tmp_path / "movies.csv"], tmp_path / "out", format="table")
+    assert dataset.interactions()["user_id"].to_list() == ["u"]

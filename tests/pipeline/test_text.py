@@ -1,0 +1,78 @@
+"""Item texts from templates."""
+
+from __future__ import annotations
+
+import polars as pl
+import pytest
+
+from ssna.errors import SourceError
+from ssna.text import default_template, text_expression, title_field
+
+ITEMS = pl.DataFrame(
+    {
+        "item_id": ["1", "2", "3", "4"],
+        "title": ["Toy  Story ", "Fish &amp; Chips", None, " "],
+        "genres": [["Comedy", None, "Drama"], [], ["War"], None],
+        "year": [1995, 1996, None, None],
+    }
+)
+
+
+def render(template: str) -> list[str]:
+    return ITEMS.lazy().select(text_expression(template, ITEMS.schema).alias("text")).collect()["text"].to_list()
+
+
+def test_fields_are_filled_in_unescaped_and_white_space_is_one_space() -> None:
+    assert render("{title}.\n Genres: {genres} ({year})") == [
+        "Toy Story. Genres: Comedy, Drama (1995)",
+        "Fish & Chips. Genres: (1996)",
+        ". Genres: War ()",
+        "",
+    ]
+
+
+def test_an_item_without_any_value_has_an_empty_text() -> None:
+    assert render("Title: {title}") == ["Title: Toy Story", "Title: Fish & Chips", "", ""]
+
+
+def test_doubled_braces_stand_for_themselves() -> None:
+    assert render("{{{title}}}")[1] == "{Fish & Chips}"
+
+
+@pytest.mark.parametrize(
+    ("template", "message"),
+    [
+        ("{brand}", "names the field 'brand', which the source lacks; it has item_id, title, genres, year"),
+        ("no field", "names no field"),
+        ("{title", "is malformed"),
+    ],
+)
+def test_a_template_that_cannot_be_filled_is_refused(template: str, message: str) -> None:
+    with pytest.raises(SourceError, match=message):
+        render(template)
+
+
+def test_nested_records_are_refused() -> None:
+    frame = pl.DataFrame({"details": [{"a": 1}]})
+    with pytest.raises(SourceError, match="'details' holds nested records"):
+        text_expression("{details}", frame.schema)
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        (["year", "movie_title", "title"], "title"),
+        (["name", "movie_title"], "movie_title"),
+        (["brand", "product_name"], "product_name"),
+        (["Title"], "Title"),
+        (["year"], None),
+    ],
+)
+def test_the_title_is_the_field_that_is_called_so(fields: list[str], expected: str | None) -> None:
+    assert title_field(fields) == expected
+
+
+def test_without_a_title_the_template_must_be_given() -> None:
+    assert default_template(["year", "movie_title"]) == "{movie_title}"
+    with pytest.raises(SourceError, match=r"no field looks like a title \(found: year, brand\).*--text '{year}'"):
+        default_template(["year", "brand"])

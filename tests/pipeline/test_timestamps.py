@@ -1,0 +1,56 @@
+"""Timestamps of every form."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+
+import polars as pl
+import pytest
+
+from ssna.errors import SourceError
+from ssna.timestamps import timestamps_in_ms
+
+
+def read(values: list[Any], unit: str = "auto", date_format: str | None = None) -> tuple[list[int | None], str | None]:
+    frame, read_as = timestamps_in_ms(pl.LazyFrame({"timestamp": values}), unit, date_format)  # type: ignore[arg-type]
+    return frame.collect()["timestamp"].to_list(), read_as
+
+
+@pytest.mark.parametrize(
+    ("values", "unit", "expected", "read_as"),
+    [
+        pytest.param([881250949, 0], "auto", [881250949000, 0], "s", id="seconds"),
+        pytest.param(["881250949", " 12 "], "auto", [881250949000, 12000], "s", id="strings"),
+        pytest.param([1577836800123], "auto", [1577836800123], "ms", id="milliseconds"),
+        pytest.param([1577836800123999], "auto", [1577836800123], "us", id="microseconds"),
+        pytest.param([1577836800123456789], "auto", [1577836800123], "ns", id="nanoseconds"),
+        pytest.param(["1577836800123456789"], "auto", [1577836800123], "ns", id="nanosecond-strings"),
+        pytest.param([1.5, 2.25], "s", [1500, 2250], "s", id="fractions"),
+        pytest.param(["8.81250949e+08"], "auto", [881250949000], "s", id="exponent"),
+        pytest.param([1577836800], "ms", [1577836800], "ms", id="unit-given"),
+        pytest.param([dt.datetime(2020, 1, 1, 0, 0, 1)], "auto", [1577836801000], "dates", id="datetimes"),
+        pytest.param([dt.date(2020, 1, 1)], "auto", [1577836800000], "dates", id="dates"),
+        pytest.param(["2020-01-01"], "auto", [1577836800000], "date strings", id="iso-date"),
+        pytest.param(["2020-01-01 00:00:01"], "auto", [1577836801000], "date strings", id="iso-with-space"),
+        pytest.param(["2020-01-01T01:00:00+01:00"], "auto", [1577836800000], "date strings", id="iso-with-zone"),
+        pytest.param([None, None], "auto", [None, None], None, id="none"),
+    ],
+)
+def test_timestamps_become_milliseconds(
+    values: list[Any], unit: str, expected: list[int | None], read_as: str | None
+) -> None:
+    assert read(values, unit) == (expected, read_as)
+
+
+def test_other_dates_need_a_format() -> None:
+    with pytest.raises(SourceError, match=r"'01/02/2020' is neither a number nor an ISO 8601 date.*--timestamp-format"):
+        read(["01/02/2020"])
+    assert read(["01/02/2020"], date_format="%d/%m/%Y") == ([1580515200000], "date strings")
+
+
+def test_a_timestamp_here_and_there_is_an_error() -> None:
+    with pytest.raises(SourceError, match="1 of 3 interactions have no timestamp"):
+        read([1, None, 3])
+    with pytest.raises(SourceError, match="1 of 2 interactions have no timestamp"):
+        read(["1", " "])

@@ -1,0 +1,225 @@
+"""Extraction against `transformers`' own hidden states, and its dealings with the cache."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from ssna import SsnaError, extract
+from ssna.cache import Cache, keys_of_texts
+from ssna.dataset import Dataset
+from ssna.stage1_extract import Extraction, ExtractOptions, LLMError, NonFiniteStatesError, extract_texts
+from tests.helpers import WORDS, make_tiny_llm
+
+TEXTS = ["alpine boot", "camera", "desk engine fiddle guitar hammer no 7", "ink jacket kettle", "x"]
+OPTIONS = ExtractOptions(None, None, "auto", "float32", 64, "cpu")
+
+
+def run(llm: Path, root: Path, texts: list[str] = TEXTS, name: str | None = None, **changes: object) -> Extraction:
+    options = ExtractOptions(**{**vars(OPTIONS), **changes})
+    items = [f"item-{i}" for i in range(len(texts))]
+    return extract_texts(texts, items, str(llm), root, name, options, lambda done, total: None)
+
+
+def reference_states(llm: Path, text: str, max_tokens: int = 64) -> np.ndarray:
+    """All layers' states of one text alone, pooled by hand over its tokens: (A, D), top layer first."""
+    from transformers import AutoModel, AutoTokenizer
+
+    tokens = AutoTokenizer.from_pretrained(llm)(text, return_tensors="pt", truncation=True, max_length=max_tokens)
+    with torch.no_grad():
+        output = AutoModel.from_pretrained(llm).eval()(**tokens, output_hidden_states=True)
+    return np.stack([hidden[0].mean(dim=0).numpy() for hidden in output.hidden_states[:0:-1]])
+
+
+def test_states_are_transformers_own_pooled_by_hand(tiny_llm: Path, tmp_path: Path) -> None:
+    done = run(tiny_llm, tmp_path)
+    read = Cache.open(Path(done.cache)).read(keys_of_texts(TEXTS), 3)
+    expected = np.stack([reference_states(tiny_llm, text) for text in TEXTS])
+    # Another batch changes the order of float32 sums: 1e-6 is some units in the last place of states around 1.
+    np.testing.assert_allclose(read.states, expected, rtol=1e-5, atol=1e-6)
+    assert read.layers == (3, 2, 1)
+
+
+def test_the_summary_counts_texts_and_tokens(tiny_llm: Path, tmp_path: Path) -> None:
+    done = run(tiny_llm, tmp_path, max_tokens=6)
+    # [CLS] and [SEP] beside the words; the third text has more and "x" is a letter of the vocabulary.
+    assert (done.texts, done.cached, done.extracted, done.tokens, done.truncated) == (5, 0, 5, 4 + 3 + 6 + 5 + 3, 1)
+    assert done.layers == [3, 2, 1]
+    assert done.bytes == sum(path.stat().st_size for path in Path(done.cache).glob("segments/*.h5"))
+    cached = Cache.open(Path(done.cache)).read(keys_of_texts(TEXTS[2:3]), 3).states[0]
+    np.testing.assert_allclose(cached, reference_states(tiny_llm, TEXTS[2], max_tokens=6), rtol=1e-5, atol=1e-6)
+
+
+def test_a_text_that_just_fits_is_not_truncated(tiny_llm: Path, tmp_path: Path) -> None:
+    assert run(tiny_llm, tmp_path, ["alpine boot"], max_tokens=4).truncated == 0
+
+
+def test_only_missing_texts_are_computed(tiny_llm: Path, tmp_path: Path) -> None:
+    run(tiny_llm, tmp_path, TEXTS[:2])
+    second = run(tiny_llm, tmp_path, TEXTS)
+    assert (second.cached, second.extracted) == (2, 3)
+    third = run(tiny_llm, tmp_path, TEXTS)
+    assert (third.cached, third.extracted, third.tokens) == (5, 0, 0)
+
+
+def test_fewer_layers_are_the_top_of_more_and_count_as_cached(tiny_llm: Path, tmp_path: Path) -> None:
+    few = run(tiny_llm, tmp_path / "few", layers=2)
+    everything = run(tiny_llm, tmp_path / "all")
+    assert few.layers == [3, 2]
+    assert few.fingerprint == everything.fingerprint
+    keys = keys_of_texts(TEXTS)
+    np.testing.assert_array_equal(
+        Cache.open(Path(few.cache)).read(keys, 2).states, Cache.open(Path(everything.cache)).read(keys, 3).states[:, :2]
+    )
+    assert run(tiny_llm, tmp_path / "all", layers=1).extracted == 0
+    assert run(tiny_llm, tmp_path / "few", layers=3).extracted == 5
+
+
+@pytest.mark.parametrize("change", [{"max_tokens": 32}, {"dtype": "bfloat16"}, {"store": "float16"}], ids=str)
+def test_what_changes_a_state_changes_the_fingerprint(
+    tiny_llm: Path, tmp_path: Path, change: dict[str, object]
+) -> None:
+    assert run(tiny_llm, tmp_path, **change).fingerprint != run(tiny_llm, tmp_path).fingerprint
+
+
+def test_what_changes_no_state_does_not(tiny_llm: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(tiny_llm, tmp_path / "elsewhere" / "copy")
+    first = run(tiny_llm, tmp_path / "root")
+    second = run(copy, tmp_path / "root", batch_tokens=16, layers=1)
+    assert second.cache == first.cache, "the same LLM in another folder uses the cache on"
+    assert second.extracted == 0
+
+
+def test_other_weights_have_another_cache(tiny_llm: Path, tmp_path: Path) -> None:
+    other = make_tiny_llm(tmp_path / "tiny-bert", seed=1)
+    assert run(other, tmp_path / "root").cache != run(tiny_llm, tmp_path / "root").cache
+
+
+def test_a_second_name_for_the_same_states_is_refused(tiny_llm: Path, tmp_path: Path) -> None:
+    assert run(tiny_llm, tmp_path, name="mine").name == "mine"
+    assert run(tiny_llm, tmp_path).name == "mine"
+    with pytest.raises(LLMError, match="--name yours: the states of this LLM .* under the name 'mine'"):
+        run(tiny_llm, tmp_path, name="yours")
+
+
+def test_the_manifest_says_what_the_states_are(tiny_llm: Path, tmp_path: Path) -> None:
+    manifest = json.loads((Path(run(tiny_llm, tmp_path).cache) / "manifest.json").read_text())
+    assert set(manifest["settings"]) == {
+        "weights", "tokenizer", "config", "pooling", "compute_dtype", "max_tokens", "prefix", "stored_dtype",
+        "remote_code",
+    }  # fmt: skip
+    assert manifest["settings"]["max_tokens"] == 64
+    assert manifest["llm"]["source"] == str(tiny_llm.resolve())
+    assert (manifest["llm"]["blocks"], manifest["llm"]["state_width"]) == (3, 16)
+
+
+def test_states_that_are_not_finite_are_an_error_that_keeps_the_others(
+    tiny_llm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ssna.stage1_extract.frozen_llm import FrozenLLM
+
+    real = FrozenLLM.pooled_states
+
+    def spoil(self: FrozenLLM, token_ids: list[list[int]], layers: int) -> np.ndarray:
+        states = real(self, token_ids, layers)
+        states[[len(tokens) == 10 for tokens in token_ids], 1, 0] = np.nan  # Only TEXTS[2] has 10 tokens.
+        return states
+
+    monkeypatch.setattr(FrozenLLM, "pooled_states", spoil)
+    with pytest.raises(NonFiniteStatesError, match=r"inf or NaN for 1 of 5 texts \(items item-2\)"):
+        run(tiny_llm, tmp_path)
+    (folder,) = tmp_path.glob("*/")
+    assert Cache.open(folder).has(keys_of_texts(TEXTS), 3).tolist() == [True, True, False, True, True]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"layers": 9}, "--layers 9: .* has 3 layers. Give 1 to 3, or all"),
+        ({"layers": 0}, "--layers 0: .* has 3 layers"),
+        ({"max_tokens": 65}, "--max-tokens 65: .* reads 3 to 64"),
+        ({"max_tokens": 1}, "--max-tokens 1: .* reads 3 to 64"),
+    ],
+    ids=str,
+)
+def test_options_that_the_llm_cannot_follow_are_refused(
+    tiny_llm: Path, tmp_path: Path, change: dict[str, object], message: str
+) -> None:
+    with pytest.raises(LLMError, match=message):
+        run(tiny_llm, tmp_path, **change)
+
+
+def test_weights_that_leave_the_llm_partly_random_are_refused(tiny_llm: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    llm = Path(shutil.copytree(tiny_llm, tmp_path / "llm"))
+    tensors = load_file(llm / "model.safetensors")
+    del tensors["encoder.layer.1.attention.self.query.weight"]
+    save_file(tensors, llm / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(LLMError, match="the weights lack 1 of the LLM's tensors"):
+        run(llm, tmp_path / "root")
+
+
+def test_items_without_text_are_not_extracted(dataset: Dataset, tiny_llm: Path, tmp_path: Path) -> None:
+    import polars as pl
+
+    items = pl.DataFrame({"item_id": ["a", "b", "c"], "text": ["camera", "", "camera"]})
+    items.write_parquet(tmp_path / "items.parquet")
+    assert extract(tmp_path, tiny_llm, cache_root=tmp_path / "root", device="cpu").texts == 1
+    items.with_columns(text=pl.lit("")).write_parquet(tmp_path / "items.parquet")
+    with pytest.raises(SsnaError, match="has no item with a text"):
+        extract(tmp_path, tiny_llm, cache_root=tmp_path / "root", device="cpu")
+
+
+_SLOW_EXTRACTION = """
+import sys, time
+from pathlib import Path
+from ssna.cache import writer
+from ssna.stage1_extract import ExtractOptions, extract_texts
+from ssna.stage1_extract.frozen_llm import FrozenLLM
+
+writer.commit_interval = lambda elapsed: 0.05
+real = FrozenLLM.pooled_states
+FrozenLLM.pooled_states = lambda self, ids, layers: (time.sleep(0.02), real(self, ids, layers))[1]
+llm, root, texts = sys.argv[1], Path(sys.argv[2]), sys.argv[3].split("|")
+options = ExtractOptions(None, None, "auto", "float16", 8, "cpu")
+extract_texts(texts, texts, llm, root, None, options, lambda done, total: print(done, flush=True))
+"""
+
+
+@pytest.mark.parametrize("kill", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT], ids=lambda s: s.name)
+def test_a_killed_extraction_goes_on_from_its_last_commit(tiny_llm: Path, tmp_path: Path, kill: signal.Signals) -> None:
+    texts = [f"{first} {second}" for first in WORDS for second in WORDS]
+    killed = tmp_path / "killed"
+    command = [sys.executable, "-c", _SLOW_EXTRACTION, str(tiny_llm), str(killed), "|".join(texts)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+        assert process.stdout is not None
+        while int(process.stdout.readline()) < 40:
+            pass
+        process.send_signal(kill)
+        process.wait(60)
+    assert process.returncode != 0
+    time.sleep(0.1)
+    keys = keys_of_texts(texts)
+    (folder,) = killed.glob("*/")
+    cache = Cache.open(folder)
+    committed = cache.has(keys, 3)
+    assert 0 < committed.sum() < len(texts)
+    before = cache.read(keys[committed], 3)
+    done = run(tiny_llm, killed, texts, store="float16")
+    assert (done.cached, done.extracted) == (committed.sum(), (~committed).sum())
+    after = Cache.open(folder)
+    assert after.read(keys[committed], 3).digest == before.digest, "no committed row has changed"
+    unbroken = Cache.open(Path(run(tiny_llm, tmp_path / "unbroken", texts, store="float16").cache))
+    np.testing.assert_allclose(after.read(keys, 3).states, unbroken.read(keys, 3).states, rtol=2e-3, atol=2e-3)

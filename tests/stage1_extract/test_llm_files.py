@@ -1,0 +1,129 @@
+"""Finding an LLM's files, and refusing what cannot be used."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from ssna.stage1_extract import llm_files
+from ssna.stage1_extract.llm_files import LLMError, find_llm, hash_files
+
+
+@pytest.fixture
+def llm(tiny_llm: Path, tmp_path: Path) -> Path:
+    """A copy that a test may damage."""
+    return Path(shutil.copytree(tiny_llm, tmp_path / "llm"))
+
+
+def test_a_folder_gives_its_files_and_facts(tiny_llm: Path) -> None:
+    files = find_llm(str(tiny_llm))
+    assert [path.name for path in files.weights] == ["model.safetensors"]
+    assert "tokenizer.json" in [path.name for path in files.tokenizer]
+    assert (files.num_blocks, files.state_width, files.token_limit) == (3, 16, 64)
+    assert files.architecture == "BertModel"
+
+
+@pytest.mark.parametrize(
+    ("model_type", "positions", "tokenizer_limit", "limit"),
+    [("bert", 512, 10**30, 512), ("mpnet", 514, None, 512), ("roberta", 514, 256, 256), ("t5", None, None, None)],
+)
+def test_token_limit_is_the_lowest_of_positions_and_tokenizer(
+    llm: Path, model_type: str, positions: int | None, tokenizer_limit: int | None, limit: int | None
+) -> None:
+    for name, key, value in (
+        ("config.json", "max_position_embeddings", positions),
+        ("config.json", "model_type", model_type),
+        ("tokenizer_config.json", "model_max_length", tokenizer_limit),
+    ):
+        content = json.loads((llm / name).read_text())
+        (llm / name).write_text(json.dumps({**content, key: value}))
+    assert find_llm(str(llm)).token_limit == limit
+
+
+def test_sharded_weights_are_all_named(llm: Path) -> None:
+    (llm / "model.safetensors").rename(llm / "part-2.safetensors")
+    (llm / "part-1.safetensors").touch()
+    index = {"weight_map": {"a": "part-2.safetensors", "b": "part-1.safetensors", "c": "part-2.safetensors"}}
+    (llm / "model.safetensors.index.json").write_text(json.dumps(index))
+    names = [path.name for path in find_llm(str(llm)).weights]
+    assert names == ["model.safetensors.index.json", "part-1.safetensors", "part-2.safetensors"]
+    (llm / "part-1.safetensors").unlink()
+    with pytest.raises(LLMError, match=r"lacks 1 of 2 weight files \(part-1"):
+        find_llm(str(llm))
+
+
+def test_pickle_weights_are_refused_with_the_way_to_convert(llm: Path) -> None:
+    (llm / "model.safetensors").rename(llm / "pytorch_model.bin")
+    with pytest.raises(LLMError, match=r"only pickle weights \(pytorch_model.bin\).*convert it once.*save_pretrained"):
+        find_llm(str(llm))
+
+
+@pytest.mark.parametrize(
+    ("removed", "message"),
+    [
+        ("config.json", "holds no model: config.json is missing"),
+        ("model.safetensors", "has no weights: expected model.safetensors"),
+        ("tokenizer*", "has no tokenizer"),
+    ],
+)
+def test_a_folder_without_a_model_is_refused(llm: Path, removed: str, message: str) -> None:
+    for path in llm.glob(removed):
+        path.unlink()
+    with pytest.raises(LLMError, match=message):
+        find_llm(str(llm))
+
+
+def test_what_is_neither_folder_nor_hub_id_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(LLMError, match="there is no folder .*; expected the folder of a model or a hub id"):
+        find_llm(str(tmp_path / "missing"))
+    (tmp_path / "file").touch()
+    with pytest.raises(LLMError, match="is a file; expected the folder of a model"):
+        find_llm(str(tmp_path / "file"))
+
+
+def test_a_hub_that_cannot_be_reached_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub
+
+    def fail(*_: object, **__: object) -> str:
+        raise ConnectionError("no route to host\nand more")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", fail)
+    with pytest.raises(LLMError, match=r"'org/name' is no folder here, .* \(no route to host\)") as caught:
+        find_llm("org/name")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_hub_id_is_downloaded_without_pickles_and_remembered_as_typed(
+    tiny_llm: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import huggingface_hub
+
+    asked = {}
+
+    def download(repo: str, allow_patterns: list[str]) -> str:
+        asked[repo] = allow_patterns
+        return str(tiny_llm)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    assert find_llm("org/name").source == "org/name"
+    assert not any("bin" in pattern for pattern in asked["org/name"])
+
+
+def test_hashes_are_remembered_until_the_file_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file, memory = tmp_path / "weights", tmp_path / "file-hashes.json"
+    file.write_bytes(b"one")
+    expected = hashlib.sha256(b"one").hexdigest()
+    assert hash_files([file], memory) == {"weights": expected}
+    real, calls = llm_files.sha256_of_file, []
+    monkeypatch.setattr(llm_files, "sha256_of_file", lambda path: calls.append(path) or real(path))
+    assert hash_files([file], memory) == {"weights": expected}
+    assert calls == []
+    file.write_bytes(b"two")
+    os.utime(file, ns=(0, 0))
+    assert hash_files([file], memory) == {"weights": hashlib.sha256(b"two").hexdigest()}
+    assert calls == [file]

@@ -1,0 +1,115 @@
+"""Ranks and metrics against a brute-force count."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from ssna.stage2_adapt import Split, cases_of, evaluate, leave_one_out
+from ssna.stage2_adapt import evaluation as evaluation_module
+from ssna.stage2_adapt.evaluation import NaNScoreError, Ranks, metrics_of, rank_targets
+from tests.stage2_adapt.strategies import NUM_ITEMS, histories, pack
+
+CPU = torch.device("cpu")
+
+
+class ByLastItem:
+    """Scores from a table: row of the history's last item, column of the candidate."""
+
+    num_items, length = NUM_ITEMS, 3
+
+    def __init__(self, table: np.ndarray) -> None:
+        self.table = torch.tensor(table, dtype=torch.float32)
+
+    def scores(self, histories: Tensor, counts: Tensor) -> Tensor:
+        return self.table[histories[torch.arange(len(histories)), counts - 1]]
+
+
+def brute_force(table: np.ndarray, history: list[int], targets: list[int], filter_history: bool) -> dict[str, float]:
+    scores = {item: table[history[-1], item - 1] for item in range(1, NUM_ITEMS + 1)}
+    if filter_history:
+        scores.update(dict.fromkeys(history, -math.inf))
+    ranks = [1 + sum(scores[other] >= scores[t] for other in scores if other != t) for t in targets]
+    metrics = {}
+    for k in (5, 10, 20):
+        hits = [rank for rank in ranks if rank <= k]
+        best = min(k, len(targets))
+        metrics[f"recall@{k}"] = len(hits) / best
+        ideal = sum(1 / math.log2(place + 1) for place in range(1, best + 1))
+        metrics[f"ndcg@{k}"] = sum(1 / math.log2(rank + 1) for rank in hits) / ideal
+    return metrics
+
+
+few_values = st.integers(0, 3)  # Many ties.
+tables = st.lists(st.lists(few_values, min_size=NUM_ITEMS, max_size=NUM_ITEMS), min_size=10, max_size=10)
+
+
+@given(histories, tables, st.booleans(), st.integers(1, 30), st.booleans())
+def test_metrics_are_those_of_a_brute_force_count(
+    drawn: list[list[int]], table: list[list[int]], filter_history: bool, chunk: int, several_targets: bool
+) -> None:
+    sequences = pack(drawn)
+    split = leave_one_out(sequences)
+    if several_targets:
+        half = sequences.starts[:-1] + (sequences.lengths + 1) // 2
+        split = Split(train_end=half, valid_end=half)
+    cases = cases_of(sequences, split, "test")
+    scores = np.array(table)
+    expected = [
+        brute_force(
+            scores,
+            sequences.items[start:history_end].tolist(),
+            sorted(set(sequences.items[history_end:target_end].tolist())),
+            filter_history,
+        )
+        for start, history_end, target_end in zip(cases.start, cases.history_end, cases.target_end, strict=True)
+    ]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(evaluation_module, "_CHUNK_SCORES", chunk)
+        found = evaluate(ByLastItem(scores), sequences, cases, CPU, filter_history)
+    if not expected:
+        assert found == {}
+    for name in found:
+        assert found[name] == pytest.approx(np.mean([case[name] for case in expected])), name
+
+
+def test_hand_worked_metrics() -> None:
+    # Case 0: its only target ranks 3rd. Case 1: two targets, ranked 1st and 7th.
+    ranks = Ranks(np.array([0, 1, 1]), np.array([3, 1, 7]), 2)
+    metrics = metrics_of(ranks)
+    assert metrics["recall@5"] == pytest.approx((1 + 1 / 2) / 2)
+    assert metrics["recall@10"] == pytest.approx((1 + 1) / 2)
+    ideal = 1 + 1 / math.log2(3)
+    assert metrics["ndcg@5"] == pytest.approx((1 / 2 + 1 / ideal) / 2)
+    assert metrics["ndcg@10"] == pytest.approx((1 / 2 + (1 + 1 / 3) / ideal) / 2)
+
+
+def test_ties_never_favour_the_target() -> None:
+    sequences = pack([[1, 2, 3]])
+    cases = cases_of(sequences, leave_one_out(sequences), "test")
+    table = np.zeros((10, NUM_ITEMS))
+    assert rank_targets(ByLastItem(table), sequences, cases, CPU).rank.tolist() == [NUM_ITEMS]
+
+
+def test_a_repeated_target_cannot_be_reached_when_the_history_is_filtered() -> None:
+    sequences = pack([[3, 2, 3]])
+    cases = cases_of(sequences, leave_one_out(sequences), "test")
+    table = np.zeros((10, NUM_ITEMS))
+    table[:, 2] = 1
+    model = ByLastItem(table)
+    assert rank_targets(model, sequences, cases, CPU).rank.tolist() == [1]
+    assert rank_targets(model, sequences, cases, CPU, filter_history=True).rank.tolist() == [NUM_ITEMS]
+
+
+def test_a_nan_score_is_an_error() -> None:
+    sequences = pack([[1, 2, 3]])
+    table = np.zeros((10, NUM_ITEMS))
+    table[2, 7] = np.nan
+    with pytest.raises(NaNScoreError, match="NaN as a score"):
+        evaluate(ByLastItem(table), sequences, cases_of(sequences, leave_one_out(sequences), "test"), CPU)

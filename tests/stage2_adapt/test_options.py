@@ -1,0 +1,28 @@
+"""Options that do not fit are refused with what was found and expected."""
+
+from __future__ import annotations
+
+import pytest
+
+from ssna.stage2_adapt import AdaptOptions, OptionError
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"model": "gru4rec"}, "--model gru4rec: expected one of sasrec, popularity"),
+        ({"side": "lstm"}, "--side lstm: expected one of gru, none"),
+        ({"split": "random"}, "--split random: expected one of leave-one-out, time"),
+        ({"candidates": "100"}, "--candidates 100: expected one of interacted, all"),
+        ({"batch_size": 0}, "--batch-size 0: expected at least 1"),
+        ({"layers": 0}, "--layers 0: expected at least 1"),
+        ({"layers": 2, "side": "none"}, "--layers 2 goes with a side network"),
+        ({"width": 30, "heads": 4}, "--width 30 cannot be divided among --heads 4"),
+        ({"dropout": 1.0}, "--dropout 1: expected a share"),
+        ({"learning_rate": 0.0}, "--learning-rate 0"),
+    ],
+    ids=str,
+)
+def test_options_that_do_not_fit_are_refused(change: dict[str, object], message: str) -> None:
+    with pytest.raises(OptionError, match=message):
+        AdaptOptions(**change)  # type: ignore[arg-type]
