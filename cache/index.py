@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+
 from ssna.cache.files import replacing
 from ssna.cache.keys import Keys, split_key
 from ssna.cache.mapping import map_file

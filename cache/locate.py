@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import platformdirs
+
 from ssna.cache.errors import CacheError
 from ssna.cache.store import Manifest, manifests_below
 

@@ -49,7 +49,8 @@ def _map_posix(descriptor: int, size: int) -> Bytes:
         code = ctypes.get_errno()
         raise OSError(code, f"memory mapping failed: {os.strerror(code)}")
     buffer = (ctypes.c_ubyte * size).from_address(address)
-    mapped = np.frombuffer(buffer, np.uint8)  # Keeps `buffer` alive, and so do all views of it.
+    # The array keeps `buffer` alive, and so does every view of it.
+    mapped: Bytes = np.frombuffer(buffer, np.uint8)  # type: ignore[call-overload]
     mapped.flags.writeable = False
     # Not at exit: another finaliser may still read, and the process's end unmaps anyway.
     weakref.finalize(buffer, libc.munmap, address, size).atexit = False

@@ -15,6 +15,7 @@ from typing import Any
 import h5py
 import numpy as np
 import numpy.typing as npt
+
 from ssna.cache.errors import CacheError, SegmentGoneError
 from ssna.cache.files import fsync_file, rename_without_replacing, sha256_of_file, temporary_sibling
 from ssna.cache.keys import KEY_BYTES, Keys

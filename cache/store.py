@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
 from ssna.cache.errors import CacheError, MissingRowsError, SegmentGoneError
 from ssna.cache.files import write_atomically
 from ssna.cache.index import MISSING, Index, Int64s, build_index, index_path, load_index, save_index
@@ -132,7 +133,8 @@ class Cache:
     def has(self, keys: Keys, layers: int) -> npt.NDArray[np.bool_]:
         """Which keys ``(m, 16)`` have a row with at least that many layers, bool ``(m,)``."""
         segments, _ = self._index.find(keys, layers)
-        return segments != MISSING
+        present: npt.NDArray[np.bool_] = segments != MISSING
+        return present
 
     def read(self, keys: Keys, layers: int) -> LayerStates:
         """The states of the top `layers` layers of each key ``(m, 16)``, in the order asked; repeats allowed.
@@ -199,8 +201,8 @@ class Cache:
     def _load_index(self) -> Index:
         for attempt in range(_ATTEMPTS):
             names = list_segments(self.segments_folder)
-            if (index := load_index(self.path, names)) is not None:
-                return index
+            if (saved := load_index(self.path, names)) is not None:
+                return saved
             try:
                 index = build_index([self.segment(name) for name in names])
                 break

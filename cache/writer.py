@@ -10,6 +10,7 @@ from types import TracebackType
 
 import numpy as np
 import numpy.typing as npt
+
 from ssna.cache.errors import SegmentGoneError
 from ssna.cache.files import TEMPORARY_PREFIX, temporary_sibling
 from ssna.cache.keys import Keys
@@ -68,9 +69,10 @@ class SegmentWriter:
         Returns:
             Which rows were taken, bool ``(n,)``: those whose states are all finite.
         """
-        finite: npt.NDArray[np.bool_] = np.isfinite(states).all(axis=(1, 2))
+        finite = np.asarray(np.isfinite(states).all(axis=(1, 2)))
         if not finite.all():
-            keys, states, token_counts, truncated = (x[finite] for x in (keys, states, token_counts, truncated))
+            keys, states = keys[finite], states[finite]
+            token_counts, truncated = token_counts[finite], truncated[finite]
         stored, scales = encode(states, self._stored_dtype)
         checksums = checksums_of(keys, stored, scales, token_counts, truncated)
         rows = Rows(keys, stored, scales, token_counts, truncated, checksums)

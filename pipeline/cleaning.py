@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+
 from ssna.columns import ITEM, RATING, TIME, USER
 from ssna.errors import DatasetError, SourceError
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
+
 from ssna.columns import ITEM, ITEM_INDEX, TEXT, TIME, TITLE, USER
 from ssna.dataset import Dataset
 from ssna.errors import DatasetError

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+
 from ssna.columns import ITEM, TEXT, TIME, TITLE, USER
 from ssna.errors import DatasetError
 

@@ -6,6 +6,7 @@ import resource
 import sys
 
 import torch
+
 from ssna.errors import SsnaError
 
 

@@ -2,6 +2,8 @@
 
 from ssna.cache import SsnaError
 
+__all__ = ["DatasetError", "OutputError", "RunError", "SourceError", "SsnaError"]
+
 
 class SourceError(SsnaError):
     """A source's files are missing, damaged or lack what was asked of them."""

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import torch
+
 from ssna.cache import replacing, write_atomically
 from ssna.columns import HISTORY, ITEM, ITEM_INDEX, TEXT, TITLE, USER
 from ssna.errors import RunError
@@ -36,6 +37,11 @@ RESULTS_FILE = "results.json"
 
 _TRAIN_END, _VALID_END = "train_end", "valid_end"
 _RECOMMENDER_PREFIX = "sequence."
+
+
+def is_finished(path: Path) -> bool:
+    """Whether the run in a folder has come to its end."""
+    return (path / RESULTS_FILE).exists()
 
 
 def clear_run(path: Path) -> None:
@@ -151,7 +157,7 @@ def open_run(path: Path, device: torch.device) -> Run:
     if not path.is_dir():
         raise RunError(f"the run folder {path} does not exist; expected a folder made by `ssna adapt`.")
     config = read_json(path / CONFIG_FILE)
-    if not (path / RESULTS_FILE).exists():
+    if not is_finished(path):
         raise RunError(
             f"{path} is not finished (it has no {RESULTS_FILE}). Run `ssna adapt` with --resume to finish it."
         )

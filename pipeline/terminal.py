@@ -21,6 +21,7 @@ from rich.progress import (
 )
 from rich.table import Table
 from rich.text import Text
+
 from ssna.stage2_adapt.training import Epoch
 
 _PIPED_WIDTH = 160

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from string import Formatter
 
 import polars as pl
+
 from ssna.errors import SourceError
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 
 import polars as pl
+
 from ssna.columns import TIME
 from ssna.errors import SourceError
 from ssna.sources import TimestampUnit
 
 _PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 # Of today's dates, seconds have 10 digits, milliseconds 13, microseconds 16, nanoseconds 19.
-_AUTO_BELOW = {"s": 10**11, "ms": 10**14, "us": 10**17}
+_AUTO_BELOW: dict[TimestampUnit, int] = {"s": 10**11, "ms": 10**14, "us": 10**17}
 
 
 def timestamps_in_ms(

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+
 from ssna.cache import (
     Cache,
     SegmentWriter,
@@ -114,7 +115,7 @@ def extract_texts(
     settings = _settings(files, options, root)
     cache = _open_cache(files, llm, root, name, settings)
     keys = keys_of_texts(texts)
-    missing = np.flatnonzero(~cache.has(keys, layers))
+    missing = np.flatnonzero(~cache.has(keys, layers)).tolist()
     done = _Done()
     if len(missing):
         run = _Run(files, cache, layers, options, settings)
@@ -149,6 +150,7 @@ class _Run:
         self, files: LLMFiles, cache: Cache, layers: int, options: ExtractOptions, settings: dict[str, Any]
     ) -> None:
         import torch
+
         from ssna.stage1_extract.frozen_llm import FrozenLLM
 
         self._llm = FrozenLLM(files, torch.device(options.device), settings["compute_dtype"])

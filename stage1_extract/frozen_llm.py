@@ -8,8 +8,9 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import torch
-from ssna.stage1_extract.llm_files import LLMError, LLMFiles
 from torch import Tensor
+
+from ssna.stage1_extract.llm_files import LLMError, LLMFiles
 
 ComputeDtype = Literal["float32", "bfloat16", "float16"]
 POOLING = "mean"
@@ -22,8 +23,8 @@ class FrozenLLM:
         # Imported here: it takes seconds, and nothing but an extraction that has texts to read needs it.
         import transformers
 
-        transformers.logging.set_verbosity_error()
-        transformers.logging.disable_progress_bar()
+        transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+        transformers.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
         self.device = device
         self.num_blocks = files.num_blocks
         self._tokenizer: Any = transformers.AutoTokenizer.from_pretrained(files.folder, local_files_only=True)

@@ -27,7 +27,7 @@ _TOKENIZER_FILES = (
     "sentencepiece.bpe.model",
     "tokenizer.model",
 )
-_HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+_HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 # What to fetch of a hub repository: neither pickle weights nor the same weights for other frameworks.
 _HUB_PATTERNS = ("*.safetensors", _SHARDS, CONFIG, *_TOKENIZER_FILES)
 # Their position table has that many rows which no token can use.

@@ -21,8 +21,8 @@ def shuffled_batches(lengths: Tensor, batch_size: int, generator: torch.Generato
     """
     order = torch.randperm(len(lengths), generator=generator)
     batches: list[Tensor] = []
-    for group in order.split(batch_size * _BATCHES_A_GROUP):
+    for group in torch.split(order, batch_size * _BATCHES_A_GROUP):
         by_length = group[lengths[group].argsort(stable=True)]
-        batches += by_length.split(batch_size)
+        batches += torch.split(by_length, batch_size)
     for i in torch.randperm(len(batches), generator=generator).tolist():
         yield batches[i]

@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from ssna.cache import SsnaError, replacing
 from torch import Tensor, nn
+
+from ssna.cache import SsnaError, replacing
 
 
 class CheckpointError(SsnaError):

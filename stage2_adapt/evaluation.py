@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
+
 from ssna.cache import SsnaError
 from ssna.stage2_adapt.recommenders import Recommender
 from ssna.stage2_adapt.sequences import Cases, Sequences, gather_spans, targets_of
-from torch import Tensor
 
 CUTOFFS = (5, 10, 20)
 # Scores held at once; a chunk of cases is as large as this allows.

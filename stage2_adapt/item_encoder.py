@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor, nn
+
 from ssna.stage2_adapt.options import AdaptOptions
 from ssna.stage2_adapt.side_network import SideNetwork
-from torch import Tensor, nn
 
 _ITEMS_AT_ONCE = 8192
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+
 from ssna.stage2_adapt.recommenders import Popularity
 from ssna.stage2_adapt.sequences import Sequences, Split, training_counts
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
+
 from ssna.stage2_adapt.evaluation import mask_items
 from ssna.stage2_adapt.recommenders import Recommender
-from torch import Tensor
 
 
 @torch.no_grad()

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Protocol
 
 import torch
-from ssna.stage2_adapt.options import AdaptOptions
-from ssna.stage2_adapt.sasrec import SASRec
 from torch import Tensor, nn
 from torch.nn import functional
+
+from ssna.stage2_adapt.options import AdaptOptions
+from ssna.stage2_adapt.sasrec import SASRec
 
 # Scale of cosine scores at the start: a softmax temperature of 0.07, as in CLIP (Radford et al., arXiv 2103.00020).
 _INITIAL_SCALE = 1 / 0.07

@@ -47,7 +47,8 @@ class _Block(nn.Module):
     def forward(self, hidden: Tensor) -> Tensor:
         hidden = hidden + self.dropout(self._attend(self.attention_norm(hidden)))
         inner = functional.gelu(self.feed_forward_in(self.feed_forward_norm(hidden)))
-        return hidden + self.dropout(self.feed_forward_out(inner))
+        out: Tensor = hidden + self.dropout(self.feed_forward_out(inner))
+        return out
 
     def _attend(self, hidden: Tensor) -> Tensor:
         batch, length, width = hidden.shape

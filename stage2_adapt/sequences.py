@@ -8,8 +8,9 @@ from typing import Literal, get_args
 import numpy as np
 import numpy.typing as npt
 import torch
-from ssna.cache import SsnaError
 from torch import Tensor
+
+from ssna.cache import SsnaError
 
 SplitName = Literal["leave-one-out", "time"]
 SPLITS: tuple[SplitName, ...] = get_args(SplitName)

@@ -9,6 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
 from ssna.cache import SsnaError
 from ssna.stage2_adapt import checkpoint as ckpt
 from ssna.stage2_adapt.batches import shuffled_batches
@@ -18,8 +21,6 @@ from ssna.stage2_adapt.losses import full_softmax_loss
 from ssna.stage2_adapt.options import AdaptOptions
 from ssna.stage2_adapt.recommenders import SequenceRecommender, normalized
 from ssna.stage2_adapt.sequences import Sequences, Split, cases_of, gather_spans, training_windows
-from torch import Tensor, nn
-from torch.nn import functional
 
 CRITERION = "ndcg@10"
 _LARGEST_GRADIENT_NORM = 1.0

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
 import torch
 
-WORDS = "alpine boot camera desk engine fiddle guitar hammer ink jacket kettle lamp".split()
+WORDS = ["alpine", "boot", "camera", "desk", "engine", "fiddle", "guitar", "hammer", "ink", "jacket", "kettle", "lamp"]
 
 
 def make_tiny_llm(folder: Path, *, layers: int = 3, width: int = 16, seed: int = 0) -> Path:
@@ -69,6 +71,36 @@ def make_catalogue(folder: Path, *, users: int = 60, items: int = 24, seed: int 
     (folder / "users.tsv").write_text("\n".join(user_lines) + "\n", encoding="utf-8")
     (folder / "items.tsv").write_text("\n".join(item_lines) + "\n", encoding="utf-8")
     return Catalogue(folder / "users.tsv", folder / "items.tsv", users, items)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command did."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def ssna_in_process(
+    arguments: list[str], cwd: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Outcome:
+    """The same as `ssna` without a new process, for tests of many short commands; caches are below `caches`."""
+    from ssna.cli import main
+
+    with monkeypatch.context() as patch:
+        patch.chdir(cwd)
+        patch.setenv("SSNA_CACHE", "caches")
+        patch.setattr(sys, "argv", ["ssna", *arguments])
+        patch.setattr(signal, "signal", lambda *_: None)
+        capsys.readouterr()
+        status = 0
+        try:
+            main()
+        except SystemExit as stop:
+            status = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    captured = capsys.readouterr()
+    return Outcome(status, captured.out, captured.err)
 
 
 def ssna(*arguments: str | Path, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:

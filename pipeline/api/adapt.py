@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
+import shlex
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -12,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-import ssna
 import torch
+
+import ssna
 from ssna.cache import Cache, LayerStates, MissingRowsError, find_cache, keys_of_texts, resolve_cache_root
 from ssna.columns import ITEM, TEXT
 from ssna.corpus import Corpus, load_corpus
@@ -154,7 +156,7 @@ def _read_states(cache: Cache, corpus: Corpus, dataset: Dataset, wanted: int | N
     """The states of the corpus's items, in order of their index."""
     keys = keys_of_texts(corpus.items[TEXT])
     layers = cache.common_layers(keys) if wanted is None else wanted
-    command = f"ssna extract {dataset.path} --llm {cache.manifest.llm['source']} --name {cache.manifest.name}"
+    command = _extract_command(cache, dataset)
     if wanted is not None and wanted > cache.max_layers > 0:
         more = f" --layers {wanted}" if wanted <= cache.manifest.llm["blocks"] else " --layers all"
         raise OptionError(
@@ -167,8 +169,23 @@ def _read_states(cache: Cache, corpus: Corpus, dataset: Dataset, wanted: int | N
         names = ", ".join(corpus.items[ITEM].gather(error.positions[:5]))
         raise DatasetError(
             f"the cache {cache.path} lacks {len(error.positions)} of the {len(keys)} items of {dataset.path} ({names})"
-            f"{f' with {layers} layers' if layers > 1 else ''}. Run `{command}` first."
+            f"{'' if wanted is None else f' with {wanted} layers'}. Run `{command}` first."
         ) from error
+
+
+def _extract_command(cache: Cache, dataset: Dataset) -> str:
+    """The command that brings the dataset's missing texts into this very cache."""
+    settings = cache.manifest.settings
+    command = ["ssna", "extract", str(dataset.path), "--llm", cache.manifest.llm["source"]]
+    command += ["--name", cache.manifest.name]
+    for option, value, default in (
+        ("--max-tokens", settings["max_tokens"], 512),
+        ("--dtype", settings["compute_dtype"], "float32"),
+        ("--store", settings["stored_dtype"], "float16"),
+    ):
+        if value != default:
+            command += [option, str(value)]
+    return shlex.join(command)
 
 
 def _config(inputs: _Inputs, options: AdaptOptions, device: torch.device) -> dict[str, Any]:
@@ -279,6 +296,7 @@ def _finish_popularity(
 ) -> Mapping[str, Any]:
     corpus = inputs.corpus
     model = count_popularity(corpus.sequences, corpus.split, len(corpus.items)).to(device)
+    trim_metrics(output / METRICS_FILE, 0)
     nothing_trained = {"best_epoch": 0, "epochs": 0, "epoch_seconds": 0.0, "trainable_parameters": 0}
     return _finish(output, inputs, model, {}, nothing_trained, device, started)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 import polars as pl
+
 from ssna.cache import StoredDtype, resolve_cache_root
 from ssna.columns import ITEM, TEXT
 from ssna.dataset import read_items

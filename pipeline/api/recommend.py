@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
+
 from ssna.columns import ITEM, TITLE
 from ssna.devices import resolve_device
 from ssna.errors import RunError

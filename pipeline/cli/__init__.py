@@ -7,6 +7,7 @@ import sys
 from types import FrameType
 
 import click
+
 from ssna import __version__
 from ssna.cache import SsnaError
 from ssna.cli.adapt import adapt_command

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import click
+
 from ssna.api.adapt import adapt
 from ssna.cli.options import Command, cache_root_option, device_option, json_option, layers_number
 from ssna.cli.results import print_results
+from ssna.runs import is_finished
 from ssna.stage2_adapt import CANDIDATES, MODELS, SIDES, SPLITS, AdaptOptions
-from ssna.terminal import print_json, print_line, training_progress
+from ssna.terminal import print_json, print_line, print_note, training_progress
 
 _FIELDS = {field.name: field for field in fields(AdaptOptions)}
 
 
-def _option(name: str, help: str, **attributes: Any) -> Any:
+def _option(name: str, help: str, **attributes: Any) -> Callable[[Command], Command]:
     """The option of a field of `AdaptOptions`, with that field's default."""
 
     def decorate(command: Command) -> Command:
@@ -70,6 +74,8 @@ def adapt_command(dataset: str, output: str, as_json: bool, **options: Any) -> N
     IDs only:      --side none
     Popularity:    --model popularity
     """
+    if options["resume"] and is_finished(Path(output)):
+        print_note(f"{output} is finished already; nothing was done.")
     chosen = AdaptOptions(**{name: options.pop(name) for name in _FIELDS})
     with training_progress() as (on_epoch, on_step):
         results = adapt(dataset, output, options=chosen, on_epoch=on_epoch, on_step=on_step, **options)

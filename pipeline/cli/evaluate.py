@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import click
+
 from ssna.api.evaluate import evaluate
 from ssna.cli.options import device_option, json_option
 from ssna.cli.results import print_results

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import click
+
 from ssna.api.extract import extract
 from ssna.cache import STORED_DTYPES
 from ssna.cli.options import cache_root_option, default_of, device_option, json_option, layers_number
@@ -53,7 +54,7 @@ def extraction_line(done: Extraction) -> str:
     """The one line that says what an extraction did."""
     cached = "all texts were already cached" if done.cached == done.texts else f"{count(done.cached)} cached before"
     return (
-        f"{count(done.texts)} distinct texts: {cached}, {count(done.extracted)} extracted, {count(done.tokens)} tokens, "
-        f"{count(done.truncated)} truncated, {done.seconds:.1f} s, {size(done.bytes)} on disk, cache '{done.name}' in "
-        f"{done.cache}"
+        f"{count(done.texts)} distinct texts: {cached}, {count(done.extracted)} extracted, "
+        f"{count(done.tokens)} tokens, {count(done.truncated)} truncated, {done.seconds:.1f} s, "
+        f"{size(done.bytes)} on disk, cache '{done.name}' in {done.cache}"
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import click
+
 from ssna.api.prepare import prepare
 from ssna.cleaning import DUPLICATES
 from ssna.cli.options import default_of, json_option

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 
 import click
+
 from ssna.api.recommend import recommend
 from ssna.cli.options import default_of, device_option, json_option
 from ssna.terminal import print_json, print_table

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO
 
+from ssna.cache import sha256_of_file
 from ssna.errors import SourceError
 
 _CHUNK = 2**20
@@ -51,8 +52,7 @@ class Workbench:
 
     def binary_file(self, path: Path) -> Path:
         """The file itself, its hash taken."""
-        with _open(path, None) as file:
-            self.hashes[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
+        self.hashes[path.name] = sha256_of_file(path)
         return path
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import polars as pl
+
 from ssna.errors import SourceError
 from ssna.sources.files import Workbench
 from ssna.sources.source import Columns, Source, interaction_columns, item_columns

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 import polars as pl
+
 from ssna.columns import ITEM
 from ssna.errors import SourceError
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import polars as pl
+
 from ssna.errors import SourceError
 from ssna.sources.files import Workbench, require_file
 from ssna.sources.source import Columns, Source, interaction_columns, item_columns

@@ -12,7 +12,7 @@ from ssna.cache.files import rename_without_replacing, replacing, write_atomical
 def test_a_failed_write_keeps_the_old_content_and_leaves_no_temporary_file(tmp_path: Path) -> None:
     path = tmp_path / "file"
     write_atomically(path, "old")
-    with pytest.raises(RuntimeError), replacing(path) as temporary:  # noqa: PT012
+    with pytest.raises(RuntimeError), replacing(path) as temporary:
         temporary.write_text("half of the n")
         raise RuntimeError
     assert path.read_text() == "old"

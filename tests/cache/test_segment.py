@@ -12,7 +12,7 @@ import pytest
 
 from ssna.cache import CacheError
 from ssna.cache.errors import SegmentGoneError
-from ssna.cache.segment import Rows, checksums_of, open_segment, wrong_rows, write_segment
+from ssna.cache.segment import Rows, checksums_of, open_segment, write_segment, wrong_rows
 
 FINGERPRINT = "f" * 64
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from pathlib import Path
 
 import h5py
@@ -144,10 +143,10 @@ def test_a_saved_index_is_the_one_that_was_built(tmp_path: Path) -> None:
 def test_open_segments_keep_no_file_descriptors(tmp_path: Path) -> None:
     cache = make_cache(tmp_path)
     add_rows(cache, range(20), commit_each=True)
-    before = len(os.listdir("/proc/self/fd"))
+    before = len(list(Path("/proc/self/fd").iterdir()))
     reader = Cache.open(cache.path)
     states = reader.read(keys_for(range(20)), 3).states
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
     np.testing.assert_array_equal(states, states_for(range(20)))
 
 

@@ -102,7 +102,7 @@ def test_a_crash_while_merging_loses_nothing(tmp_path: Path, monkeypatch: pytest
     def die(self: Path, missing_ok: bool = False) -> None:
         raise SystemExit("killed")
 
-    with pytest.raises(SystemExit), SegmentWriter(cache, [3, 2, 1], "float16", "made-up") as writer:  # noqa: PT012
+    with pytest.raises(SystemExit), SegmentWriter(cache, [3, 2, 1], "float16", "made-up") as writer:
         for number in range(4):
             add(writer, [number])
             writer.commit()

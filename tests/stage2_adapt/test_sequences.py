@@ -34,7 +34,7 @@ def test_leave_one_out_holds_out_the_last_two_and_skips_the_short() -> None:
 
 def test_split_by_time_cuts_at_the_same_moments_for_all_users() -> None:
     # 20 interactions at times 0 to 19: training before 16, test from 18 on.
-    sequences = pack([list(range(1, 9)) + [9, 9], [1, 2, 3, 4, 5, 6, 7, 8, 1, 2]])
+    sequences = pack([[*range(1, 9), 9, 9], [1, 2, 3, 4, 5, 6, 7, 8, 1, 2]])
     timestamps = np.array([*range(8), 16, 17, *range(8, 16), 18, 19])
     split = split_by_time(sequences, timestamps)
     assert tasks(sequences, split, "valid") == {0: (list(range(1, 9)), [9])}

@@ -1,0 +1,192 @@
+"""A user's mistakes: one clear sentence, an exit status other than 0, nothing half-written."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from ssna import Dataset
+from tests.helpers import Catalogue, ssna, ssna_in_process
+
+
+@pytest.fixture
+def place(tmp_path: Path, catalogue: Catalogue, dataset: Dataset, tiny_llm: Path, shared_cache_root: Path) -> Path:
+    """An own folder with the source (`users.tsv`, `items.tsv`), the dataset (`data`), the LLM and its cache."""
+    shutil.copy(catalogue.users, tmp_path / "users.tsv")
+    shutil.copy(catalogue.items, tmp_path / "items.tsv")
+    shutil.copytree(dataset.path, tmp_path / "data")
+    shutil.copytree(tiny_llm, tmp_path / "llm")
+    shutil.copytree(shared_cache_root, tmp_path / "caches")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "something").touch()
+    return tmp_path
+
+
+PREPARE = "prepare users.tsv items.tsv out --format sequences"
+ADAPT = "adapt data --llm tiny-bert --output out --epochs 1"
+
+
+def append(file: str, line: str) -> Callable[[Path], object]:
+    def spoil(place: Path) -> None:
+        with (place / file).open("a") as opened:
+            opened.write(line)
+
+    return spoil
+
+
+def rename(old: str, new: str) -> Callable[[Path], object]:
+    return lambda place: (place / old).rename(place / new)
+
+
+def nothing(place: Path) -> None:
+    pass
+
+
+def drop_text_column(place: Path) -> None:
+    path = place / "data/items.parquet"
+    pl.read_parquet(path).drop("text").write_parquet(path)
+
+
+def add_item(place: Path) -> None:
+    items, interactions = place / "data/items.parquet", place / "data/interactions.parquet"
+    for path, row in ((items, {"item_id": "new", "text": "lamp", "title": "lamp"}), (interactions, {"item_id": "new"})):
+        old = pl.read_parquet(path)
+        last = old.tail(1).with_columns(**{name: pl.lit(value) for name, value in row.items() if name in old.columns})
+        pl.concat([old, last]).write_parquet(path)
+
+
+def unfinished_run(place: Path) -> None:
+    ssna(*ADAPT.split(), cwd=place, SSNA_CACHE="caches")
+    (place / "out/results.json").unlink()
+
+
+CASES = [
+    pytest.param(nothing, "prepare missing.tsv items.tsv out --format sequences", "missing.tsv: there is no such file", id="no-source"),
+    pytest.param(nothing, "prepare missing out --format recbole", "missing: there is no such file or folder", id="no-source-folder"),
+    pytest.param(nothing, "extract missing --llm llm", "the dataset folder missing does not exist", id="extract-no-dataset"),
+    pytest.param(nothing, "adapt missing --llm tiny-bert --output out", "the dataset folder missing does not exist", id="adapt-no-dataset"),
+    pytest.param(drop_text_column, "extract data --llm llm", "has the column 'text' not at all", id="no-text-column"),
+    pytest.param(drop_text_column, ADAPT, "has the column 'text' not at all", id="adapt-no-text-column"),
+    pytest.param(append("users.tsv", "u\tunheard-of\n"), PREPARE, "1 interactions are with 1 unknown items (unheard-of)", id="unknown-item"),
+    pytest.param(lambda p: [append("users.tsv", "u\te\n")(p), append("items.tsv", "e\t \n")(p)], PREPARE, "1 interactions are with 1 items without text (e)", id="empty-text"),
+    pytest.param(nothing, f"{ADAPT} --layers 9", "has 3 layers", id="adapt-too-many-layers"),
+    pytest.param(nothing, "extract data --llm llm --layers 9", "has 3 layers. Give 1 to 3, or all", id="extract-too-many-layers"),
+    pytest.param(add_item, ADAPT, "lacks 1 of the 25 items of data (new). Run `ssna extract data --llm ", id="not-cached"),
+    pytest.param(nothing, "extract data --llm empty", "empty holds no model: config.json is missing", id="no-model"),
+    pytest.param(nothing, "extract data --llm ./nowhere", "there is no folder ./nowhere", id="no-model-folder"),
+    pytest.param(rename("llm/model.safetensors", "llm/pytorch_model.bin"), "extract data --llm llm", "only pickle weights (pytorch_model.bin)", id="pickle"),
+    pytest.param(nothing, PREPARE.replace("out", "full"), "full exists and is not empty", id="prepare-output-full"),
+    pytest.param(nothing, ADAPT.replace("output out", "output full"), "full exists and is not empty", id="adapt-output-full"),
+    pytest.param(nothing, ADAPT.replace("output out", "output full") + " --overwrite", "is no run folder (it has no config.json)", id="overwrite-not-ours"),
+    pytest.param(nothing, f"{PREPARE} --text {{brand}}", "names the field 'brand', which the source lacks; it has item_id, title", id="template-field"),
+    pytest.param(lambda p: (p / "items.tsv").write_bytes(b"a\tcaf\xe9\n"), PREPARE, "items.tsv is not utf-8 text: byte 0xe9 in line 1", id="encoding"),
+    pytest.param(nothing, f"{PREPARE} --min-user 1000", "no interaction is left with at least 1000 a user", id="k-core"),
+    pytest.param(nothing, "adapt data --side none --output out --split time", "--split time needs the time of every interaction", id="no-timestamps"),
+    pytest.param(nothing, "adapt data --output out", "expected --llm or --cache, found neither", id="no-llm"),
+    pytest.param(nothing, "adapt data --llm unheard-of --output out", "no cache below caches fits 'unheard-of' (found: tiny-bert)", id="no-cache"),
+    pytest.param(nothing, "adapt data --cache empty --output out", "empty is not a cache", id="not-a-cache"),
+    pytest.param(nothing, "adapt data --side none --llm tiny-bert --output out", "--side none reads no LLM states", id="llm-for-nothing"),
+    pytest.param(nothing, f"{ADAPT} --device cuda:7", "--device cuda:7 is not there", id="no-gpu"),
+    pytest.param(nothing, f"{ADAPT} --device abacus", "--device abacus is unknown", id="no-such-device"),
+    pytest.param(nothing, f"{ADAPT} --overwrite --resume", "--overwrite and --resume exclude each other", id="both"),
+    pytest.param(nothing, "evaluate missing", "the run folder missing does not exist", id="no-run"),
+    pytest.param(nothing, "evaluate empty", "empty has no config.json", id="not-a-run"),
+    pytest.param(unfinished_run, "evaluate out", "out is not finished (it has no results.json)", id="unfinished"),
+    pytest.param(nothing, "recommend missing --user u000", "the run folder missing does not exist", id="recommend-no-run"),
+]  # fmt: skip
+
+
+def files_below(place: Path) -> dict[str, int]:
+    """Every file with its date, but for the memory of file hashes, which any command may write."""
+    files = (path for path in place.rglob("*") if path.is_file() and path.name != "file-hashes.json")
+    return {str(path): path.stat().st_mtime_ns for path in files}
+
+
+@pytest.mark.parametrize(("spoil", "command", "message"), CASES)
+def test_a_mistake_is_one_sentence_and_leaves_nothing(
+    place: Path,
+    spoil: Callable[[Path], object],
+    command: str,
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    spoil(place)
+    before = files_below(place)
+    done = ssna_in_process(command.split(), place, capsys, monkeypatch)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    error = [line for line in done.stderr.splitlines() if line]
+    assert len(error) == 1, done.stderr
+    assert error[0].startswith("Error: ")
+    assert message in error[0]
+    assert files_below(place) == before
+    assert (place / "out").exists() == command.startswith("evaluate out")
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("recommend out", "found neither"),
+        ("recommend out --user u000 --history i1", "found both"),
+        ("recommend out --user nobody", "out has no user 'nobody' among its 60"),
+        ("recommend out --history nothing", "out has no item 'nothing' among its 24"),
+        ("recommend out --user u000 --top 0", "--top 0: expected at least 1"),
+        ("adapt data --llm tiny-bert --output out", "out exists and is not empty"),
+    ],
+)
+def test_mistakes_with_a_finished_run(
+    run_place: Path, command: str, message: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = ssna_in_process(command.split(), run_place, capsys, monkeypatch)
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.fixture(scope="module")
+def run_place(tmp_path_factory: pytest.TempPathFactory, dataset: Dataset, shared_cache_root: Path) -> Path:
+    """A folder with a dataset, a cache and a run."""
+    place = tmp_path_factory.mktemp("place")
+    shutil.copytree(dataset.path, place / "data")
+    shutil.copytree(shared_cache_root, place / "caches")
+    done = ssna(*ADAPT.split(), cwd=place, SSNA_CACHE="caches")
+    assert done.returncode == 0, done.stderr
+    return place
+
+
+def test_users_too_short_to_be_evaluated_are_counted_and_said(place: Path) -> None:
+    append("users.tsv", "short1\ti1 i2\nshort2\ti3\n")(place)
+    assert ssna(*PREPARE.split(), cwd=place).returncode == 0
+    done = ssna("adapt", "out", "--model", "popularity", "--output", "run", cwd=place)
+    assert done.returncode == 0
+    assert "60 users evaluated (2 too short to be, only trained)" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--help"],
+        ["prepare", "--help"],
+        ["extract", "--help"],
+        ["adapt", "--help"],
+        ["evaluate", "--help"],
+        ["recommend", "--help"],
+    ],
+    ids=" ".join,
+)
+def test_every_command_has_help_with_an_example(arguments: list[str]) -> None:
+    done = ssna(*arguments)
+    assert done.returncode == 0
+    assert "Example: ssna " in done.stdout
+
+
+def test_an_unknown_choice_lists_the_choices() -> None:
+    done = ssna("adapt", "data", "--output", "out", "--side", "lstm")
+    assert done.returncode == 2
+    assert "'lstm' is not one of 'gru', 'none'" in done.stderr

@@ -1,0 +1,243 @@
+"""The installed command on a small made-up catalogue, from source files to recommendations."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from safetensors.numpy import load_file
+
+import ssna as api
+from tests.helpers import Catalogue, ssna
+
+TINY = ["--width", "16", "--length", "6", "--batch-size", "16", "--learning-rate", "0.01", "--epochs", "12"]
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory: pytest.TempPathFactory, catalogue: Catalogue, tiny_llm: Path) -> Path:
+    """A folder in which the whole way has been gone with the command line."""
+    folder = tmp_path_factory.mktemp("workplace")
+    for arguments in (
+        ["prepare", catalogue.users, catalogue.items, "data", "--format", "sequences"],
+        ["extract", "data", "--llm", tiny_llm, "--name", "tiny"],
+        ["adapt", "data", "--llm", "tiny", "--output", "runs/text", *TINY],
+        ["adapt", "data", "--llm", "tiny", "--item-id", "--output", "runs/text-and-ids", *TINY],
+        ["adapt", "data", "--side", "none", "--output", "runs/ids", *TINY],
+        ["adapt", "data", "--model", "popularity", "--output", "runs/popularity"],
+    ):
+        done = run(folder, *arguments)
+        assert done.returncode == 0, done.stderr
+    return folder
+
+
+def run(folder: Path, *arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return ssna(*arguments, cwd=folder, SSNA_CACHE="caches", **environment)
+
+
+def as_json(folder: Path, *arguments: str | Path) -> Any:
+    done = run(folder, *arguments, "--json")
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_the_second_extraction_finds_everything_cached(workplace: Path, tiny_llm: Path) -> None:
+    done = run(workplace, "extract", "data", "--llm", tiny_llm)
+    assert "24 distinct texts: all texts were already cached, 0 extracted" in done.stdout
+    summary = as_json(workplace, "extract", "data", "--llm", tiny_llm)
+    assert set(summary) == {
+        "cache", "name", "fingerprint", "layers", "texts", "cached", "extracted", "tokens", "truncated", "seconds",
+        "bytes",
+    }  # fmt: skip
+    assert (summary["name"], summary["texts"], summary["cached"], summary["extracted"]) == ("tiny", 24, 24, 0)
+
+
+@pytest.mark.parametrize("name", ["text", "text-and-ids", "ids", "popularity"])
+def test_a_run_folder_holds_what_the_contract_says(workplace: Path, name: str) -> None:
+    folder = workplace / "runs" / name
+    files = {path.name for path in folder.iterdir()}
+    expected = {
+        "config.json", "model.safetensors", "items.parquet", "histories.parquet", "metrics.jsonl", "results.json",
+    }  # fmt: skip
+    assert files == expected | ({"checkpoint.safetensors"} if name != "popularity" else set())
+    results = json.loads((folder / "results.json").read_text())
+    assert {
+        "test", "valid", "users", "candidates", "best_epoch", "epochs", "epoch_seconds", "total_seconds",
+        "peak_memory_bytes", "trainable_parameters", "history_filtered",
+    } <= set(results)  # fmt: skip
+    assert {"recall@10", "ndcg@10"} <= set(results["test"]) & set(results["valid"])
+    assert (results["users"], results["candidates"], results["history_filtered"]) == (60, 24, False)
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == list(range(1, results["epochs"] + 1))
+    config = json.loads((folder / "config.json").read_text())
+    assert config["options"]["seed"] == 0
+    assert (config["cache"] is None) == (name in ("ids", "popularity"))
+
+
+def test_the_trained_models_beat_popularity(workplace: Path) -> None:
+    metrics = {
+        name: json.loads((workplace / "runs" / name / "results.json").read_text())["test"]["ndcg@10"]
+        for name in ("text", "text-and-ids", "ids", "popularity")
+    }
+    assert min(metrics["text"], metrics["text-and-ids"], metrics["ids"]) > 1.5 * metrics["popularity"]
+
+
+def test_evaluate_gives_the_metrics_of_training_from_the_folder_alone(workplace: Path, tmp_path: Path) -> None:
+    for name in ("text", "popularity"):
+        moved = Path(shutil.copytree(workplace / "runs" / name, tmp_path / name))
+        results = json.loads((moved / "results.json").read_text())
+        again = as_json(tmp_path, "evaluate", moved)
+        assert again["test"] == results["test"]
+        assert again["valid"] == results["valid"]
+    table = run(workplace, "evaluate", "runs/text", "runs/popularity").stdout
+    for name in ("text", "popularity"):
+        recall = json.loads((workplace / "runs" / name / "results.json").read_text())["test"]["recall@10"]
+        (row,) = [line for line in table.splitlines() if line.split()[:1] == [f"runs/{name}"] and "users" not in line]
+        assert f"{recall:.4f}" in row
+    assert "history not filtered" in table
+
+
+def test_filtering_the_history_is_recorded(workplace: Path) -> None:
+    plain, filtered = (as_json(workplace, "evaluate", "runs/text", *flag) for flag in ([], ["--filter-history"]))
+    assert (plain["history_filtered"], filtered["history_filtered"]) == (False, True)
+    assert plain["test"] != filtered["test"]
+
+
+def test_the_same_seed_and_threads_give_the_same_metrics(workplace: Path) -> None:
+    again = as_json(workplace, "adapt", "data", "--llm", "tiny", "--output", "runs/again", *TINY)
+    first = json.loads((workplace / "runs" / "text" / "results.json").read_text())
+    assert (again["test"], again["valid"], again["best_epoch"]) == (first["test"], first["valid"], first["best_epoch"])
+
+
+def test_fewer_layers_need_no_new_extraction(workplace: Path) -> None:
+    as_json(workplace, "adapt", "data", "--llm", "tiny", "--layers", "2", "--output", "runs/two-layers", *TINY)
+    config = json.loads((workplace / "runs" / "two-layers" / "config.json").read_text())
+    assert config["cache"]["layers"] == [3, 2]
+    assert load_file(workplace / "runs" / "two-layers" / "model.safetensors")["items.mean"].shape == (2, 16)
+
+
+def test_the_llm_may_be_named_by_its_path(workplace: Path, tiny_llm: Path) -> None:
+    arguments = ["adapt", "data", "--llm", tiny_llm, "--output", "runs/by-path", *TINY, "--epochs", "1"]
+    assert as_json(workplace, *arguments)["epochs"] == 1
+
+
+def test_recommend_for_a_user_leaves_out_the_history(workplace: Path) -> None:
+    histories = pl.read_parquet(workplace / "runs/text/histories.parquet")
+    answer = as_json(workplace, "recommend", "runs/text", "--user", histories["user_id"][0], "--top", "24")
+    past = [item["item_id"] for item in answer["history"]]
+    assert len(past) == len(histories["history"][0])
+    following = [item["item_id"] for item in answer["items"]]
+    assert len(following) == len(set(following)) == 24 - len(set(past))
+    assert not set(following) & set(past)
+    scores = [item["score"] for item in answer["items"]]
+    assert scores == sorted(scores, reverse=True)
+
+
+def test_recommend_for_a_history_agrees_with_the_user_of_that_history(workplace: Path) -> None:
+    answer = as_json(workplace, "recommend", "runs/text", "--user", "u000", "--allow-repeats")
+    history = [part for item in answer["history"] for part in ("--history", item["item_id"])]
+    by_history = as_json(workplace, "recommend", "runs/text", *history, "--allow-repeats")
+    assert by_history == answer
+    table = run(workplace, "recommend", "runs/text", "--user", "u000", "--allow-repeats").stdout
+    for item in [*answer["history"][-10:], *answer["items"]]:
+        assert item["title"] in table
+
+
+def test_an_adapt_process_never_imports_transformers(workplace: Path) -> None:
+    script = (
+        "import sys; from ssna.cli import main\n"
+        "try: main()\n"
+        "finally: print([m for m in sys.modules if m.split('.')[0] in ('transformers', 'tokenizers')])"
+    )
+    arguments = ["adapt", "data", "--llm", "tiny", "--output", "runs/imports", *TINY, "--epochs", "1"]
+    done = subprocess.run(
+        [sys.executable, "-c", script, *arguments, "--cache-root", "caches"],
+        cwd=workplace, capture_output=True, text=True, check=True, timeout=120,
+    )  # fmt: skip
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_cached_extraction_never_imports_transformers(workplace: Path, tiny_llm: Path) -> None:
+    script = "import sys; from ssna.cli import main\ntry: main()\nfinally: print('transformers' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", script, "extract", "data", "--llm", tiny_llm, "--cache-root", "caches"],
+        cwd=workplace, capture_output=True, text=True, check=True, timeout=120,
+    )  # fmt: skip
+    assert done.stdout.splitlines()[-1] == "False"
+
+
+def test_results_go_to_stdout_and_progress_to_stderr(workplace: Path) -> None:
+    done = run(workplace, "adapt", "data", "--side", "none", "--output", "runs/streams", *TINY, "--epochs", "2")
+    assert "epoch   2   loss" in done.stderr
+    assert "valid NDCG@10" in done.stderr
+    assert "loss" not in done.stdout
+    assert "Recall@10" in done.stdout
+
+
+def test_resume_finishes_starts_and_leaves_alone(workplace: Path) -> None:
+    arguments = ["adapt", "data", "--side", "none", "--output", "runs/resumed", *TINY, "--resume"]
+    first = as_json(workplace, *arguments)
+    again = run(workplace, *arguments)
+    assert again.returncode == 0
+    assert "is finished already" in again.stderr
+    (workplace / "runs/resumed/results.json").unlink()
+    assert as_json(workplace, *arguments)["test"] == first["test"]
+    other = run(workplace, *arguments, "--seed", "7")
+    assert other.returncode == 1
+    assert "cannot be resumed: its options had seed = 0, now it is 7" in other.stderr
+
+
+def test_cold_items_are_ranked_with_all_candidates(workplace: Path, catalogue: Catalogue, tiny_llm: Path) -> None:
+    items = workplace / "more-items.tsv"
+    items.write_text(catalogue.items.read_text() + "cold\talpine camera\n")
+    run(workplace, "prepare", catalogue.users, items, "data-cold", "--format", "sequences")
+    run(workplace, "extract", "data-cold", "--llm", tiny_llm)
+    arguments = ["adapt", "data-cold", "--llm", "tiny", "--candidates", "all", "--output", "runs/cold", *TINY]
+    assert as_json(workplace, *arguments, "--item-id")["candidates"] == 25
+    answer = as_json(workplace, "recommend", "runs/cold", "--user", "u000", "--top", "25")
+    assert "cold" in [item["item_id"] for item in answer["items"]]
+    model = load_file(workplace / "runs/cold/model.safetensors")
+    assert model["items.id_table"].shape == (24, 16), "no ID vector for an item without training interactions"
+
+
+def test_python_functions_do_what_the_commands_do(workplace: Path, tiny_llm: Path, tmp_path: Path) -> None:
+    options = api.AdaptOptions(width=16, length=6, batch_size=16, learning_rate=0.01, epochs=12)
+    seen = []
+    results = api.adapt(
+        workplace / "data", tmp_path / "run", llm="tiny", cache_root=workplace / "caches", options=options, threads=1,
+        device="cpu", on_epoch=seen.append,
+    )  # fmt: skip
+    command = json.loads((workplace / "runs/text/results.json").read_text())
+    assert results["test"] == command["test"]
+    assert len(seen) == results["epochs"]
+    assert api.evaluate(tmp_path / "run")["test"] == results["test"]
+    found = api.recommend(tmp_path / "run", history=["i1", "i2"], k=3)
+    assert [item.title for item in found.history] == [
+        api.recommend(workplace / "runs/text", history=[item]).history[0].title for item in ("i1", "i2")
+    ]
+    assert len(found.items) == 3
+
+
+def test_the_saved_item_embeddings_are_of_the_best_epoch(workplace: Path) -> None:
+    model = load_file(workplace / "runs/text/model.safetensors")
+    items = pl.read_parquet(workplace / "runs/text/items.parquet")
+    assert items["item_index"].to_list() == list(range(1, 25))
+    assert model["sequence.item_embeddings"].shape == (25, 16)
+    assert not model["sequence.item_embeddings"][0].any()
+    assert np.isfinite(model["sequence.item_embeddings"]).all()
+
+
+def test_split_by_time_evaluates_users_with_interactions_in_the_test_period(workplace: Path, tiny_llm: Path) -> None:
+    rows = [(f"u{u}", f"i{(u + step) % 6}", 100 * step + u) for u in range(10) for step in range(10)]
+    events = pl.DataFrame(rows, schema=["user_id", "item_id", "timestamp"], orient="row")
+    events.write_csv(workplace / "events.csv")
+    pl.DataFrame({"item_id": [f"i{i}" for i in range(6)], "title": list("abcdef")}).write_csv(workplace / "things.csv")
+    assert run(workplace, "prepare", "events.csv", "things.csv", "timed", "--format", "table").returncode == 0
+    results = as_json(workplace, "adapt", "timed", "--side", "none", "--split", "time", "--output", "runs/timed", *TINY)
+    assert results["users"] == 10
