@@ -18,7 +18,7 @@ from ssna.stage2_adapt.sequences import (
     split_by_time,
     training_counts,
 )
-from ssna.stage2_adapt.states import Standardization, fit_standardization
+from ssna.stage2_adapt.states import Standardization, fit_standardization, lowest_first
 from ssna.stage2_adapt.training import Epoch, Training, TrainingData
 
 __all__ = [
@@ -43,6 +43,7 @@ __all__ = [
     "fit_standardization",
     "leave_one_out",
     "load_tensors",
+    "lowest_first",
     "save_tensors",
     "split_by_time",
     "top_items",

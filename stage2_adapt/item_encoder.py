@@ -22,8 +22,8 @@ class ItemEncoder(nn.Module):
         self.side: SideNetwork | None = None
         self.id_table: nn.Parameter | None = None
         if states_shape is not None:
-            _, num_layers, state_width = states_shape
-            self.side = SideNetwork(num_layers, state_width, options.width, options.dropout)
+            num_layers, _, state_width = states_shape
+            self.side = SideNetwork(num_layers, state_width, options.width)
         if options.learns_ids:
             self.id_table = nn.Parameter(torch.empty(num_trained, options.width).normal_(std=0.02))
 
@@ -31,7 +31,7 @@ class ItemEncoder(nn.Module):
         """Vectors ``(last - first, d)`` of the items first + 1 to last.
 
         Args:
-            states: standardised, of exactly these items ``(last - first, A, D)``; None without a side network.
+            states: standardised, of exactly these items ``(A, last - first, D)``; None without a side network.
             first: items before the first.
             last: number of the last item.
         """
@@ -51,10 +51,10 @@ class ItemEncoder(nn.Module):
 
     @torch.no_grad()
     def encode_all(self, states: Tensor | None, num_items: int, device: torch.device) -> Tensor:
-        """Vectors of all items in float32 ``(N + 1, d)``, row 0 (padding) zero; computed in blocks."""
+        """Vectors of all items ``(N + 1, d)``, row 0 (padding) zero, from states ``(A, N, D)``; computed in blocks."""
         blocks = []
         for first in range(0, num_items, _ITEMS_AT_ONCE):
             last = min(first + _ITEMS_AT_ONCE, num_items)
-            blocks.append(self(None if states is None else states[first:last].to(device), first, last))
+            blocks.append(self(None if states is None else states[:, first:last].to(device), first, last))
         vectors = torch.cat(blocks)
         return nn.functional.pad(vectors, (0, 0, 1, 0))

@@ -46,7 +46,7 @@ class AdaptOptions:
     heads: int = 2
     """Attention heads of each"""
     dropout: float = 0.2
-    """In SASRec and between an adapter's two maps"""
+    """In SASRec"""
     batch_size: int = 128
     """Sequences a training step"""
     learning_rate: float = 1e-3

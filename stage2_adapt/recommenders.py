@@ -60,7 +60,7 @@ class SequenceRecommender(nn.Module):
 
     def scores(self, histories: Tensor, counts: Tensor) -> Tensor:
         """See `Recommender`."""
-        states = self.network(functional.embedding(histories, self.item_embeddings))  # (B, L, d)
+        states = self.network(functional.embedding(histories, self.item_embeddings), counts)  # (B, L, d)
         last = states[torch.arange(len(states), device=states.device), counts - 1]
         return self.scale() * normalized(last) @ normalized(self.item_embeddings[1:]).T
 

@@ -1,6 +1,7 @@
 """SASRec (Kang and McAuley, arXiv 1808.09781): causal self-attention over the items of a history.
 
-Differs from the paper in its pre-norm blocks, GELU, and positions that are counted from the history's start.
+Differs from the paper in its pre-norm blocks and GELU. As there, positions are counted from the end of a history, so
+that the place from which the next item is predicted is the same, and trained, for histories of every length.
 """
 
 from __future__ import annotations
@@ -20,12 +21,18 @@ class SASRec(nn.Module):
         self.blocks = nn.ModuleList(_Block(width, heads, dropout) for _ in range(blocks))
         self.norm = nn.LayerNorm(width)
 
-    def forward(self, items: Tensor) -> Tensor:
-        """States ``(B, L, d)`` of left-aligned histories ``(B, L, d)``; position t sees positions up to t only.
+    def forward(self, items: Tensor, counts: Tensor) -> Tensor:
+        """States ``(B, L, d)`` of left-aligned histories ``(B, L, d)``, each of which sees no later item.
 
         Padding after a history's end therefore changes nothing before it.
+
+        Args:
+            items: item vectors, no more than `length` of a history.
+            counts: ``(B,)``, items in each history.
         """
-        hidden = self.dropout(items + self.positions[: items.shape[1]])
+        length = len(self.positions)
+        place = torch.arange(items.shape[1], device=items.device) + length - counts[:, None]  # (B, L)
+        hidden = self.dropout(items + self.positions[place.clamp_max(length - 1)])
         for block in self.blocks:
             hidden = block(hidden)
         states: Tensor = self.norm(hidden)

@@ -25,7 +25,7 @@ class SideNetwork(nn.Module):
     e   = LayerNorm(s_top + W h_top)
     """
 
-    def __init__(self, num_layers: int, state_width: int, width: int, dropout: float) -> None:
+    def __init__(self, num_layers: int, state_width: int, width: int) -> None:
         super().__init__()
         self.down = _stacked_linear(num_layers, state_width, width)
         self.inner = _stacked_linear(num_layers, width, width)
@@ -36,33 +36,29 @@ class SideNetwork(nn.Module):
         self.skip = nn.Linear(state_width, width, bias=False)
         self.norm = nn.LayerNorm(width)
         nn.init.constant_(self.norm.weight, _INITIAL_GAIN)
-        self.dropout = nn.Dropout(dropout)
 
     def forward(self, states: Tensor) -> Tensor:
-        """Item vectors ``(n, d)`` from standardised states ``(n, A, D)``, top layer first."""
-        low_first = states.transpose(0, 1).flip(0)  # (A, n, D); the one place where the order is turned.
-        adapted = self._adapt(low_first)  # (A, n, d)
-        integrated = self._integrate(adapted)  # (n, d)
-        item: Tensor = self.norm(integrated + self.skip(states[:, 0]))
+        """Item vectors ``(n, d)`` from standardised states ``(A, n, D)``, lowest layer first."""
+        adapted = self._adapt(states)  # (A, n, d)
+        item: Tensor = self.norm(self._integrate(adapted) + self.skip(states[-1]))
         return item
 
     def _adapt(self, states: Tensor) -> Tensor:
         """All adapters as batched products: ``(A, n, D)`` to ``(A, n, d)``."""
         down = torch.baddbmm(self.down_bias, states, self.down)
-        inner = self.dropout(functional.gelu(down))
-        return down + torch.baddbmm(self.inner_bias, inner, self.inner)
+        return down + torch.baddbmm(self.inner_bias, functional.gelu(down), self.inner)
 
     def _integrate(self, adapted: Tensor) -> Tensor:
         """The recurrent cell over the layers: ``(A, n, d)`` to ``(n, d)``."""
-        inputs = self.cell_input(adapted)  # (A, n, 3d), for all layers at once
+        width = adapted.shape[2]
+        inputs = self.cell_input(adapted)  # (A, n, 3d), for all layers at once: reset, update, candidate
         state = torch.zeros_like(adapted[0])
-        for layer in inputs:
-            reset_in, update_in, new_in = layer.chunk(3, dim=-1)
-            reset_st, update_st, new_st = self.cell_state(state).chunk(3, dim=-1)
-            reset = torch.sigmoid(reset_in + reset_st)
-            update = torch.sigmoid(update_in + update_st)
-            new = torch.tanh(new_in + reset * new_st)
-            state = torch.lerp(new, state, update)
+        for from_layer in inputs:
+            from_state = self.cell_state(state)
+            gates = torch.sigmoid(from_layer[:, : 2 * width] + from_state[:, : 2 * width])
+            reset, update = gates.chunk(2, dim=1)
+            candidate = torch.tanh(torch.addcmul(from_layer[:, 2 * width :], reset, from_state[:, 2 * width :]))
+            state = torch.lerp(candidate, state, update)
         return state
 
 

@@ -41,7 +41,7 @@ class TrainingData:
     num_trained: int
     """T"""
     states: Tensor | None
-    """Standardised layer states of items 1 to N in float32 (N, A, D); None if the model reads none"""
+    """Standardised layer states of items 1 to N, float32 (A, N, D), lowest layer first; None if the model reads none"""
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class Training:
             )
         torch.manual_seed(options.seed)
         self._data, self._options, self._device = data, options, device
-        shape = None if data.states is None else (data.num_items, data.states.shape[1], data.states.shape[2])
+        shape = None if data.states is None else tuple(data.states.shape)
         self._encoder = ItemEncoder(shape, data.num_trained, options).to(device)
         self._recommender = SequenceRecommender(data.num_items, options).to(device)
         self._modules = nn.ModuleDict({"encoder": self._encoder, "recommender": self._recommender})
@@ -93,7 +93,7 @@ class Training:
         self._order = torch.Generator().manual_seed(options.seed)
         self._starts, self._ends = torch.from_numpy(starts), torch.from_numpy(ends)
         self._items = torch.from_numpy(data.sequences.items).to(device)
-        self._trained_states = None if data.states is None else data.states[: data.num_trained].to(device)
+        self._trained_states = None if data.states is None else data.states[:, : data.num_trained].to(device)
         self._valid = cases_of(data.sequences, data.split, "valid")
         self.history = History()
         self._best = self._parameters()
@@ -165,7 +165,8 @@ class Training:
         known = following > 0
         vectors = self._encoder(self._trained_states, 0, self._data.num_trained)  # (T, d)
         table = functional.pad(vectors, (0, 0, 1, 0))
-        states = self._recommender.network(functional.embedding(inputs, table))[known]
+        sequences = self._recommender.network(functional.embedding(inputs, table), counts.to(self._device) - 1)
+        states = sequences[known]  # (P, d)
         loss = full_softmax_loss(
             normalized(states), normalized(vectors), following[known] - 1, self._recommender.scale()
         )

@@ -4,25 +4,20 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
-import shlex
 import statistics
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import polars as pl
 import torch
 
 import ssna
-from ssna.cache import Cache, LayerStates, MissingRowsError, find_cache, keys_of_texts, resolve_cache_root
-from ssna.columns import ITEM, TEXT
-from ssna.corpus import Corpus, load_corpus
-from ssna.dataset import Dataset, open_dataset
 from ssna.devices import peak_memory_bytes, resolve_device
-from ssna.errors import DatasetError, RunError
+from ssna.errors import RunError
 from ssna.folders import check_output
+from ssna.inputs import Inputs, read_inputs, standardization_of
 from ssna.runs import (
     CHECKPOINT_FILE,
     CONFIG_FILE,
@@ -46,25 +41,14 @@ from ssna.stage2_adapt import (
     OptionError,
     Popularity,
     SequenceRecommender,
-    Standardization,
     Training,
     TrainingData,
     cases_of,
     count_popularity,
     evaluate,
-    fit_standardization,
+    lowest_first,
     save_tensors,
 )
-
-
-@dataclass(frozen=True)
-class _Inputs:
-    """All that a run is made from, read and checked."""
-
-    dataset: Dataset
-    corpus: Corpus
-    cache: Cache | None
-    states: LayerStates | None
 
 
 def adapt(
@@ -113,7 +97,7 @@ def adapt(
     where = resolve_device(device)
     if threads is not None:
         torch.set_num_threads(threads)
-    inputs = _read_inputs(Path(dataset), llm, cache, cache_root, options)
+    inputs = read_inputs(Path(dataset), llm, cache, cache_root, options)
     config = _config(inputs, options, where)
     if resume and (output / CONFIG_FILE).exists():
         _check_same_run(output, read_json(output / CONFIG_FILE), config)
@@ -130,65 +114,7 @@ def adapt(
     return _train(output, inputs, options, where, started, on_epoch, on_step)
 
 
-def _read_inputs(
-    dataset: Path, llm: str | None, cache: Path | str | None, root: Path | str | None, options: AdaptOptions
-) -> _Inputs:
-    if not options.needs_states:
-        if llm is not None or cache is not None:
-            model = "--model popularity" if options.model == "popularity" else "--side none"
-            raise OptionError(f"{model} reads no LLM states. Leave --llm and --cache out, or choose a side network.")
-        opened = open_dataset(dataset)
-        return _Inputs(opened, load_corpus(opened, options), None, None)
-    if (llm is None) == (cache is None):
-        found = "neither" if llm is None else "both"
-        raise OptionError(
-            f"a side network needs the states of one LLM: expected --llm or --cache, found {found}. "
-            "(--side none and --model popularity need no LLM.)"
-        )
-    opened = open_dataset(dataset)
-    path = Path(cache) if cache is not None else find_cache(resolve_cache_root(root), str(llm))
-    store = Cache.open(path)
-    corpus = load_corpus(opened, options)
-    return _Inputs(opened, corpus, store, _read_states(store, corpus, opened, options.layers))
-
-
-def _read_states(cache: Cache, corpus: Corpus, dataset: Dataset, wanted: int | None) -> LayerStates:
-    """The states of the corpus's items, in order of their index."""
-    keys = keys_of_texts(corpus.items[TEXT])
-    layers = cache.common_layers(keys) if wanted is None else wanted
-    command = _extract_command(cache, dataset)
-    if wanted is not None and wanted > cache.max_layers > 0:
-        more = f" --layers {wanted}" if wanted <= cache.manifest.llm["blocks"] else " --layers all"
-        raise OptionError(
-            f"--layers {wanted}: the cache {cache.path} has {cache.max_layers} layers. Give at most that many, or "
-            f"extract more with `{command}{more}` (the LLM has {cache.manifest.llm['blocks']})."
-        )
-    try:
-        return cache.read(keys, max(layers, 1))
-    except MissingRowsError as error:
-        names = ", ".join(corpus.items[ITEM].gather(error.positions[:5]))
-        raise DatasetError(
-            f"the cache {cache.path} lacks {len(error.positions)} of the {len(keys)} items of {dataset.path} ({names})"
-            f"{'' if wanted is None else f' with {wanted} layers'}. Run `{command}` first."
-        ) from error
-
-
-def _extract_command(cache: Cache, dataset: Dataset) -> str:
-    """The command that brings the dataset's missing texts into this very cache."""
-    settings = cache.manifest.settings
-    command = ["ssna", "extract", str(dataset.path), "--llm", cache.manifest.llm["source"]]
-    command += ["--name", cache.manifest.name]
-    for option, value, default in (
-        ("--max-tokens", settings["max_tokens"], 512),
-        ("--dtype", settings["compute_dtype"], "float32"),
-        ("--store", settings["stored_dtype"], "float16"),
-    ):
-        if value != default:
-            command += [option, str(value)]
-    return shlex.join(command)
-
-
-def _config(inputs: _Inputs, options: AdaptOptions, device: torch.device) -> dict[str, Any]:
+def _config(inputs: Inputs, options: AdaptOptions, device: torch.device) -> dict[str, Any]:
     """What config.json says: everything that the run was made from."""
     cache = None
     if inputs.cache is not None and inputs.states is not None:
@@ -238,7 +164,7 @@ def _check_same_run(output: Path, before: Mapping[str, Any], now: Mapping[str, A
 
 def _train(
     output: Path,
-    inputs: _Inputs,
+    inputs: Inputs,
     options: AdaptOptions,
     device: torch.device,
     started: float,
@@ -247,9 +173,9 @@ def _train(
 ) -> Mapping[str, Any]:
     corpus, states, constants = inputs.corpus, None, dict[str, torch.Tensor]()
     if inputs.states is not None:
-        states = torch.from_numpy(inputs.states.states)
-        standardization = _standardization(states, corpus)
-        standardization.apply_(states)
+        states = lowest_first(torch.from_numpy(inputs.states.states))
+        standardization = standardization_of(states, corpus)
+        standardization.apply(states)
         constants = {"items.mean": standardization.mean, "items.deviation": standardization.deviation}
     data = TrainingData(corpus.sequences, corpus.split, len(corpus.items), corpus.num_trained, states)
     training = Training(data, options, device)
@@ -282,17 +208,8 @@ def _train(
     )
 
 
-def _standardization(states: torch.Tensor, corpus: Corpus) -> Standardization:
-    """Fitted on the distinct texts of the training items: items that share a text count once."""
-    texts = corpus.items[TEXT].head(corpus.num_trained)
-    first_of_each = pl.select(pl.lit(texts).arg_unique()).to_series().sort().to_numpy()
-    if len(first_of_each) == corpus.num_trained:
-        return fit_standardization(states[: corpus.num_trained])
-    return fit_standardization(states[torch.tensor(first_of_each, dtype=torch.long)])
-
-
 def _finish_popularity(
-    output: Path, inputs: _Inputs, options: AdaptOptions, device: torch.device, started: float
+    output: Path, inputs: Inputs, options: AdaptOptions, device: torch.device, started: float
 ) -> Mapping[str, Any]:
     corpus = inputs.corpus
     model = count_popularity(corpus.sequences, corpus.split, len(corpus.items)).to(device)
@@ -303,7 +220,7 @@ def _finish_popularity(
 
 def _finish(
     output: Path,
-    inputs: _Inputs,
+    inputs: Inputs,
     model: Popularity | SequenceRecommender,
     tensors: Mapping[str, torch.Tensor],
     training_results: Mapping[str, Any],

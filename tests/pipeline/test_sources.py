@@ -62,7 +62,7 @@ def test_recbole_sources_with_several_datasets_need_a_name(tmp_path: Path) -> No
     [
         pytest.param("user_id\titem_id:token\n1\t2\n", r"header 'user_id' is not name:type", id="untyped"),
         pytest.param("user_id:text\titem_id:token\n", r"header 'user_id:text' is not name:type", id="type"),
-        pytest.param("u:token\titem_id:token\n1\t10\n", r"no column 'user_id' \(found: u, item_id\).*--user-column", id="name"),
+        pytest.param("u:token\titem_id:token\n1\t10\n", r"no column 'user_id' \(found: u, item_id\)", id="name"),
         pytest.param("", "is empty: expected a header line", id="empty"),
         pytest.param("user_id:token\titem_id:token\n", "holds no interaction", id="no-rows"),
     ],

@@ -25,7 +25,7 @@ CIRCLE = pack([[(start + step) % N + 1 for step in range(6)] for start in range(
 
 def data(states: bool = True) -> TrainingData:
     generator = torch.Generator().manual_seed(1)
-    made_up = torch.randn(N, 2, 5, generator=generator) if states else None
+    made_up = torch.randn(2, N, 5, generator=generator) if states else None
     return TrainingData(CIRCLE, leave_one_out(CIRCLE), N, N, made_up)
 
 

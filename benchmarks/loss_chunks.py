@@ -1,0 +1,57 @@
+"""How long the full softmax takes with chunks of different sizes, against PyTorch's cross_entropy on whole logits.
+
+    python benchmarks/loss_chunks.py
+
+Prints ratios to the size that ssna uses on this device: forward and backward, best of several.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import click
+import torch
+from torch.nn import functional
+
+from ssna.stage2_adapt import losses
+
+
+def best_of(work: Callable[[], torch.Tensor], times: int = 7) -> float:
+    """Seconds of the fastest of several runs."""
+    seconds = []
+    for _ in range(times):
+        started = time.perf_counter()
+        work().backward()  # type: ignore[no-untyped-call]
+        seconds.append(time.perf_counter() - started)
+    return min(seconds)
+
+
+@click.command()
+@click.option("--positions", default=6000, show_default=True)
+@click.option("--items", default=1678, show_default=True)
+@click.option("--width", default=64, show_default=True)
+@click.option("--threads", default=1, show_default=True)
+def main(positions: int, items: int, width: int, threads: int) -> None:
+    """Time each chunk size."""
+    torch.set_num_threads(threads)
+    torch.manual_seed(0)
+    states = functional.normalize(torch.randn(positions, width)).requires_grad_()
+    vectors = functional.normalize(torch.randn(items, width)).requires_grad_()
+    targets = torch.randint(0, items, (positions,))
+    scale = torch.tensor(14.0, requires_grad=True)
+    used = losses._CHUNK_LOGITS["cpu"]
+    seconds = {}
+    for chunk in (2**exponent for exponent in range(17, 25)):
+        losses._CHUNK_LOGITS["cpu"] = chunk
+        seconds[f"{chunk:,} logits"] = best_of(lambda: losses.full_softmax_loss(states, vectors, targets, scale))
+    reference = seconds[f"{used:,} logits"]
+    seconds["cross_entropy on whole logits"] = best_of(
+        lambda: functional.cross_entropy(scale * states @ vectors.T, targets)
+    )
+    for name, value in seconds.items():
+        click.echo(f"{name:32s} {value / reference:.2f} ×")
+
+
+if __name__ == "__main__":
+    main()

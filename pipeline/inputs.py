@@ -1,0 +1,99 @@
+"""What a run of stage two is made from: a dataset's corpus, and its items' states out of a cache."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+import torch
+
+from ssna.cache import Cache, LayerStates, MissingRowsError, find_cache, keys_of_texts, resolve_cache_root
+from ssna.columns import ITEM, TEXT
+from ssna.corpus import Corpus, load_corpus
+from ssna.dataset import Dataset, open_dataset
+from ssna.errors import DatasetError
+from ssna.stage2_adapt import AdaptOptions, OptionError, Standardization, fit_standardization
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """All that a run is made from, read and checked."""
+
+    dataset: Dataset
+    corpus: Corpus
+    cache: Cache | None
+    states: LayerStates | None
+
+
+def read_inputs(
+    dataset: Path, llm: str | None, cache: Path | str | None, root: Path | str | None, options: AdaptOptions
+) -> Inputs:
+    """Read and check everything before a run begins; nothing is written.
+
+    Raises:
+        SsnaError: of a kind that says what is wrong with the dataset, the cache or the options.
+    """
+    if not options.needs_states:
+        if llm is not None or cache is not None:
+            model = "--model popularity" if options.model == "popularity" else "--side none"
+            raise OptionError(f"{model} reads no LLM states. Leave --llm and --cache out, or choose a side network.")
+        opened = open_dataset(dataset)
+        return Inputs(opened, load_corpus(opened, options), None, None)
+    if (llm is None) == (cache is None):
+        found = "neither" if llm is None else "both"
+        raise OptionError(
+            f"a side network needs the states of one LLM: expected --llm or --cache, found {found}. "
+            "(--side none and --model popularity need no LLM.)"
+        )
+    opened = open_dataset(dataset)
+    path = Path(cache) if cache is not None else find_cache(resolve_cache_root(root), str(llm))
+    store = Cache.open(path)
+    corpus = load_corpus(opened, options)
+    return Inputs(opened, corpus, store, _read_states(store, corpus, opened, options.layers))
+
+
+def _read_states(cache: Cache, corpus: Corpus, dataset: Dataset, wanted: int | None) -> LayerStates:
+    """The states of the corpus's items, in order of their index."""
+    keys = keys_of_texts(corpus.items[TEXT])
+    layers = cache.common_layers(keys) if wanted is None else wanted
+    command = _extract_command(cache, dataset)
+    if wanted is not None and wanted > cache.max_layers > 0:
+        more = f" --layers {wanted}" if wanted <= cache.manifest.llm["blocks"] else " --layers all"
+        raise OptionError(
+            f"--layers {wanted}: the cache {cache.path} has {cache.max_layers} layers. Give at most that many, or "
+            f"extract more with `{command}{more}` (the LLM has {cache.manifest.llm['blocks']})."
+        )
+    try:
+        return cache.read(keys, max(layers, 1))
+    except MissingRowsError as error:
+        names = ", ".join(corpus.items[ITEM].gather(error.positions[:5]))
+        raise DatasetError(
+            f"the cache {cache.path} lacks {len(error.positions)} of the {len(keys)} items of {dataset.path} ({names})"
+            f"{'' if wanted is None else f' with {wanted} layers'}. Run `{command}` first."
+        ) from error
+
+
+def _extract_command(cache: Cache, dataset: Dataset) -> str:
+    """The command that brings the dataset's missing texts into this very cache."""
+    settings = cache.manifest.settings
+    command = ["ssna", "extract", str(dataset.path), "--llm", cache.manifest.llm["source"]]
+    command += ["--name", cache.manifest.name]
+    for option, value, default in (
+        ("--max-tokens", settings["max_tokens"], 512),
+        ("--dtype", settings["compute_dtype"], "float32"),
+        ("--store", settings["stored_dtype"], "float16"),
+    ):
+        if value != default:
+            command += [option, str(value)]
+    return shlex.join(command)
+
+
+def standardization_of(states: torch.Tensor, corpus: Corpus) -> Standardization:
+    """Fitted on the distinct texts of the training items: items that share a text count once."""
+    texts = corpus.items[TEXT].head(corpus.num_trained)
+    first_of_each = pl.select(pl.lit(texts).arg_unique()).to_series().sort().to_numpy()
+    if len(first_of_each) == corpus.num_trained:
+        return fit_standardization(states[:, : corpus.num_trained])
+    return fit_standardization(states[:, torch.tensor(first_of_each, dtype=torch.long)])
