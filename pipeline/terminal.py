@@ -148,7 +148,8 @@ def training_progress() -> Iterator[tuple[Callable[[Epoch], None], Callable[[int
 
         def on_epoch(epoch: Epoch) -> None:
             console.print(epoch_line(epoch))
-            progress.reset(task, description=f"epoch {epoch.epoch + 1}")
+            reached = f", last loss {epoch.loss:.3f}, NDCG@10 {epoch.valid.get('ndcg@10', float('nan')):.4f}"
+            progress.reset(task, description=f"epoch {epoch.epoch + 1}{reached}")
 
         yield on_epoch, lambda done, total: progress.update(task, completed=done, total=total)
 

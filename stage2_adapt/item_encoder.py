@@ -17,13 +17,19 @@ class ItemEncoder(nn.Module):
     An item without training interactions has an ID vector of exactly zero.
     """
 
-    def __init__(self, states_shape: tuple[int, int, int] | None, num_trained: int, options: AdaptOptions) -> None:
+    def __init__(self, states_size: tuple[int, int] | None, num_trained: int, options: AdaptOptions) -> None:
+        """Make the parts that the options ask for.
+
+        Args:
+            states_size: layers A and width D of the states; None for a model without a side network.
+            num_trained: T.
+            options: width, and whether items have an ID embedding.
+        """
         super().__init__()
         self.side: SideNetwork | None = None
         self.id_table: nn.Parameter | None = None
-        if states_shape is not None:
-            num_layers, _, state_width = states_shape
-            self.side = SideNetwork(num_layers, state_width, options.width)
+        if states_size is not None:
+            self.side = SideNetwork(*states_size, options.width)
         if options.learns_ids:
             self.id_table = nn.Parameter(torch.empty(num_trained, options.width).normal_(std=0.02))
 

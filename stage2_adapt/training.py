@@ -85,8 +85,8 @@ class Training:
             )
         torch.manual_seed(options.seed)
         self._data, self._options, self._device = data, options, device
-        shape = None if data.states is None else tuple(data.states.shape)
-        self._encoder = ItemEncoder(shape, data.num_trained, options).to(device)
+        states_size = None if data.states is None else (data.states.shape[0], data.states.shape[2])
+        self._encoder = ItemEncoder(states_size, data.num_trained, options).to(device)
         self._recommender = SequenceRecommender(data.num_items, options).to(device)
         self._modules = nn.ModuleDict({"encoder": self._encoder, "recommender": self._recommender})
         self._optimizer = _optimizer(self._modules, options)

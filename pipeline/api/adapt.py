@@ -7,7 +7,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -105,13 +105,15 @@ def adapt(
             return read_json(output / RESULTS_FILE)
     elif resume:
         check_output(output, False, CONFIG_FILE, "run folder")
+    # All that can be wrong with the inputs has been found by the time the folder is made.
+    prepared = None if options.model == "popularity" else _prepare_training(inputs, options, where)
     output.mkdir(parents=True, exist_ok=True)
     if overwrite:
         clear_run(output)
     write_json(output / CONFIG_FILE, config)
-    if options.model == "popularity":
-        return _finish_popularity(output, inputs, options, where, started)
-    return _train(output, inputs, options, where, started, on_epoch, on_step)
+    if prepared is None:
+        return _finish_popularity(output, inputs, where, started)
+    return _train(output, inputs, prepared, where, started, on_epoch, on_step)
 
 
 def _config(inputs: Inputs, options: AdaptOptions, device: torch.device) -> dict[str, Any]:
@@ -162,15 +164,15 @@ def _check_same_run(output: Path, before: Mapping[str, Any], now: Mapping[str, A
                 )
 
 
-def _train(
-    output: Path,
-    inputs: Inputs,
-    options: AdaptOptions,
-    device: torch.device,
-    started: float,
-    on_epoch: Callable[[Epoch], None] | None,
-    on_step: Callable[[int, int], None] | None,
-) -> Mapping[str, Any]:
+@dataclass(frozen=True)
+class _Prepared:
+    """A training that has not begun, and the standardisation constants of the states it trains on."""
+
+    training: Training
+    constants: Mapping[str, torch.Tensor]
+
+
+def _prepare_training(inputs: Inputs, options: AdaptOptions, device: torch.device) -> _Prepared:
     corpus, states, constants = inputs.corpus, None, dict[str, torch.Tensor]()
     if inputs.states is not None:
         states = lowest_first(torch.from_numpy(inputs.states.states))
@@ -178,7 +180,19 @@ def _train(
         standardization.apply(states)
         constants = {"items.mean": standardization.mean, "items.deviation": standardization.deviation}
     data = TrainingData(corpus.sequences, corpus.split, len(corpus.items), corpus.num_trained, states)
-    training = Training(data, options, device)
+    return _Prepared(Training(data, options, device), constants)
+
+
+def _train(
+    output: Path,
+    inputs: Inputs,
+    prepared: _Prepared,
+    device: torch.device,
+    started: float,
+    on_epoch: Callable[[Epoch], None] | None,
+    on_step: Callable[[int, int], None] | None,
+) -> Mapping[str, Any]:
+    training = prepared.training
     if (output / CHECKPOINT_FILE).exists():
         training.restore(output / CHECKPOINT_FILE)
     trim_metrics(output / METRICS_FILE, len(training.history.epochs))
@@ -201,16 +215,14 @@ def _train(
         output,
         inputs,
         training.recommender(),
-        {**constants, **parameters},
+        {**prepared.constants, **parameters},
         training_results,
         device,
         started - earlier,
     )
 
 
-def _finish_popularity(
-    output: Path, inputs: Inputs, options: AdaptOptions, device: torch.device, started: float
-) -> Mapping[str, Any]:
+def _finish_popularity(output: Path, inputs: Inputs, device: torch.device, started: float) -> Mapping[str, Any]:
     corpus = inputs.corpus
     model = count_popularity(corpus.sequences, corpus.split, len(corpus.items)).to(device)
     trim_metrics(output / METRICS_FILE, 0)

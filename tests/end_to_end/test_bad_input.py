@@ -9,7 +9,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from ssna import Dataset
+from ssna import Dataset, prepare
 from tests.helpers import Catalogue, ssna, ssna_in_process
 
 
@@ -22,6 +22,8 @@ def place(tmp_path: Path, catalogue: Catalogue, dataset: Dataset, tiny_llm: Path
     shutil.copytree(tiny_llm, tmp_path / "llm")
     shutil.copytree(shared_cache_root, tmp_path / "caches")
     (tmp_path / "empty").mkdir()
+    (tmp_path / "pairs.tsv").write_text("u\ti1 i2 i3\n")
+    prepare([tmp_path / "pairs.tsv", tmp_path / "items.tsv"], tmp_path / "pairs", format="sequences")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "something").touch()
     return tmp_path
@@ -94,6 +96,7 @@ CASES = [
     pytest.param(nothing, f"{ADAPT} --device cuda:7", "--device cuda:7 is not there", id="no-gpu"),
     pytest.param(nothing, f"{ADAPT} --device abacus", "--device abacus is unknown", id="no-such-device"),
     pytest.param(nothing, f"{ADAPT} --overwrite --resume", "--overwrite and --resume exclude each other", id="both"),
+    pytest.param(nothing, "adapt pairs --side none --output out", "no user has two interactions to train on", id="nothing-to-train-on"),
     pytest.param(nothing, "evaluate missing", "the run folder missing does not exist", id="no-run"),
     pytest.param(nothing, "evaluate empty", "empty has no config.json", id="not-a-run"),
     pytest.param(unfinished_run, "evaluate out", "out is not finished (it has no results.json)", id="unfinished"),

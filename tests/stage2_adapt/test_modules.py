@@ -105,7 +105,7 @@ def test_items_without_training_have_an_id_vector_of_exactly_zero() -> None:
 def test_text_and_ids_are_added_and_untrained_items_keep_their_text() -> None:
     torch.manual_seed(0)
     options = AdaptOptions(item_id=True, width=4, heads=2, dropout=0.0)
-    encoder = ItemEncoder((2, 5, 6), num_trained=3, options=options).eval()
+    encoder = ItemEncoder((2, 6), num_trained=3, options=options).eval()
     states = torch.randn(2, 5, 6)
     vectors = encoder.encode_all(states, 5, torch.device("cpu"))[1:]
     assert encoder.side is not None
@@ -116,7 +116,7 @@ def test_text_and_ids_are_added_and_untrained_items_keep_their_text() -> None:
 
 
 def test_items_are_encoded_alike_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    encoder = ItemEncoder((2, 5, 6), num_trained=3, options=AdaptOptions(item_id=True, width=4, heads=2)).eval()
+    encoder = ItemEncoder((2, 6), num_trained=3, options=AdaptOptions(item_id=True, width=4, heads=2)).eval()
     states = torch.randn(2, 5, 6)
     whole = encoder.encode_all(states, 5, torch.device("cpu"))
     monkeypatch.setattr("ssna.stage2_adapt.item_encoder._ITEMS_AT_ONCE", 2)
