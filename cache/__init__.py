@@ -5,7 +5,15 @@
 """
 
 from ssna.cache.errors import CacheError, MissingRowsError, SsnaError
-from ssna.cache.files import replacing, sha256_of_file, temporary_sibling, write_atomically
+from ssna.cache.files import (
+    fsync_file,
+    fsync_folder,
+    replacing,
+    sha256_of_file,
+    sweep_leftovers,
+    temporary_sibling,
+    write_atomically,
+)
 from ssna.cache.keys import Keys, keys_of_texts
 from ssna.cache.locate import clean_name, default_name, find_cache, resolve_cache_root
 from ssna.cache.precision import STORED_DTYPES, StoredDtype
@@ -27,12 +35,15 @@ __all__ = [
     "default_name",
     "find_cache",
     "fingerprint_of",
+    "fsync_file",
+    "fsync_folder",
     "keys_of_texts",
     "manifests_below",
     "read_manifest",
     "replacing",
     "resolve_cache_root",
     "sha256_of_file",
+    "sweep_leftovers",
     "temporary_sibling",
     "write_atomically",
 ]

@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 TEMPORARY_PREFIX = ".tmp-"
+_LEFTOVER_SECONDS = 3600
 
 
 def temporary_sibling(path: Path) -> Path:
@@ -57,6 +59,24 @@ def write_atomically(path: Path, content: bytes | str) -> None:
     """Write the whole file or nothing; text is written as UTF-8."""
     with replacing(path) as temporary:
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def sweep_leftovers(folder: Path) -> None:
+    """Remove what a crash left unfinished over an hour ago, by the clock of the machine that keeps the files."""
+    leftovers = list(folder.glob(f"{TEMPORARY_PREFIX}*"))
+    if not leftovers:
+        return
+    probe = temporary_sibling(folder / "clock")
+    try:
+        probe.touch()
+        now = probe.stat().st_mtime
+    finally:
+        with suppress(OSError):
+            probe.unlink(missing_ok=True)
+    for path in leftovers:
+        with suppress(OSError):
+            if now - path.stat().st_mtime > _LEFTOVER_SECONDS:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def rename_without_replacing(temporary: Path, path: Path) -> bool:

@@ -9,6 +9,7 @@ from pathlib import Path
 import platformdirs
 
 from ssna.cache.errors import CacheError
+from ssna.cache.files import sha256_of_file
 from ssna.cache.store import Manifest, manifests_below
 
 CACHE_VARIABLE = "SSNA_CACHE"
@@ -47,7 +48,7 @@ def find_cache(root: Path, llm: str) -> Path:
         CacheError: if no cache fits, or several do; the message lists what there is.
     """
     caches = manifests_below(root)
-    matches = [path for path, manifest in caches if manifest.name == llm]
+    matches = [path for path, manifest in caches if manifest.name in (llm, clean_name(llm))]
     if not matches:
         matches = [path for path, manifest in caches if _made_from(manifest, llm)]
     if len(matches) == 1:
@@ -66,5 +67,11 @@ def _made_from(manifest: Manifest, llm: str) -> bool:
     source = str(manifest.llm.get("source", ""))
     if source == llm:
         return True
-    path = Path(llm)
-    return path.is_dir() and path.resolve() == Path(source)
+    folder = Path(llm)
+    if not folder.is_dir():
+        return False
+    # The same weights in another folder are the same LLM.
+    weights: dict[str, str] = manifest.settings.get("weights", {})
+    return folder.resolve() == Path(source) or all(
+        (folder / name).is_file() and sha256_of_file(folder / name) == digest for name, digest in weights.items()
+    )

@@ -173,10 +173,12 @@ def open_segment(folder: Path, name: str, fingerprint: str) -> Segment:
             layers = _check_attributes(path, file, fingerprint)
             places = {field: _place_of(path, file, field) for field in Rows.__dataclass_fields__}
         mapped = map_file(path)
-    except FileNotFoundError as error:
+    except CacheError:
+        raise
+    except Exception as error:  # Damaged HDF5 raises errors of many types; all mean the same here.
+        if path.exists():
+            raise _damaged(path, f"cannot be read as HDF5 ({error})") from error
         raise SegmentGoneError(f"{path}: the segment is gone; another process may have compacted the cache.") from error
-    except (OSError, KeyError, RuntimeError, TypeError, ValueError) as error:
-        raise _damaged(path, f"cannot be read as HDF5 ({error})") from error
     arrays = {field: place.view(path, mapped) for field, place in places.items()}
     _check_shapes(path, arrays, len(layers))
     return Segment(name, layers, Rows(**arrays))
@@ -245,7 +247,9 @@ _DTYPES = {
 
 
 def _check_shapes(path: Path, arrays: dict[str, npt.NDArray[Any]], num_layers: int) -> None:
-    n, width = arrays["states"].shape[0], arrays["states"].shape[-1]
+    if arrays["states"].ndim != 3:
+        raise _damaged(path, f"has 'states' of shape {arrays['states'].shape}, expected three dimensions")
+    n, _, width = arrays["states"].shape
     expected: dict[str, tuple[int, ...]] = dict.fromkeys(arrays, (n,))
     expected |= {"keys": (n, KEY_BYTES), "states": (n, num_layers, width), "scales": (n, num_layers)}
     for name, array in arrays.items():

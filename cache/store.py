@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ssna.cache.errors import CacheError, MissingRowsError, SegmentGoneError
-from ssna.cache.files import write_atomically
+from ssna.cache.files import sweep_leftovers, write_atomically
 from ssna.cache.index import MISSING, Index, Int64s, build_index, index_path, load_index, save_index
 from ssna.cache.keys import Keys
 from ssna.cache.precision import Floats, decode
@@ -81,6 +81,7 @@ class Cache:
         fingerprint = fingerprint_of(settings)
         path = root / folder_name(name, fingerprint)
         (path / SEGMENTS).mkdir(parents=True, exist_ok=True)
+        sweep_leftovers(path)
         if not (path / MANIFEST).exists():
             manifest = {
                 "format_version": FORMAT_VERSION,
@@ -106,11 +107,11 @@ class Cache:
         return int(self._index.layers.max(initial=0))
 
     def common_layers(self, keys: Keys) -> int:
-        """The most layers that all these keys are cached with; if some key is not cached at all, `max_layers`."""
+        """The most layers that all these keys are cached with; 0 if some key is not cached at all."""
         for layers in sorted({int(n) for n in self._index.layers}, reverse=True):
             if self.has(keys, layers).all():
                 return layers
-        return self.max_layers
+        return 0
 
     def size_on_disk(self) -> int:
         """Bytes of the committed segments."""
@@ -119,6 +120,12 @@ class Cache:
             with suppress(FileNotFoundError):
                 total += path.stat().st_size
         return total
+
+    def segments_with_repeated_keys(self) -> set[str]:
+        """Names of the segments that hold a key which another segment holds as well."""
+        index = self._index
+        same = np.flatnonzero((index.high[1:] == index.high[:-1]) & (index.low[1:] == index.low[:-1]))
+        return {index.segments[i] for i in np.unique(index.segment[np.concatenate([same, same + 1])])}
 
     def refresh(self) -> None:
         """See what was committed since the cache was opened."""

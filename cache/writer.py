@@ -5,21 +5,19 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from pathlib import Path
 from types import TracebackType
 
 import numpy as np
 import numpy.typing as npt
 
 from ssna.cache.errors import SegmentGoneError
-from ssna.cache.files import TEMPORARY_PREFIX, temporary_sibling
+from ssna.cache.files import sweep_leftovers
 from ssna.cache.keys import Keys
 from ssna.cache.precision import Floats, StoredDtype, encode
 from ssna.cache.segment import Rows, checksums_of, concatenate, open_segment, write_segment
 from ssna.cache.store import Cache
 
 COMMIT_BYTES = 256 * 2**20
-_LEFTOVER_SECONDS = 3600
 
 
 def commit_interval(elapsed: float) -> float:
@@ -99,8 +97,9 @@ class SegmentWriter:
         self._last_commit = time.monotonic()
 
     def _write(self, rows: Rows) -> str:
-        folder = self._cache.segments_folder
-        return write_segment(folder, rows, self._cache.manifest.fingerprint, self._layers, self._llm)
+        return write_segment(
+            self._cache.segments_folder, rows, self._cache.manifest.fingerprint, self._layers, self._llm
+        )
 
     def _merge_own_segments(self) -> None:
         """Join this run's small segments into segments of up to `COMMIT_BYTES`, then remove the small ones.
@@ -108,9 +107,12 @@ class SegmentWriter:
         Interrupted at any moment, the rows stand once or twice, never not at all.
         """
         folder, fingerprint = self._cache.segments_folder, self._cache.manifest.fingerprint
+        self._cache.refresh()
+        # A row that also stands in a segment of another writer keeps its place: under a new name another could win.
+        shared = self._cache.segments_with_repeated_keys()
         groups: list[list[str]] = []
         room = 0
-        for name in self._own_segments:
+        for name in (name for name in self._own_segments if name not in shared):
             size = (folder / f"{name}.h5").stat().st_size
             if not groups or size > room:
                 groups.append([])
@@ -126,18 +128,3 @@ class SegmentWriter:
             for name in group:
                 if name != merged:
                     (folder / f"{name}.h5").unlink(missing_ok=True)
-
-
-def sweep_leftovers(folder: Path) -> None:
-    """Remove temporary files that a crash left over an hour ago, by the clock of the machine that keeps the files."""
-    probe = temporary_sibling(folder / "clock")
-    try:
-        probe.touch()
-        now = probe.stat().st_mtime
-    finally:
-        with suppress(OSError):
-            probe.unlink(missing_ok=True)
-    for path in folder.glob(f"{TEMPORARY_PREFIX}*"):
-        with suppress(OSError):
-            if now - path.stat().st_mtime > _LEFTOVER_SECONDS:
-                path.unlink()

@@ -55,14 +55,14 @@ class Interactions:
         """Read a source's interactions, ordered by user, time and the source's own order.
 
         Raises:
-            SourceError: if a row has no user, item, or (with a rating column that has values) no numeric rating.
+            SourceError: if a row has no user or item.
         """
         # Categories are numbers already while the source streams in, so no id is held once a row.
         frame = interactions.select(
             pl.col(USER).cast(pl.Categorical),
             pl.col(ITEM).cast(pl.Categorical),
             TIME,
-            pl.col(RATING).cast(pl.Float64, strict=False),
+            pl.col(RATING).cast(pl.Float64, strict=False).fill_nan(None),
         ).collect(engine="streaming")
         for column in (USER, ITEM):
             if nulls := frame[column].null_count():
@@ -120,8 +120,10 @@ def at_least(frame: pl.DataFrame, min_rating: float) -> pl.DataFrame:
     """
     missing = frame[RATING].null_count()
     if missing:
-        found = "the source has no rating column" if missing == len(frame) else f"{missing} interactions have no rating"
-        raise SourceError(f"--min-rating {min_rating:g}: {found}. Leave the option out, or name --rating-column.")
+        found = "the source has no ratings" if missing == len(frame) else f"{missing} interactions have no rating"
+        raise SourceError(
+            f"--min-rating {min_rating:g}: {found}. Leave the option out, or name a --rating-column of numbers."
+        )
     return frame.filter(pl.col(RATING) >= min_rating)
 
 

@@ -14,6 +14,8 @@ import polars as pl
 
 from ssna.columns import ITEM, TEXT, TIME, TITLE, USER
 from ssna.errors import DatasetError
+from ssna.folders import filling
+from ssna.text import clean, field_as_text
 
 ITEMS_FILE = "items.parquet"
 INTERACTIONS_FILE = "interactions.parquet"
@@ -45,13 +47,23 @@ class Dataset:
         """item_id, text and title of every item, interacted or not, in the source's order."""
         frame = read_items(self.path)
         field = self.description.get("title_field")
-        title = pl.col(field).cast(pl.String) if field in frame.columns else pl.lit(None, pl.String)
-        usable = pl.when(title.str.strip_chars() != "").then(title)
-        return frame.select(ITEM, TEXT, pl.coalesce(usable, TEXT).alias(TITLE))
+        if field not in frame.columns:
+            return frame.select(ITEM, TEXT, pl.col(TEXT).alias(TITLE))
+        title = clean(field_as_text(str(field), frame.schema[field]))
+        return frame.select(ITEM, TEXT, pl.when(title != "").then(title).otherwise(TEXT).alias(TITLE))
 
     def interactions(self) -> pl.DataFrame:
         """user_id, item_id and timestamp (milliseconds, or null), ordered by user and time."""
         return _read(self.path / INTERACTIONS_FILE, _INTERACTION_COLUMNS)
+
+
+def is_dataset(path: Path) -> bool:
+    """Whether a folder holds a dataset, or nothing but what a crash left of one."""
+    try:
+        return bool(open_dataset(path).fingerprint)
+    except DatasetError:
+        ours = (ITEMS_FILE, INTERACTIONS_FILE, DESCRIPTION_FILE)
+        return all(entry.name in ours or entry.name.startswith(".tmp-") for entry in path.iterdir())
 
 
 def open_dataset(path: Path) -> Dataset:
@@ -96,33 +108,35 @@ def _read(file: Path, columns: Mapping[str, pl.DataType], keep_others: bool = Fa
         raise DatasetError(f"{file.parent} has no {file.name}; expected a folder made by `ssna prepare`.")
     try:
         schema = pl.read_parquet_schema(file)
+        frame = pl.read_parquet(file, columns=None if keep_others else [name for name in columns if name in schema])
     except Exception as error:  # Polars raises errors of several types for damaged files.
         raise DatasetError(f"{file} cannot be read as Parquet ({error}); run `ssna prepare` again.") from error
     for name, dtype in columns.items():
         if schema.get(name) != dtype:
             found = f"as {schema[name]}" if name in schema else f"not at all (it has {', '.join(schema)})"
             raise DatasetError(f"{file} has the column '{name}' {found}; expected it as {dtype}.")
-    frame = pl.read_parquet(file, columns=None if keep_others else list(columns))
     for name in columns:
         if name != TIME and frame[name].null_count():
             raise DatasetError(f"{file} has {frame[name].null_count()} rows without '{name}'; every row needs one.")
     return frame
 
 
-def write_dataset(folder: Path, items: pl.DataFrame, interactions: pl.LazyFrame, description: dict[str, Any]) -> None:
-    """Fill an empty folder; `description` is what dataset.json says beside the fingerprint.
+def write_dataset(path: Path, items: pl.DataFrame, interactions: pl.LazyFrame, description: dict[str, Any]) -> None:
+    """Write the three files, all or none; other files in the folder stay.
 
     Args:
-        folder: an empty folder.
+        path: the dataset folder.
         items: item_id, text and the source's fields.
         interactions: user_id, item_id and timestamp, in their final order.
         description: the rest of dataset.json.
     """
-    items.write_parquet(folder / ITEMS_FILE)
-    interactions.sink_parquet(folder / INTERACTIONS_FILE)
-    fingerprint = _fingerprint(items, pl.scan_parquet(folder / INTERACTIONS_FILE))
-    content = {"name": description.pop("name"), "fingerprint": fingerprint, **description}
-    (folder / DESCRIPTION_FILE).write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    with filling(path, (ITEMS_FILE, INTERACTIONS_FILE, DESCRIPTION_FILE)) as folder:
+        items.write_parquet(folder / ITEMS_FILE)
+        interactions.sink_parquet(folder / INTERACTIONS_FILE)
+        fingerprint = _fingerprint(items, pl.scan_parquet(folder / INTERACTIONS_FILE))
+        content = {"name": description["name"], "fingerprint": fingerprint, **description}
+        text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+        (folder / DESCRIPTION_FILE).write_text(text, encoding="utf-8")
 
 
 def _fingerprint(items: pl.DataFrame, interactions: pl.LazyFrame) -> str:

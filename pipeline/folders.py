@@ -3,55 +3,62 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from ssna.cache import temporary_sibling
+from ssna.cache import fsync_file, fsync_folder, sweep_leftovers, temporary_sibling
 from ssna.errors import OutputError
 
 
-def check_output(path: Path, overwrite: bool, marker: str, what: str) -> None:
-    """Return if a folder may be written there.
+def check_output(path: Path, overwrite: bool, is_ours: Callable[[Path], bool], what: str) -> None:
+    """Return if our files may be written to a folder.
 
     Args:
         path: the folder; it may be missing.
-        overwrite: whether one of ours may be replaced.
-        marker: the file by which a folder of ours is known: no other folder is ever replaced.
+        overwrite: whether files of ours that are there may be replaced.
+        is_ours: tells a folder that ssna made from all others, which are never touched.
         what: what the folder holds, for the message.
 
     Raises:
         OutputError: if a file stands there, or a folder that holds something and may not be replaced.
     """
-    if path.is_file():
+    if path.exists() and not path.is_dir():
         raise OutputError(f"{path} is a file; expected the name of a new or empty folder.")
     if not path.exists() or not any(path.iterdir()):
         return
     if not overwrite:
         raise OutputError(f"{path} exists and is not empty. Give another folder, or --overwrite to replace it.")
-    if not (path / marker).exists():
+    if not is_ours(path):
         raise OutputError(
-            f"{path} is not empty and is no {what} (it has no {marker}), so --overwrite does not touch it. "
-            "Give another folder, or empty it yourself."
+            f"{path} is not empty and is no {what}, so --overwrite does not touch it. Give another folder, or empty it "
+            "yourself."
         )
 
 
 @contextmanager
-def new_folder(path: Path) -> Iterator[Path]:
-    """A temporary folder to fill; on success it takes the place of `path`, on failure it is removed."""
-    path = path.absolute()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = temporary_sibling(path)
+def filling(path: Path, names: Sequence[str]) -> Iterator[Path]:
+    """A temporary folder to write files to; on success they take their place in `path`, on failure nothing changes.
+
+    The last of the names marks the folder as complete: it is removed first and comes back last. Other files in `path`
+    stay as they are.
+    """
+    is_new = not path.exists()
+    path.mkdir(parents=True, exist_ok=True)
+    sweep_leftovers(path)
+    temporary = temporary_sibling(path / names[-1])
     temporary.mkdir()
     try:
         yield temporary
-        if path.exists():
-            old = temporary_sibling(path)
-            path.rename(old)
-            temporary.rename(path)
-            shutil.rmtree(old)
-        else:
-            temporary.rename(path)
+        for name in names:
+            fsync_file(temporary / name)
+        (path / names[-1]).unlink(missing_ok=True)
+        for name in names:
+            (temporary / name).replace(path / name)
+        fsync_folder(path)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
+        if is_new and not any(path.iterdir()):
+            path.rmdir()
         raise
+    temporary.rmdir()

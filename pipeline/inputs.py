@@ -9,7 +9,7 @@ from pathlib import Path
 import polars as pl
 import torch
 
-from ssna.cache import Cache, LayerStates, MissingRowsError, find_cache, keys_of_texts, resolve_cache_root
+from ssna.cache import Cache, LayerStates, find_cache, keys_of_texts, resolve_cache_root
 from ssna.columns import ITEM, TEXT
 from ssna.corpus import Corpus, load_corpus
 from ssna.dataset import Dataset, open_dataset
@@ -57,36 +57,32 @@ def read_inputs(
 def _read_states(cache: Cache, corpus: Corpus, dataset: Dataset, wanted: int | None) -> LayerStates:
     """The states of the corpus's items, in order of their index."""
     keys = keys_of_texts(corpus.items[TEXT])
-    layers = cache.common_layers(keys) if wanted is None else wanted
     command = _extract_command(cache, dataset)
     if wanted is not None and wanted > cache.max_layers > 0:
-        more = f" --layers {wanted}" if wanted <= cache.manifest.llm["blocks"] else " --layers all"
+        blocks = cache.manifest.llm["blocks"]
         raise OptionError(
             f"--layers {wanted}: the cache {cache.path} has {cache.max_layers} layers. Give at most that many, or "
-            f"extract more with `{command}{more}` (the LLM has {cache.manifest.llm['blocks']})."
+            f"extract more with `{command} --layers all` (the LLM has {blocks})."
         )
-    try:
-        return cache.read(keys, max(layers, 1))
-    except MissingRowsError as error:
-        names = ", ".join(corpus.items[ITEM].gather(error.positions[:5]))
+    layers = wanted or 1
+    if not (present := cache.has(keys, layers)).all():
+        missing = corpus.items[ITEM].filter(pl.Series(~present))
+        depth = "" if wanted is None else f" with {wanted} layers"
         raise DatasetError(
-            f"the cache {cache.path} lacks {len(error.positions)} of the {len(keys)} items of {dataset.path} ({names})"
-            f"{'' if wanted is None else f' with {wanted} layers'}. Run `{command}` first."
-        ) from error
+            f"the cache {cache.path} lacks {len(missing)} of the {len(keys)} items of {dataset.path} "
+            f"({', '.join(missing.head(5))}){depth}. Run `{command}` first."
+        )
+    return cache.read(keys, wanted or cache.common_layers(keys))
 
 
 def _extract_command(cache: Cache, dataset: Dataset) -> str:
     """The command that brings the dataset's missing texts into this very cache."""
-    settings = cache.manifest.settings
-    command = ["ssna", "extract", str(dataset.path), "--llm", cache.manifest.llm["source"]]
-    command += ["--name", cache.manifest.name]
-    for option, value, default in (
-        ("--max-tokens", settings["max_tokens"], 512),
-        ("--dtype", settings["compute_dtype"], "float32"),
-        ("--store", settings["stored_dtype"], "float16"),
-    ):
-        if value != default:
-            command += [option, str(value)]
+    manifest, root = cache.manifest, cache.path.parent
+    command = ["ssna", "extract", str(dataset.path), "--llm", manifest.llm["source"], "--name", manifest.name]
+    for option, setting in (("max-tokens", "max_tokens"), ("dtype", "compute_dtype"), ("store", "stored_dtype")):
+        command += [f"--{option}", str(manifest.settings[setting])]
+    if root.resolve() != resolve_cache_root().resolve():
+        command += ["--cache-root", str(root)]
     return shlex.join(command)
 
 

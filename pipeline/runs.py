@@ -44,6 +44,14 @@ def is_finished(path: Path) -> bool:
     return (path / RESULTS_FILE).exists()
 
 
+def is_run(path: Path) -> bool:
+    """Whether a folder is a run's, finished or not: a config.json of our own, not that of a model."""
+    try:
+        return {"ssna", "options", "dataset"} <= set(read_json(path / CONFIG_FILE))
+    except RunError:
+        return False
+
+
 def clear_run(path: Path) -> None:
     """Remove the files of an earlier run, and nothing else."""
     for name in (

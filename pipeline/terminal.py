@@ -56,7 +56,10 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: st
     table = Table(box=SIMPLE_HEAD, title=title, title_justify="left", pad_edge=False)
     for i, column in enumerate(columns):
         numeric = all(_looks_numeric(row[i]) for row in rows)
-        table.add_column(column, justify="right" if numeric else "left", no_wrap=numeric)
+        widest = max([len(column), *(len(row[i]) for row in rows)])
+        table.add_column(
+            column, justify="right" if numeric else "left", min_width=widest if numeric else None, overflow="fold"
+        )
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
     _console(stderr=False).print(table)

@@ -90,4 +90,7 @@ def _parse(template: str) -> list[tuple[str, str | None]]:
         parsed = list(Formatter().parse(template))
     except ValueError as error:
         raise SourceError(f"the template '{template}' is malformed ({error}); write fields as {{name}}.") from error
+    for _, field, form, conversion in parsed:
+        if form or conversion:
+            raise SourceError(f"the template '{template}' formats '{field}'; write a field as {{{field}}} alone.")
     return [(literal, None if field is None else field.strip()) for literal, field, _, _ in parsed]

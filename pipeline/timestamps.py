@@ -28,8 +28,10 @@ def timestamps_in_ms(
     Raises:
         SourceError: if some rows have a timestamp and others none, or a value cannot be read.
     """
-    dtype = interactions.collect_schema()[TIME]
     column = pl.col(TIME)
+    if date_format is not None and interactions.collect_schema()[TIME].is_integer():
+        interactions = interactions.with_columns(column.cast(pl.String))  # Dates such as 20200131.
+    dtype = interactions.collect_schema()[TIME]
     if dtype == pl.String:
         interactions = interactions.with_columns(pl.when(column.str.strip_chars() != "").then(column.str.strip_chars()))
     first, largest_number, missing, rows = (

@@ -12,6 +12,7 @@ import numpy as np
 
 from ssna.cache import (
     Cache,
+    Keys,
     SegmentWriter,
     SsnaError,
     StoredDtype,
@@ -113,13 +114,15 @@ def extract_texts(
     layers = _resolve_layers(files, options.layers)
     root.mkdir(parents=True, exist_ok=True)
     settings = _settings(files, options, root)
-    cache = _open_cache(files, llm, root, name, settings)
+    cache = _find_cache(root, name, settings)
     keys = keys_of_texts(texts)
-    missing = np.flatnonzero(~cache.has(keys, layers)).tolist()
+    missing = list(range(len(texts))) if cache is None else np.flatnonzero(~cache.has(keys, layers)).tolist()
     done = _Done()
-    if len(missing):
-        run = _Run(files, cache, layers, options, settings)
-        done = run.extract([texts[i] for i in missing], keys[missing], [item_ids[i] for i in missing], progress)
+    if cache is None or missing:
+        run = _Run(files, layers, options, settings)
+        # Only an LLM that could be loaded gets a cache.
+        cache = cache or _create_cache(files, root, name, settings)
+        done = run.extract(cache, [texts[i] for i in missing], keys[missing], [item_ids[i] for i in missing], progress)
         cache.refresh()
     return Extraction(
         cache=str(cache.path),
@@ -146,21 +149,19 @@ class _Done:
 class _Run:
     """One extraction of the texts that are missing."""
 
-    def __init__(
-        self, files: LLMFiles, cache: Cache, layers: int, options: ExtractOptions, settings: dict[str, Any]
-    ) -> None:
+    def __init__(self, files: LLMFiles, layers: int, options: ExtractOptions, settings: dict[str, Any]) -> None:
         import torch
 
         from ssna.stage1_extract.frozen_llm import FrozenLLM
 
         self._llm = FrozenLLM(files, torch.device(options.device), settings["compute_dtype"])
-        self._files, self._cache, self._layers, self._options = files, cache, layers, options
+        self._files, self._layers, self._options = files, layers, options
         self._max_tokens: int = settings["max_tokens"]
 
-    def extract(self, texts: list[str], keys: Any, item_ids: list[str], progress: Progress) -> _Done:
+    def extract(self, cache: Cache, texts: list[str], keys: Keys, item_ids: list[str], progress: Progress) -> _Done:
         done, bad = _Done(), list[str]()
         blocks = _block_numbers(self._files, self._layers)
-        with SegmentWriter(self._cache, blocks, self._options.store, self._files.source) as writer:
+        with SegmentWriter(cache, blocks, self._options.store, self._files.source) as writer:
             for start in range(0, len(texts), _WINDOW):
                 window = slice(start, start + _WINDOW)
                 ids, truncated = self._llm.tokenize(texts[window], self._max_tokens)
@@ -227,7 +228,7 @@ def _resolve_max_tokens(files: LLMFiles, wanted: int | None) -> int:
     return wanted
 
 
-def _open_cache(files: LLMFiles, llm: str, root: Path, name: str | None, settings: dict[str, Any]) -> Cache:
+def _find_cache(root: Path, name: str | None, settings: dict[str, Any]) -> Cache | None:
     """The cache of these settings; one of another name is used on, since its states are the same."""
     fingerprint = fingerprint_of(settings)
     for path, manifest in manifests_below(root):
@@ -239,6 +240,10 @@ def _open_cache(files: LLMFiles, llm: str, root: Path, name: str | None, setting
             f"--name {name}: the states of this LLM with these settings are in {path}, under the name "
             f"'{manifest.name}'. Leave --name out, or give that one."
         )
+    return None
+
+
+def _create_cache(files: LLMFiles, root: Path, name: str | None, settings: dict[str, Any]) -> Cache:
     about = {
         "source": files.source,
         "architecture": files.architecture,

@@ -27,14 +27,21 @@ class FrozenLLM:
         transformers.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
         self.device = device
         self.num_blocks = files.num_blocks
-        self._tokenizer: Any = transformers.AutoTokenizer.from_pretrained(files.folder, local_files_only=True)
-        model, loading = transformers.AutoModel.from_pretrained(
-            files.folder,
-            dtype=getattr(torch, dtype),
-            use_safetensors=True,
-            local_files_only=True,
-            output_loading_info=True,
-        )
+        try:
+            self._tokenizer: Any = transformers.AutoTokenizer.from_pretrained(files.folder, local_files_only=True)
+            model, loading = transformers.AutoModel.from_pretrained(
+                files.folder,
+                dtype=getattr(torch, dtype),
+                use_safetensors=True,
+                local_files_only=True,
+                output_loading_info=True,
+            )
+        except Exception as error:  # Damaged or unknown models raise errors of many libraries; the cause is kept.
+            raise LLMError(
+                f"{files.folder} cannot be loaded by transformers {transformers.__version__} "
+                f"({type(error).__name__}: {_first_line(error)}). Expected a sound text encoder; copy it again."
+            ) from error
+        _check_is_encoder(files, model.config)
         _check_loading(files, loading["missing_keys"])
         self._model: Any = model.eval().requires_grad_(False).to(device)
         pad = self._tokenizer.pad_token_id
@@ -85,6 +92,25 @@ def masked_mean(hidden: Tensor, mask: Tensor) -> Tensor:
     """Mean over the tokens that the mask keeps: ``(n, T, D)`` and ``(n, T)`` to float32 ``(n, D)``."""
     weights = mask.to(torch.float32) / mask.sum(dim=1, keepdim=True)
     return torch.bmm(weights[:, None], hidden.to(torch.float32)).squeeze(1)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or "no message").splitlines()[0][:200]
+
+
+def _check_is_encoder(files: LLMFiles, config: Any) -> None:
+    """Refuse LLMs whose tokens do not see each other in both directions: their pooling needs other rules."""
+    from transformers.models.auto import modeling_auto
+
+    causal = modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+    masked = modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES
+    is_decoder = config.model_type in causal and config.model_type not in masked
+    if config.is_encoder_decoder or is_decoder:
+        kind = "an encoder-decoder" if config.is_encoder_decoder else "a decoder"
+        raise LLMError(
+            f"{files.folder} is {kind} ({files.architecture}); this version takes encoders, such as BERT, MPNet, "
+            "MiniLM or DeBERTa. Give one of these."
+        )
 
 
 def _check_loading(files: LLMFiles, missing: Sequence[str]) -> None:

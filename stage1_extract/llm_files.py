@@ -24,9 +24,12 @@ _TOKENIZER_FILES = (
     "vocab.json",
     "merges.txt",
     "spiece.model",
+    "spm.model",
     "sentencepiece.bpe.model",
     "tokenizer.model",
 )
+# One of these must be there: the others only say how to use it.
+_VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "spm.model", "tokenizer.model")
 _HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 # What to fetch of a hub repository: neither pickle weights nor the same weights for other frameworks.
 _HUB_PATTERNS = ("*.safetensors", _SHARDS, CONFIG, *_TOKENIZER_FILES)
@@ -119,12 +122,12 @@ def _files_in(folder: Path, source: str) -> LLMFiles:
     if not (folder / CONFIG).is_file():
         raise LLMError(f"{folder} holds no model: {CONFIG} is missing. Expected {CONFIG}, {_WEIGHTS} and a tokenizer.")
     tokenizer = [folder / name for name in _TOKENIZER_FILES if (folder / name).is_file()]
-    if not tokenizer:
+    if not any(path.name in _VOCABULARIES for path in tokenizer):
         raise LLMError(f"{folder} has no tokenizer: expected tokenizer.json or a vocabulary beside {CONFIG}.")
-    return LLMFiles(source, folder, _weight_files(folder), tokenizer, _read_json(folder / CONFIG))
+    return LLMFiles(source, folder, _weight_files(folder, source), tokenizer, _read_json(folder / CONFIG))
 
 
-def _weight_files(folder: Path) -> list[Path]:
+def _weight_files(folder: Path, source: str) -> list[Path]:
     if (folder / _WEIGHTS).is_file():
         return [folder / _WEIGHTS]
     if (folder / _SHARDS).is_file():
@@ -137,10 +140,24 @@ def _weight_files(folder: Path) -> list[Path]:
     if pickled := sorted(p.name for pattern in ("*.bin", "*.pt", "*.pth") for p in folder.glob(pattern)):
         raise LLMError(
             f"{folder} has only pickle weights ({pickled[0]}), which can run any code when they are loaded; expected "
-            f'{_WEIGHTS}. If you trust the file, convert it once: python -c "from transformers import AutoModel; '
-            f"AutoModel.from_pretrained('{folder}', use_safetensors=False).save_pretrained('{folder}')\""
+            f"{_WEIGHTS}. If you trust the file, convert it once: {_convert(str(folder), str(folder))}"
+        )
+    if source != str(folder):
+        raise LLMError(
+            f"'{source}' has no {_WEIGHTS} on the hub. Pickle weights can run any code, so they are not taken; if you "
+            f"trust them, convert them once: {_convert(source, 'NEW_FOLDER')} and give --llm NEW_FOLDER."
         )
     raise LLMError(f"{folder} has no weights: expected {_WEIGHTS} beside {CONFIG}.")
+
+
+def _convert(source: str, target: str) -> str:
+    """The command that turns pickle weights into safetensors, with the tokenizer beside them."""
+    script = (
+        "from transformers import AutoModel, AutoTokenizer; "
+        f"AutoModel.from_pretrained('{source}', use_safetensors=False).save_pretrained('{target}'); "
+        f"AutoTokenizer.from_pretrained('{source}').save_pretrained('{target}')"
+    )
+    return f'python -c "{script}"'
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,14 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, 
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with replacing(path) as temporary:
         save_file(contiguous, temporary, metadata={"about": json.dumps(about)})
+        temporary.chmod(_readable_mode())  # safetensors makes files that only their owner can read.
+
+
+def _readable_mode() -> int:
+    """The permissions that a new file gets in the usual way."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return 0o666 & ~mask
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

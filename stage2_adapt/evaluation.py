@@ -15,8 +15,9 @@ from ssna.stage2_adapt.recommenders import Recommender
 from ssna.stage2_adapt.sequences import Cases, Sequences, gather_spans, targets_of
 
 CUTOFFS = (5, 10, 20)
-# Scores held at once; a chunk of cases is as large as this allows.
+# What is held at once: scores, and cases, whose hidden states are what grows for a small catalogue.
 _CHUNK_SCORES = 2**23
+_CHUNK_CASES = 1024
 
 
 class NaNScoreError(SsnaError):
@@ -56,7 +57,7 @@ def rank_targets(
     items = torch.from_numpy(sequences.items).to(device)
     one_each = len(case) == len(cases)
     ranks = np.empty(len(case), np.int64)
-    at_once = max(1, _CHUNK_SCORES // max(1, model.num_items))
+    at_once = min(_CHUNK_CASES, max(1, _CHUNK_SCORES // max(1, model.num_items)))
     for start in range(0, len(cases), at_once):
         stop = min(start + at_once, len(cases))
         scores = _scores(model, items, cases, slice(start, stop), filter_history)
@@ -73,7 +74,8 @@ def _scores(model: Recommender, items: Tensor, cases: Cases, part: slice, filter
     scores = model.scores(histories, counts.to(items.device))
     if scores.amax().isnan():  # The maximum is NaN as soon as one score is.
         raise NaNScoreError(
-            "the model gives NaN as a score, so items cannot be ranked. Train again with a lower --learning-rate."
+            "the model gives NaN as a score, so items cannot be ranked. Train again with a lower --learning-rate "
+            "(and --overwrite)."
         )
     if not filter_history:
         return scores

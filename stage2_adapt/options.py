@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -82,6 +83,11 @@ class AdaptOptions:
                 raise OptionError(f"--layers {self.layers} goes with a side network; this model reads no LLM states.")
         if self.width % self.heads:
             raise OptionError(f"--width {self.width} cannot be divided among --heads {self.heads}; make it a multiple.")
+        for name in ("dropout", "learning_rate", "weight_decay"):
+            if not math.isfinite(getattr(self, name)):
+                raise OptionError(f"--{name.replace('_', '-')} {getattr(self, name)}: expected a finite number.")
+        if not 0 <= self.seed < 2**63:
+            raise OptionError(f"--seed {self.seed}: expected a whole number from 0 to 2^63 - 1.")
         if not 0 <= self.dropout < 1:
             raise OptionError(f"--dropout {self.dropout:g}: expected a share from 0 to below 1.")
         if self.learning_rate <= 0 or self.weight_decay < 0:

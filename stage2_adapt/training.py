@@ -154,8 +154,8 @@ class Training:
         mean = float(total) / positions
         if mean != mean:
             raise TrainingError(
-                f"the loss became NaN in epoch {len(self.history.epochs) + 1}. The checkpoint of the epoch before is "
-                "kept; try a lower --learning-rate."
+                f"the loss became NaN in epoch {len(self.history.epochs) + 1}. The checkpoint of the epochs before, if "
+                "any, is kept; train again with a lower --learning-rate (and --overwrite)."
             )
         return mean
 
@@ -218,7 +218,7 @@ class Training:
         ckpt.restore_optimizer(self._optimizer, self._modules, ckpt.without_prefix("optimizer", tensors))
         self._order.set_state(tensors["random.order"])
         torch.set_rng_state(tensors["random.cpu"])
-        if self._device.type == "cuda":
+        if self._device.type == "cuda" and "random.cuda" in tensors:
             torch.cuda.set_rng_state(tensors["random.cuda"], self._device)
 
 

@@ -5,9 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from ssna.dataset import Dataset
 from tests.helpers import Catalogue, make_catalogue, make_tiny_llm
+
+# How long an example takes is the machine's business.
+settings.register_profile("ssna", deadline=None)
+settings.load_profile("ssna")
 
 
 @pytest.fixture(scope="session")

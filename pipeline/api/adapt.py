@@ -7,7 +7,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,8 @@ from ssna.runs import (
     append_epoch,
     clear_run,
     histories_frame,
+    is_finished,
+    is_run,
     read_json,
     recommender_tensors,
     trim_metrics,
@@ -93,7 +95,9 @@ def adapt(
     if overwrite and resume:
         raise OptionError("--overwrite and --resume exclude each other. Give one of them.")
     if not resume:
-        check_output(output, overwrite, CONFIG_FILE, "run folder")
+        if is_run(output) and not is_finished(output) and not overwrite:
+            raise RunError(f"{output} holds an unfinished run. Go on with --resume, or replace it with --overwrite.")
+        check_output(output, overwrite, is_run, "run folder")
     where = resolve_device(device)
     if threads is not None:
         torch.set_num_threads(threads)
@@ -101,12 +105,13 @@ def adapt(
     config = _config(inputs, options, where)
     if resume and (output / CONFIG_FILE).exists():
         _check_same_run(output, read_json(output / CONFIG_FILE), config)
-        if (output / RESULTS_FILE).exists():
+        if is_finished(output):
             return read_json(output / RESULTS_FILE)
     elif resume:
-        check_output(output, False, CONFIG_FILE, "run folder")
+        check_output(output, False, is_run, "run folder")
     # All that can be wrong with the inputs has been found by the time the folder is made.
     prepared = None if options.model == "popularity" else _prepare_training(inputs, options, where)
+    inputs = replace(inputs, states=None)  # Training has its own copy, in its own order.
     output.mkdir(parents=True, exist_ok=True)
     if overwrite:
         clear_run(output)
@@ -251,7 +256,7 @@ def _finish(
     results = {
         **metrics,
         "users": len(test),
-        "users_only_trained": corpus.sequences.num_users - len(test),
+        "users_not_evaluated": corpus.sequences.num_users - len(test),
         "candidates": len(corpus.items),
         **training_results,
         "total_seconds": round(time.perf_counter() - started, 3),

@@ -19,9 +19,9 @@ from ssna.cleaning import (
     without_duplicates,
 )
 from ssna.columns import ITEM, TEXT
-from ssna.dataset import DESCRIPTION_FILE, Dataset, open_dataset, write_dataset
+from ssna.dataset import Dataset, is_dataset, open_dataset, write_dataset
 from ssna.errors import DatasetError, SourceError
-from ssna.folders import check_output, new_folder
+from ssna.folders import check_output
 from ssna.sources import TIMESTAMP_UNITS, Columns, Format, Source, TimestampUnit, read_source, workbench
 from ssna.text import default_template, text_expression, title_field
 from ssna.timestamps import timestamps_in_ms
@@ -85,8 +85,10 @@ def prepare(
         raise SourceError(f"duplicates '{duplicates}' is unknown; expected one of {', '.join(DUPLICATES)}.")
     if timestamp_unit not in TIMESTAMP_UNITS:
         raise SourceError(f"timestamp unit '{timestamp_unit}' is unknown; expected {', '.join(TIMESTAMP_UNITS)}.")
+    if min_rating is not None and min_rating != min_rating:
+        raise SourceError("--min-rating nan: expected a number.")
     output = Path(output)
-    check_output(output, overwrite, DESCRIPTION_FILE, "dataset folder")
+    check_output(output, overwrite, is_dataset, "dataset folder")
     paths = [Path(source) for source in ([sources] if isinstance(sources, str | Path) else sources)]
     with workbench() as bench:
         try:
@@ -96,7 +98,8 @@ def prepare(
             interactions = Interactions.collect(ordered)
         except pl.exceptions.PolarsError as error:
             raise SourceError(
-                f"{', '.join(map(str, paths))} cannot be read as {format}: {_first_line(error)}."
+                f"{', '.join(map(str, paths))} cannot be read as {format}: {_first_line(error)}. Check them against "
+                "the format (docs/datasets.md), and the options that name columns and timestamps."
             ) from error
     if not len(interactions.frame):
         raise SourceError(f"{paths[0]} holds no interaction.")
@@ -119,8 +122,7 @@ def prepare(
         "timestamps": read_as,
         "steps": [step.as_json() for step in (_source_step(source_counts), *interactions.steps)],
     }
-    with new_folder(output) as folder:
-        write_dataset(folder, items, interactions.with_ids(), description)
+    write_dataset(output, items, interactions.with_ids(), description)
     return open_dataset(output)
 
 
@@ -136,6 +138,8 @@ def _render_items(source: Source, template: str | None) -> tuple[pl.DataFrame, d
     rendered = source.items.with_columns(text_expression(chosen, schema).alias("__text")).collect()
     if nulls := rendered[ITEM].null_count():
         raise SourceError(f"{nulls} items have no {ITEM}. Complete the items' file.")
+    if TEXT in fields and _RAW_TEXT in fields:
+        raise SourceError(f"the source has the fields '{TEXT}' and '{_RAW_TEXT}', of which one must be renamed.")
     distinct = rendered.unique(ITEM, keep="first", maintain_order=True)
     others = pl.exclude(ITEM, "__text", TEXT)
     own_text = [pl.col(TEXT).alias(_RAW_TEXT)] if TEXT in fields else []

@@ -37,6 +37,13 @@ for command in (prepare_command, extract_command, adapt_command, evaluate_comman
     cli.add_command(command)
 
 
+_STOPPED = "stopped. What was finished stays: the same command goes on from there (for `ssna adapt`, with --resume)."
+
+
+class _Terminated(BaseException):
+    """SIGTERM came; an exception, so that an extraction commits the rows it holds."""
+
+
 def main() -> None:
     """Run the command line; a user's mistake ends in one sentence and an exit status other than 0."""
     signal.signal(signal.SIGTERM, _stop)
@@ -48,7 +55,9 @@ def main() -> None:
     except SsnaError as error:
         _fail(str(error))
     except (click.Abort, KeyboardInterrupt):
-        _fail("stopped. What was committed stays; the same command goes on from there.", 130)
+        _fail(_STOPPED, 130)
+    except _Terminated:
+        _fail(_STOPPED, 128 + signal.SIGTERM)
     except BrokenPipeError:  # The reader of our output has gone, as `head` does.
         sys.stderr.close()
         sys.exit(141)
@@ -58,8 +67,7 @@ def main() -> None:
 
 
 def _stop(signal_number: int, frame: FrameType | None) -> None:
-    # An exception, so that an extraction commits the rows it holds.
-    sys.exit(128 + signal_number)
+    raise _Terminated
 
 
 def _fail(message: str, status: int = 1) -> None:
@@ -69,4 +77,4 @@ def _fail(message: str, status: int = 1) -> None:
 
 def _sentence(error: OSError) -> str:
     where = f"{error.filename}: " if error.filename else ""
-    return f"{where}{error.strerror or error}. Nothing half-written was left; free or change the place and try again."
+    return f"{where}{error.strerror or error}. Change or free the place, and run the command again."

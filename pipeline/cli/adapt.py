@@ -74,17 +74,19 @@ def adapt_command(dataset: str, output: str, as_json: bool, **options: Any) -> N
     IDs only:      --side none
     Popularity:    --model popularity
     """
-    if options["resume"] and is_finished(Path(output)):
-        print_note(f"{output} is finished already; nothing was done.")
+    was_finished = options["resume"] and is_finished(Path(output))
     chosen = AdaptOptions(**{name: options.pop(name) for name in _FIELDS})
     with training_progress() as (on_epoch, on_step):
         results = adapt(dataset, output, options=chosen, on_epoch=on_epoch, on_step=on_step, **options)
+    if was_finished:
+        print_note(f"{output} is finished already; nothing was done.")
     if as_json:
         print_json(results)
         return
     print_results({output: results})
     best = f"best epoch {results['best_epoch']} of {results['epochs']}, " if results["epochs"] else ""
+    reason = "too short to be, only trained" if chosen.split == "leave-one-out" else "without history or target"
     print_line(
-        f"{output}: {best}{results['users']:,} users evaluated ({results['users_only_trained']:,} too short to be, "
-        f"only trained), {results['candidates']:,} candidates, {results['total_seconds']:.1f} s"
+        f"{output}: {best}{results['users']:,} users evaluated ({results['users_not_evaluated']:,} {reason}), "
+        f"{results['candidates']:,} candidates, {results['total_seconds']:.1f} s"
     )

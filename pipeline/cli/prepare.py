@@ -79,13 +79,10 @@ def _show(dataset: Dataset) -> None:
         before, after = step["before"], step["after"]
         cells = [step["name"]]
         for kind in kinds:
-            change = after[kind] - before[kind]
-            cells += [count(before[kind]), count(after[kind]), f"−{count(-change)}" if change else ""]
+            changed = before[kind] != after[kind]
+            cells.append(f"{count(before[kind])} → {count(after[kind])}" if changed else count(after[kind]))
         rows.append(cells)
-    columns = ["step"]
-    for kind in kinds:
-        columns += [f"{kind} before", "after", "removed"]
-    print_table(columns, rows)
+    print_table(["step", *kinds], rows)
     described = dataset.description
     print_line(
         f"{dataset.path}: dataset '{dataset.name}', {count(described['items'])} items described, text from "

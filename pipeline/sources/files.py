@@ -8,6 +8,7 @@ import hashlib
 import shutil
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -38,7 +39,7 @@ class Workbench:
         Raises:
             SourceError: if the file is not there, or not text of that encoding; names the line.
         """
-        name = f"{path.name}/{member}" if member else path.name
+        name = f"{path}/{member}" if member else str(path)
         is_utf8 = codecs.lookup(encoding).name == "utf-8"
         packed = member is not None or path.suffix == ".gz"
         if is_utf8 and not packed:
@@ -52,7 +53,7 @@ class Workbench:
 
     def binary_file(self, path: Path) -> Path:
         """The file itself, its hash taken."""
-        self.hashes[path.name] = sha256_of_file(path)
+        self.hashes[str(path)] = sha256_of_file(path)
         return path
 
 
@@ -85,6 +86,7 @@ def check_encoding(encoding: str) -> str:
         SourceError: if Python knows no such encoding.
     """
     try:
+        "".encode(encoding)  # Fails for codecs that are not between text and bytes, too.
         return codecs.lookup(encoding).name
     except LookupError as error:
         raise SourceError(f"--encoding {encoding} is unknown; expected a name such as utf-8 or latin-1.") from error
@@ -102,7 +104,7 @@ def _open(path: Path, member: str | None) -> Iterator[IO[bytes]]:
         else:
             with path.open("rb") as file:
                 yield file
-    except (zipfile.BadZipFile, gzip.BadGzipFile, EOFError) as error:
+    except (zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, EOFError) as error:
         raise SourceError(f"{path} is damaged ({error}): download it again.") from error
 
 

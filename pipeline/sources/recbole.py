@@ -82,10 +82,11 @@ def _choose(files: list[_Atomic], path: Path, name: str | None) -> _Atomic:
 
 def _scan(file: _Atomic, encoding: str, bench: Workbench) -> pl.LazyFrame:
     frame = scan_delimited(bench.text_file(file.path, encoding, file.member), "\t", quote=None)
-    names = {}
+    names, columns = {}, []
     for header in frame.collect_schema():
         name, _, kind = header.rpartition(":")
         if not name or kind not in _TYPES:
             raise SourceError(f"{file}: the header '{header}' is not name:type, with type one of {', '.join(_TYPES)}.")
         names[header] = name
-    return frame.rename(names)
+        columns.append(pl.col(header).cast(pl.Float64) if kind == "float" else pl.col(header))
+    return frame.select(columns).rename(names)

@@ -42,7 +42,8 @@ def _two_fields(path: Path, encoding: str, bench: Workbench) -> pl.LazyFrame:
     """Columns `first` and `rest` (String) of each line, split at its first tab; blank lines are passed over."""
     readable = bench.text_file(path, encoding)
     lines = pl.scan_lines(readable, row_index_name="number", row_index_offset=1)
-    content = lines.filter(pl.col("line") != "")
+    # A byte order mark at the start of the file is no part of the first id.
+    content = lines.with_columns(pl.col("line").str.strip_prefix("\ufeff")).filter(pl.col("line") != "")
     wrong = content.filter(~pl.col("line").str.contains("\t", literal=True)).head(1).collect()
     if len(wrong):
         raise SourceError(

@@ -72,8 +72,8 @@ def interaction_columns(frame: pl.LazyFrame, columns: Columns, what: str) -> pl.
     rating = pick_optional(columns.rating, "rating", available, what, "--rating-column")
     timestamp = pick_optional(columns.timestamp, "timestamp", available, what, "--timestamp-column")
     return frame.select(
-        pl.col(user).cast(pl.String).alias("user_id"),
-        pl.col(item).cast(pl.String).alias("item_id"),
+        id_strings(user, available[user]).alias("user_id"),
+        id_strings(item, available[item]).alias("item_id"),
         (pl.col(timestamp) if timestamp else pl.lit(None, pl.Int64)).alias("timestamp"),
         (pl.col(rating) if rating else pl.lit(None, pl.Float64)).alias("rating"),
     )
@@ -84,4 +84,16 @@ def item_columns(frame: pl.LazyFrame, columns: Columns, what: str) -> pl.LazyFra
     available = frame.collect_schema()
     item = pick(columns.items_item or columns.item, "item_id", available, what, "--items-item-column")
     others = [name for name in available if name not in (item, ITEM)]
-    return frame.select(pl.col(item).cast(pl.String).alias(ITEM), *others)
+    return frame.select(id_strings(item, available[item]).alias(ITEM), *others)
+
+
+def id_strings(column: str, dtype: pl.DataType) -> pl.Expr:
+    """A column of ids as strings; whole numbers that a table stores as floats lose their `.0`."""
+    ids = pl.col(column)
+    if not dtype.is_float():
+        return ids.cast(pl.String)
+    return (
+        pl.when(ids == ids.round())
+        .then(ids.cast(pl.Int64, strict=False).cast(pl.String))
+        .otherwise(ids.cast(pl.String))
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import platformdirs
@@ -46,6 +47,18 @@ def test_a_cache_is_found_by_name_path_and_hub_id(tmp_path: Path, monkeypatch: p
     assert find_cache(root, str(folder)) == by_path.path
     assert find_cache(root, "./tiny") == by_path.path
     assert find_cache(root, "org/other-llm") == by_id.path
+
+
+def test_a_cache_is_found_by_the_same_weights_in_another_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "copied"
+    folder.mkdir()
+    (folder / "model.safetensors").write_bytes(b"weights")
+    settings = {**SETTINGS, "weights": {"model.safetensors": hashlib.sha256(b"weights").hexdigest()}}
+    cache = Cache.create(tmp_path / "root", "my llm", settings, {**LLM, "source": "/elsewhere"})
+    assert find_cache(tmp_path / "root", str(folder)) == cache.path
+    (folder / "model.safetensors").write_bytes(b"other weights")
+    with pytest.raises(CacheError, match="no cache below"):
+        find_cache(tmp_path / "root", str(folder))
 
 
 def test_several_matches_are_listed_with_the_option_that_chooses(tmp_path: Path) -> None:

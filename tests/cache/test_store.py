@@ -73,6 +73,7 @@ def test_a_row_counts_only_with_enough_layers(tmp_path: Path) -> None:
     assert cache.max_layers == 3
     assert cache.common_layers(keys_for([1, 2])) == 2
     assert cache.common_layers(keys_for([2])) == 3
+    assert cache.common_layers(keys_for([2, 5])) == 0
     np.testing.assert_array_equal(cache.read(keys_for([2, 1]), 2).states, states_for([2, 1], 2))
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,8 @@ import pytest
 
 from ssna.cache import Cache, SegmentWriter
 from ssna.cache import writer as writer_module
-from ssna.cache.writer import commit_interval, sweep_leftovers
+from ssna.cache.files import sweep_leftovers
+from ssna.cache.writer import commit_interval
 from tests.cache.strategies import add_rows, keys_for, make_cache, states_for
 
 
@@ -119,9 +122,12 @@ def test_a_crash_while_merging_loses_nothing(tmp_path: Path, monkeypatch: pytest
 
 def test_leftovers_of_a_crash_are_swept_after_an_hour_and_nothing_else(tmp_path: Path) -> None:
     old, young, segment = tmp_path / ".tmp-1-aa", tmp_path / ".tmp-2-bb", tmp_path / "0123456789abcdef.h5"
+    old_folder = tmp_path / ".tmp-3-cc"
+    old_folder.mkdir()
+    (old_folder / "file").touch()
     for path in (old, young, segment):
         path.touch()
-    for path in (old, segment):
+    for path in (old, segment, old_folder):
         os.utime(path, (1, path.stat().st_mtime - 3700))
     sweep_leftovers(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {young.name, segment.name}
@@ -139,3 +145,57 @@ def test_two_writers_at_once_need_no_lock(tmp_path: Path) -> None:
             first.commit()
             second.commit()
     np.testing.assert_array_equal(Cache.open(cache.path).read(keys_for(range(8)), 3).states, states_for(range(8)))
+
+
+def test_merging_does_not_change_which_of_two_equal_rows_wins(tmp_path: Path) -> None:
+    cache = make_cache(tmp_path)
+    shared, alone = keys_for([1]), keys_for([2, 3, 4])
+
+    def changed(by: float) -> np.ndarray:
+        return states_for([1]) + by  # The same text computed in another batch.
+
+    with SegmentWriter(cache, [3, 2, 1], "float16", "a") as first:
+        with SegmentWriter(Cache.open(cache.path), [3, 2, 1], "float16", "b") as second:
+            add(second, [1], changed(1))
+        add(first, [1], changed(2))
+        first.commit()
+        for number in (2, 3, 4):
+            add(first, [number])
+            first.commit()
+        before = Cache.open(cache.path).read(shared, 3).digest
+    after = Cache.open(cache.path)
+    assert after.read(shared, 3).digest == before
+    assert after.has(alone, 3).all()
+    assert len(list(cache.segments_folder.glob("*.h5"))) == 3, "the two with the shared row, and one merged"
+
+
+_WRITER = """
+import sys
+from pathlib import Path
+from ssna.cache import Cache, SegmentWriter
+from tests.cache.strategies import keys_for, states_for
+import numpy as np
+for _ in range(6):
+    with SegmentWriter(Cache.open(Path(sys.argv[1])), [3, 2, 1], "float16", sys.argv[2]) as writer:
+        for number in range(12):
+            writer.add(keys_for([number]), states_for([number]), np.ones(1, np.uint32), np.zeros(1, np.bool_))
+            writer.commit()
+"""
+
+
+def test_processes_that_write_merge_and_read_the_same_rows_do_not_disturb_each_other(tmp_path: Path) -> None:
+    cache = make_cache(tmp_path)
+    root = Path(__file__).parents[2]
+    writers = [
+        subprocess.Popen([sys.executable, "-c", _WRITER, str(cache.path), name], cwd=root, stderr=subprocess.PIPE)
+        for name in ("a", "b")
+    ]
+    while any(writer.poll() is None for writer in writers):
+        reader = Cache.open(cache.path)
+        there = np.flatnonzero(reader.has(keys_for(range(12)), 3)).tolist()
+        if there:
+            np.testing.assert_array_equal(reader.read(keys_for(there), 3).states, states_for(there))
+    for writer in writers:
+        assert writer.communicate()[1] == b""
+        assert writer.returncode == 0
+    assert Cache.open(cache.path).has(keys_for(range(12)), 3).all()

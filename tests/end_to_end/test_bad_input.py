@@ -62,6 +62,13 @@ def add_item(place: Path) -> None:
         pl.concat([old, last]).write_parquet(path)
 
 
+def make_it_a_decoder(place: Path) -> None:
+    from transformers import GPT2Config, GPT2Model
+
+    (place / "llm/config.json").unlink()
+    GPT2Model(GPT2Config(vocab_size=90, n_embd=8, n_layer=1, n_head=1)).save_pretrained(place / "llm")
+
+
 def unfinished_run(place: Path) -> None:
     ssna(*ADAPT.split(), cwd=place, SSNA_CACHE="caches")
     (place / "out/results.json").unlink()
@@ -82,9 +89,14 @@ CASES = [
     pytest.param(nothing, "extract data --llm empty", "empty holds no model: config.json is missing", id="no-model"),
     pytest.param(nothing, "extract data --llm ./nowhere", "there is no folder ./nowhere", id="no-model-folder"),
     pytest.param(rename("llm/model.safetensors", "llm/pytorch_model.bin"), "extract data --llm llm", "only pickle weights (pytorch_model.bin)", id="pickle"),
+    pytest.param(nothing, ADAPT.replace("output out", "output llm") + " --overwrite", "llm is not empty and is no run folder", id="overwrite-an-llm"),
+    pytest.param(lambda p: (p / "llm/model.safetensors").write_bytes(b"version https://git-lfs"), "extract data --llm llm --cache-root new", "cannot be loaded by transformers", id="damaged-weights"),
+    pytest.param(lambda p: (p / "llm/tokenizer.json").write_text("{}"), "extract data --llm llm --cache-root new", "cannot be loaded by transformers", id="damaged-tokenizer"),
+    pytest.param(lambda p: (p / "llm/tokenizer.json").unlink(), "extract data --llm llm --cache-root new", "has no tokenizer", id="no-vocabulary"),
+    pytest.param(make_it_a_decoder, "extract data --llm llm --cache-root new", "is a decoder (GPT2Model); this version takes encoders", id="decoder"),
     pytest.param(nothing, PREPARE.replace("out", "full"), "full exists and is not empty", id="prepare-output-full"),
     pytest.param(nothing, ADAPT.replace("output out", "output full"), "full exists and is not empty", id="adapt-output-full"),
-    pytest.param(nothing, ADAPT.replace("output out", "output full") + " --overwrite", "is no run folder (it has no config.json)", id="overwrite-not-ours"),
+    pytest.param(nothing, ADAPT.replace("output out", "output full") + " --overwrite", "full is not empty and is no run folder", id="overwrite-not-ours"),
     pytest.param(nothing, f"{PREPARE} --text {{brand}}", "names the field 'brand', which the source lacks; it has item_id, title", id="template-field"),
     pytest.param(lambda p: (p / "items.tsv").write_bytes(b"a\tcaf\xe9\n"), PREPARE, "items.tsv is not utf-8 text: byte 0xe9 in line 1", id="encoding"),
     pytest.param(nothing, f"{PREPARE} --min-user 1000", "no interaction is left with at least 1000 a user", id="k-core"),
@@ -99,6 +111,7 @@ CASES = [
     pytest.param(nothing, "adapt pairs --side none --output out", "no user has two interactions to train on", id="nothing-to-train-on"),
     pytest.param(nothing, "evaluate missing", "the run folder missing does not exist", id="no-run"),
     pytest.param(nothing, "evaluate empty", "empty has no config.json", id="not-a-run"),
+    pytest.param(unfinished_run, ADAPT, "out holds an unfinished run. Go on with --resume", id="adapt-unfinished"),
     pytest.param(unfinished_run, "evaluate out", "out is not finished (it has no results.json)", id="unfinished"),
     pytest.param(nothing, "recommend missing --user u000", "the run folder missing does not exist", id="recommend-no-run"),
 ]  # fmt: skip
@@ -129,7 +142,8 @@ def test_a_mistake_is_one_sentence_and_leaves_nothing(
     assert error[0].startswith("Error: ")
     assert message in error[0]
     assert files_below(place) == before
-    assert (place / "out").exists() == command.startswith("evaluate out")
+    assert (place / "out").exists() == (spoil is unfinished_run)
+    assert not list(place.glob("new/*/")), "no cache for an LLM that could not be used"
 
 
 @pytest.mark.parametrize(

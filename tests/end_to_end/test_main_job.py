@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import shutil
 import subprocess
 import sys
@@ -149,6 +151,28 @@ def test_recommend_for_a_history_agrees_with_the_user_of_that_history(workplace:
         assert item["title"] in table
 
 
+def test_tables_fit_an_80_column_terminal_without_losing_digits(workplace: Path, catalogue: Catalogue) -> None:
+    import pty
+
+    shutil.copy(catalogue.users, workplace / "users.tsv")
+    shutil.copy(catalogue.items, workplace / "items.tsv")
+    prepare = ["prepare", "users.tsv", "items.tsv", "narrow", "--format", "sequences", "--min-user", "6"]
+    for arguments in (prepare, ["evaluate", "runs/text-and-ids", "runs/popularity"]):
+        reader, terminal = pty.openpty()
+        command = [str(Path(sys.executable).parent / "ssna"), *arguments]
+        environment = {**os.environ, "TERM": "xterm", "COLUMNS": "80", "NO_COLOR": "1"}
+        subprocess.run(
+            command, cwd=workplace, stdout=terminal, stderr=terminal, env=environment, check=True, timeout=60
+        )
+        os.close(terminal)
+        shown = re.sub(r"\x1b\[[0-9;]*m", "", os.read(reader, 100_000).decode())
+        os.close(reader)
+        assert "…" not in shown
+        table = [line for line in shown.splitlines() if "fingerprint" not in line and "/narrow" not in line]
+        assert max(len(line.rstrip()) for line in table[:8]) <= 80
+        assert shown.count("0.") >= 12 or " → " in shown
+
+
 def test_an_adapt_process_never_imports_transformers(workplace: Path) -> None:
     script = (
         "import sys; from ssna.cli import main\n"
@@ -191,6 +215,7 @@ def test_resume_finishes_starts_and_leaves_alone(workplace: Path) -> None:
     other = run(workplace, *arguments, "--seed", "7")
     assert other.returncode == 1
     assert "cannot be resumed: its options had seed = 0, now it is 7" in other.stderr
+    assert "finished already" not in other.stderr
 
 
 def test_cold_items_are_ranked_with_all_candidates(workplace: Path, catalogue: Catalogue, tiny_llm: Path) -> None:

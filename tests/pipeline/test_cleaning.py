@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import polars as pl
 import pytest
 from hypothesis import given
@@ -48,7 +50,8 @@ def test_rating_threshold_keeps_what_reaches_it() -> None:
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([("a", "x", 1, None)], "--min-rating 4: the source has no rating column"),
+        ([("a", "x", 1, None)], "--min-rating 4: the source has no ratings"),
+        ([("a", "x", 1, math.nan), ("a", "y", 1, 5.0)], "--min-rating 4: 1 interactions have no rating"),
         ([("a", "x", 1, None), ("a", "y", 1, 5.0)], "--min-rating 4: 1 interactions have no rating"),
     ],
 )

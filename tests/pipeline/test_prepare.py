@@ -86,7 +86,7 @@ def test_description_says_where_the_rows_came_from(tmp_path: Path) -> None:
     assert description["licence"] == "ask first"
     assert description["template"] == "{title}!"
     assert description["source"]["format"] == "sequences"
-    assert set(description["source"]["sha256"]) == {"users.tsv", "items.tsv"}
+    assert {Path(name).name for name in description["source"]["sha256"]} == {"users.tsv", "items.tsv"}
 
 
 def test_a_folder_that_holds_something_is_replaced_only_when_told_and_ours(tmp_path: Path) -> None:
@@ -96,9 +96,53 @@ def test_a_folder_that_holds_something_is_replaced_only_when_told_and_ours(tmp_p
     make(tmp_path, min_user=3, overwrite=True)
     assert open_dataset(tmp_path / "out").interactions()["user_id"].unique().to_list() == ["u"]
     (tmp_path / "out" / "dataset.json").rename(tmp_path / "out" / "letter-to-mum.txt")
-    with pytest.raises(OutputError, match="is no dataset folder .* so --overwrite does not touch it"):
+    with pytest.raises(OutputError, match="is no dataset folder, so --overwrite does not touch it"):
         make(tmp_path, overwrite=True)
     assert (tmp_path / "out" / "letter-to-mum.txt").exists()
+
+
+def test_other_files_in_the_folder_stay(tmp_path: Path) -> None:
+    sources = write_source(tmp_path / "all-in-one", *SOURCE)
+    with pytest.raises(OutputError, match="is no dataset folder"):
+        prepare(sources, tmp_path / "all-in-one", format="sequences", overwrite=True)
+    dataset = make(tmp_path)
+    (dataset.path / "runs").mkdir()
+    make(tmp_path, min_user=3, overwrite=True)
+    assert {path.name for path in dataset.path.iterdir()} == {
+        "items.parquet", "interactions.parquet", "dataset.json", "runs"
+    }  # fmt: skip
+
+
+def test_the_folder_may_be_a_link_or_the_current_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sources = write_source(tmp_path / "source", *SOURCE)
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    assert len(prepare(sources, tmp_path / "link", format="sequences").interactions()) == 7
+    assert (tmp_path / "link").is_symlink()
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert len(prepare(sources, ".", format="sequences").interactions()) == 7
+
+
+def test_what_a_crash_left_of_a_dataset_may_be_overwritten(tmp_path: Path) -> None:
+    make(tmp_path)
+    (tmp_path / "out" / "dataset.json").unlink()
+    assert len(make(tmp_path, overwrite=True).interactions()) == 7
+
+
+def test_titles_are_unescaped_and_on_one_line(tmp_path: Path) -> None:
+    dataset = make(tmp_path, ("u\ta\n", "a\tFish &amp;  Chips\n"))
+    assert dataset.items()["title"].to_list() == ["Fish & Chips"]
+
+
+def test_damaged_interactions_are_one_sentence(tmp_path: Path) -> None:
+    dataset = make(tmp_path)
+    path = dataset.path / "interactions.parquet"
+    content = bytearray(path.read_bytes())
+    content[4:40] = bytes(36)
+    path.write_bytes(content)
+    with pytest.raises(DatasetError, match=r"interactions\.parquet cannot be read as Parquet"):
+        dataset.interactions()
 
 
 def test_a_failed_preparation_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

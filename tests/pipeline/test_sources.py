@@ -136,7 +136,7 @@ def test_tables_of_every_kind_with_columns_named_by_options(tmp_path: Path, endi
     )
     assert dataset.interactions().rows() == [("007", "1", 1), ("007", "2", 3)]
     assert texts(dataset) == {"1": "one, two/t1", "2": "line break/t2"}
-    assert dataset.items()["title"].to_list() == ["one, two", "line\nbreak"]
+    assert dataset.items()["title"].to_list() == ["one, two", "line break"]
     assert pl.read_parquet(dataset.path / "items.parquet")["raw_text"].to_list() == ["t1", "t2"]
 
 
@@ -157,8 +157,9 @@ def test_latin_1_files_are_read_when_said_and_named_when_not(tmp_path: Path) -> 
     with pytest.raises(SourceError, match=r"movies\.csv is not utf-8 text: byte 0xe9 in line 2.*--encoding latin-1"):
         prepare(paths, tmp_path / "out", format="table")
     assert texts(prepare(paths, tmp_path / "out", format="table", encoding="latin-1")) == {"1": "Les Misérables"}
-    with pytest.raises(SourceError, match="--encoding latin-99 is unknown"):
-        prepare(paths, tmp_path / "other", format="table", encoding="latin-99")
+    for unknown in ("latin-99", "hex"):
+        with pytest.raises(SourceError, match=f"--encoding {unknown} is unknown"):
+            prepare(paths, tmp_path / "other", format="table", encoding=unknown)
 
 
 def test_a_byte_order_mark_is_no_part_of_the_header(tmp_path: Path) -> None:
@@ -166,3 +167,23 @@ def test_a_byte_order_mark_is_no_part_of_the_header(tmp_path: Path) -> None:
     (tmp_path / "movies.csv").write_bytes(b"\xef\xbb\xbfitem_id,title\n1,Heat\n")
     dataset = prepare([tmp_path / "events.csv", tmp_path / "movies.csv"], tmp_path / "out", format="table")
     assert dataset.interactions()["user_id"].to_list() == ["u"]
+    (tmp_path / "users.tsv").write_bytes(b"\xef\xbb\xbfu\t1\n")
+    (tmp_path / "items.tsv").write_bytes(b"\xef\xbb\xbf1\tHeat\n")
+    dataset = prepare([tmp_path / "users.tsv", tmp_path / "items.tsv"], tmp_path / "two", format="sequences")
+    assert dataset.interactions().rows() == [("u", "1", None)]
+
+
+def test_whole_numbers_stored_as_floats_are_ids_without_a_point(tmp_path: Path) -> None:
+    pl.DataFrame({"user_id": [1.0, 2.0], "item_id": [7.0, 8.0]}).write_parquet(tmp_path / "events.parquet")
+    pl.DataFrame({"item_id": [7, 8], "title": ["a", "b"]}).write_parquet(tmp_path / "items.parquet")
+    dataset = prepare([tmp_path / "events.parquet", tmp_path / "items.parquet"], tmp_path / "out", format="table")
+    assert dataset.interactions().rows() == [("1", "7", None), ("2", "8", None)]
+
+
+def test_a_damaged_gzip_file_is_one_sentence(tmp_path: Path) -> None:
+    packed = bytearray(gzip.compress(b"user_id,item_id\n" + b"u,1\n" * 1000))
+    packed[20:30] = bytes(10)
+    (tmp_path / "events.csv.gz").write_bytes(packed)
+    (tmp_path / "items.csv").write_text("item_id,title\n1,a\n")
+    with pytest.raises(SourceError, match=r"events\.csv\.gz is damaged"):
+        prepare([tmp_path / "events.csv.gz", tmp_path / "items.csv"], tmp_path / "out", format="table")

@@ -45,6 +45,8 @@ def test_doubled_braces_stand_for_themselves() -> None:
         ("{brand}", "names the field 'brand', which the source lacks; it has item_id, title, genres, year"),
         ("no field", "names no field"),
         ("{title", "is malformed"),
+        ("{title:>9}", "formats 'title'; write a field as {title} alone"),
+        ("{title!r}", "formats 'title'"),
     ],
 )
 def test_a_template_that_cannot_be_filled_is_refused(template: str, message: str) -> None:

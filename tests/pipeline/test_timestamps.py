@@ -47,6 +47,7 @@ def test_other_dates_need_a_format() -> None:
     with pytest.raises(SourceError, match=r"'01/02/2020' is neither a number nor an ISO 8601 date.*--timestamp-format"):
         read(["01/02/2020"])
     assert read(["01/02/2020"], date_format="%d/%m/%Y") == ([1580515200000], "date strings")
+    assert read([20200201], date_format="%Y%m%d") == ([1580515200000], "date strings")
 
 
 def test_a_timestamp_here_and_there_is_an_error() -> None:
