@@ -50,7 +50,7 @@ class AdaptOptions:
     """In SASRec"""
     batch_size: int = 128
     """Sequences a training step"""
-    learning_rate: float = 1e-3
+    learning_rate: float = 2e-3
     """Of AdamW"""
     weight_decay: float = 0.0
     """Of AdamW, on matrices only"""
