@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 # Item vectors start about as small as ID vectors and positions do (standard deviation 0.02). At a gain of 1 neither
-# ever weighs anything beside the text, and validation NDCG@10 on MovieLens-100K is a fifth lower (docs/method.md).
+# weighs anything beside the text (docs/method.md has what that costs).
 _INITIAL_GAIN = 0.05
 
 
