@@ -23,10 +23,10 @@ from ssna.dataset import open_dataset
 MODELS: dict[str, dict[str, Any]] = {
     "popularity": {"model": "popularity"},
     "ids": {"side": "none"},
-    # The learning rate that suits IDs alone better than the common default does (docs/method.md).
-    "ids, learning rate 1e-3": {"side": "none", "learning_rate": 1e-3},
     "text": {},
     "text-and-ids": {"item_id": True},
+    # The learning rate that suits IDs alone better than the common default does (docs/method.md).
+    "ids, learning rate 1e-3": {"side": "none", "learning_rate": 1e-3},
 }
 RESULTS = Path(__file__).parent / "results" / "main_job.jsonl"
 
