@@ -77,15 +77,25 @@ def table(cells: list[dict[str, Any]]) -> str:
 @click.option("--cache-root", type=click.Path(path_type=Path))
 @click.option("--seeds", default=3, show_default=True, help="How many.")
 @click.option("--threads", type=int, help="CPU threads.")
-def main(datasets: tuple[Path, ...], llm: str, cache_root: Path | None, seeds: int, threads: int | None) -> None:
+@click.option("--model", "models", multiple=True, type=click.Choice(list(MODELS)), default=list(MODELS))
+@click.option("--epochs", default=AdaptOptions.epochs, show_default=True, help="At most so many.")
+def main(
+    datasets: tuple[Path, ...],
+    llm: str,
+    cache_root: Path | None,
+    seeds: int,
+    threads: int | None,
+    models: tuple[str, ...],
+    epochs: int,
+) -> None:
     """Fill in the missing cells and print the table."""
     done = {cell_name(cell) for cell in read_cells()}
     asked: list[dict[str, Any]] = []
     for path in datasets:
         dataset = open_dataset(path)
-        for model, changes in MODELS.items():
+        for model in models:
             for seed in range(1 if model == "popularity" else seeds):
-                options = AdaptOptions(**changes, seed=seed)
+                options = AdaptOptions(**MODELS[model], seed=seed, epochs=epochs)
                 cell = {
                     "dataset": dataset.name,
                     "fingerprint": dataset.fingerprint,
