@@ -24,7 +24,7 @@ def check_output(path: Path, overwrite: bool, is_ours: Callable[[Path], bool], w
         OutputError: if a file stands there, or a folder that holds something and may not be replaced.
     """
     if path.exists() and not path.is_dir():
-        raise OutputError(f"{path} is a file; expected the name of a new or empty folder.")
+        raise OutputError(f"{path} is a file; expected the name of a new or empty folder to write to.")
     if not path.exists() or not any(path.iterdir()):
         return
     if not overwrite:

@@ -81,6 +81,8 @@ class AdaptOptions:
             _at_least_one("layers", self.layers)
             if not self.needs_states:
                 raise OptionError(f"--layers {self.layers} goes with a side network; this model reads no LLM states.")
+        if self.item_id and not self.needs_states:
+            raise OptionError("--item-id adds IDs to the text of a side network; this model has none. Leave it out.")
         if self.width % self.heads:
             raise OptionError(f"--width {self.width} cannot be divided among --heads {self.heads}; make it a multiple.")
         for name in ("dropout", "learning_rate", "weight_decay"):

@@ -164,6 +164,11 @@ def _drop_items(interactions: Interactions, items: pl.DataFrame, drop_unknown: b
         lacking = interactions.lacking(available)
         if len(lacking) and not drop:
             kept = interactions.without(lacking)
+            if not len(kept):
+                raise DatasetError(
+                    f"all {len(interactions.frame)} interactions are with {what} (such as {lacking[0]}). Expected the "
+                    "interactions' file first, then the items' file, with the same item ids in both."
+                )
             raise DatasetError(
                 f"{len(interactions.frame) - len(kept)} interactions are with {len(lacking)} {what} "
                 f"({', '.join(lacking.head(5))}). Complete the items' file, or drop these interactions with {option}."

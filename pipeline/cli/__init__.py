@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import signal
 import sys
 from types import FrameType
@@ -19,7 +20,7 @@ from ssna.cli.recommend import recommend_command
 
 @click.group(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
-    epilog="Example: ssna adapt data/ml-100k --llm minilm --output runs/text",
+    epilog="\b\nExample: ssna adapt data/ml-100k --llm minilm --output runs/text",
 )
 @click.version_option(__version__, prog_name="ssna")
 def cli() -> None:
@@ -37,7 +38,10 @@ for command in (prepare_command, extract_command, adapt_command, evaluate_comman
     cli.add_command(command)
 
 
-_STOPPED = "stopped. What was finished stays: the same command goes on from there (for `ssna adapt`, with --resume)."
+_STOPPED = (
+    "stopped. Run the same command again: `ssna extract` goes on from what it committed, `ssna adapt` with --resume "
+    "from its last epoch; the others start anew."
+)
 
 
 class _Terminated(BaseException):
@@ -47,6 +51,9 @@ class _Terminated(BaseException):
 def main() -> None:
     """Run the command line; a user's mistake ends in one sentence and an exit status other than 0."""
     signal.signal(signal.SIGTERM, _stop)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # A title is no reason to fail in a terminal that lacks its letters.
     try:
         status = cli.main(prog_name="ssna", standalone_mode=False)
     except click.ClickException as error:

@@ -32,7 +32,7 @@ def _option(name: str, help: str, **attributes: Any) -> Callable[[Command], Comm
     return decorate
 
 
-@click.command("adapt", epilog="Example: ssna adapt data/ml-100k --llm minilm --item-id --output runs/text-and-ids")
+@click.command("adapt", epilog="\b\nExample: ssna adapt data/ml-100k --llm minilm --item-id --output runs/text-and-ids")
 @click.argument("dataset")
 @click.option("--llm", metavar="NAME", help="Cache of layer states: its name, or the path or id it was made from.")
 @click.option("--cache", type=click.Path(file_okay=False), help="Folder of one cache, instead of --llm.")
@@ -43,7 +43,7 @@ def _option(name: str, help: str, **attributes: Any) -> Callable[[Command], Comm
     "--layers",
     callback=layers_number,
     metavar="A",
-    help="Top layers to adapt.  [default: all that are cached]",
+    help="Top layers to adapt, or all.  [default: all that are cached]",
 )
 @_option("item_id", "Add a learned ID embedding to each item.", is_flag=True)
 @_option("split", "What validates and tests.", type=click.Choice(SPLITS))
@@ -85,8 +85,11 @@ def adapt_command(dataset: str, output: str, as_json: bool, **options: Any) -> N
         return
     print_results({output: results})
     best = f"best epoch {results['best_epoch']} of {results['epochs']}, " if results["epochs"] else ""
-    reason = "too short to be, only trained" if chosen.split == "leave-one-out" else "without history or target"
+    others = ""
+    if left_out := results["users_not_evaluated"]:
+        reason = "too short to be, they only train" if chosen.split == "leave-one-out" else "without history or target"
+        others = f" ({left_out:,} {reason})"
     print_line(
-        f"{output}: {best}{results['users']:,} users evaluated ({results['users_not_evaluated']:,} {reason}), "
-        f"{results['candidates']:,} candidates, {results['total_seconds']:.1f} s"
+        f"{output}: {best}{results['users']:,} users evaluated{others}, {results['candidates']:,} candidates, "
+        f"{results['total_seconds']:.1f} s"
     )

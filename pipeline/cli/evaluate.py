@@ -10,7 +10,7 @@ from ssna.cli.results import print_results
 from ssna.terminal import print_json, print_line
 
 
-@click.command("evaluate", epilog="Example: ssna evaluate runs/text runs/ids")
+@click.command("evaluate", epilog="\b\nExample: ssna evaluate runs/text runs/ids")
 @click.argument("runs", nargs=-1, required=True, metavar="RUN…")
 @click.option("--filter-history", is_flag=True, help="Rank items of the user's history last.")
 @device_option

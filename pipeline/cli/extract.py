@@ -13,7 +13,7 @@ from ssna.stage1_extract import Extraction
 from ssna.terminal import count, extraction_progress, print_json, print_line, size
 
 
-@click.command("extract", epilog="Example: ssna extract data/ml-100k --llm sentence-transformers/all-MiniLM-L6-v2")
+@click.command("extract", epilog="\b\nExample: ssna extract data/ml-100k --llm sentence-transformers/all-MiniLM-L6-v2")
 @click.argument("dataset")
 @click.option("--llm", required=True, metavar="PATH_OR_ID", help="Folder of an encoder LLM, or its hub id.")
 @click.option(

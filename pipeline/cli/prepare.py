@@ -16,7 +16,7 @@ from ssna.terminal import count, print_json, print_line, print_table
 
 @click.command(
     "prepare",
-    epilog="Example: ssna prepare ratings.csv movies.csv data/movies --format table --text '{title}. Genres: {genres}'",
+    epilog="\b\nExample: ssna prepare ratings.csv movies.csv data/mine --format table --text '{title}. {genres}'",
 )
 @click.argument("sources", nargs=-1, required=True, metavar="SOURCE…")
 @click.argument("output", metavar="OUT")

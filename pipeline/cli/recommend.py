@@ -13,7 +13,7 @@ from ssna.terminal import print_json, print_table
 _SHOWN_HISTORY = 10
 
 
-@click.command("recommend", epilog="Example: ssna recommend runs/text --history 50 --history 181 --top 5")
+@click.command("recommend", epilog="\b\nExample: ssna recommend runs/text --history 50 --history 181 --top 5")
 @click.argument("run")
 @click.option("--user", metavar="ID", help="A user of the dataset.")
 @click.option("--history", multiple=True, metavar="ITEM", help="Item ids instead, oldest first (repeat the option).")

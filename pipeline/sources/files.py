@@ -124,6 +124,8 @@ def _transcode(file: IO[bytes], out: IO[bytes] | None, encoding: str, name: str)
                 f"{name} is not {encoding} text: byte 0x{error.object[error.start]:02x} in line {line}. "
                 "Name its encoding, for example --encoding latin-1."
             ) from error
+        except UnicodeError as error:  # Such as UTF-16 without its mark.
+            raise SourceError(f"{name} is not {encoding} text ({error}). Name its encoding with --encoding.") from error
         if out is not None:
             out.write(text.encode())
         if not chunk:

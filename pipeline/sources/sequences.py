@@ -20,7 +20,7 @@ def read_sequences(paths: Sequence[Path], columns: Columns, encoding: str, bench
     if columns != Columns():
         raise SourceError("--format sequences has no column names, so no --…-column option applies.")
     if len(paths) != 2:
-        raise SourceError(f"--format sequences takes the users' TSV and the items' TSV; found {len(paths)} sources.")
+        raise SourceError(f"--format sequences takes the users' TSV and the items' TSV; found {len(paths)} before OUT.")
     users, items = (
         _two_fields(require_file(path, f"the {what} TSV"), encoding, bench)
         for path, what in zip(paths, ("users'", "items'"), strict=True)

@@ -19,7 +19,7 @@ def read_table(paths: Sequence[Path], columns: Columns, encoding: str, bench: Wo
     """The interactions' table, then the items' table (CSV, TSV, Parquet or JSON Lines, the text ones also gzipped)."""
     if len(paths) != 2:
         raise SourceError(
-            f"--format table takes the interactions' file and the items' file; found {len(paths)} sources."
+            f"--format table takes the interactions' file and the items' file; found {len(paths)} before OUT."
         )
     interactions, items = (_scan(path, encoding, bench) for path in paths)
     return Source(

@@ -182,7 +182,7 @@ def test_users_too_short_to_be_evaluated_are_counted_and_said(place: Path) -> No
     assert ssna(*PREPARE.split(), cwd=place).returncode == 0
     done = ssna("adapt", "out", "--model", "popularity", "--output", "run", cwd=place)
     assert done.returncode == 0
-    assert "60 users evaluated (2 too short to be, only trained)" in done.stdout
+    assert "60 users evaluated (2 too short to be, they only train)" in done.stdout
 
 
 @pytest.mark.parametrize(

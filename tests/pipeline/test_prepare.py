@@ -57,6 +57,8 @@ def test_unknown_and_empty_items_are_errors_unless_dropped_and_counted(tmp_path:
         make(tmp_path, source)
     with pytest.raises(DatasetError, match=r"2 interactions are with 1 items without text \(b\).*--drop-empty"):
         make(tmp_path, source, drop_unknown=True)
+    with pytest.raises(DatasetError, match="all 1 interactions are with unknown items .* interactions' file first"):
+        make(tmp_path, ("u\ta\n", "b\tB\n"))
     with pytest.raises(DatasetError, match="no interaction is left"):
         make(tmp_path, ("u\tb\n", "b\t \n"), drop_empty=True)
     dataset = make(tmp_path, source, drop_unknown=True, drop_empty=True)

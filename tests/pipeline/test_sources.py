@@ -144,7 +144,7 @@ def test_tables_of_unknown_kind_or_number_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a.xlsx").touch()
     with pytest.raises(SourceError, match=r"unknown table format '\.xlsx'; expected one of \.csv"):
         prepare([tmp_path / "a.xlsx", tmp_path / "a.xlsx"], tmp_path / "out", format="table")
-    with pytest.raises(SourceError, match="takes the interactions' file and the items' file; found 1"):
+    with pytest.raises(SourceError, match="takes the interactions' file and the items' file; found 1 before OUT"):
         prepare(tmp_path / "a.csv", tmp_path / "out", format="table")
     with pytest.raises(SourceError, match="there is no such file; expected a CSV"):
         prepare([tmp_path / "a.csv", tmp_path / "b.csv"], tmp_path / "out", format="table")

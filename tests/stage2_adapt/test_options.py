@@ -17,6 +17,7 @@ from ssna.stage2_adapt import AdaptOptions, OptionError
         ({"batch_size": 0}, "--batch-size 0: expected at least 1"),
         ({"layers": 0}, "--layers 0: expected at least 1"),
         ({"layers": 2, "side": "none"}, "--layers 2 goes with a side network"),
+        ({"item_id": True, "model": "popularity"}, "--item-id adds IDs to the text of a side network"),
         ({"width": 30, "heads": 4}, "--width 30 cannot be divided among --heads 4"),
         ({"dropout": 1.0}, "--dropout 1: expected a share"),
         ({"learning_rate": float("nan")}, "--learning-rate nan: expected a finite number"),
