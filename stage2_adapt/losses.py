@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-# Logits held at once. On a CPU they stay in its cache between the passes over them, which is nearly twice as fast as
-# larger chunks (benchmarks/loss_chunks.py); a GPU wants fewer, larger kernels.
+# Logits held at once. On a CPU they stay in its cache between the passes over them, which takes half the time of
+# whole logits (benchmarks/loss_chunks.py); a GPU wants fewer, larger kernels.
 _CHUNK_LOGITS = {"cpu": 2**19}
 _CHUNK_LOGITS_ELSEWHERE = 2**26
 _FEWEST_ROWS = 32
