@@ -7,24 +7,12 @@ Prints ratios to the size that ssna uses on this device: forward and backward, b
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-
 import click
 import torch
+from timing import best_of
 from torch.nn import functional
 
 from ssna.stage2_adapt import losses
-
-
-def best_of(work: Callable[[], torch.Tensor], times: int = 7) -> float:
-    """Seconds of the fastest of several runs."""
-    seconds = []
-    for _ in range(times):
-        started = time.perf_counter()
-        work().backward()  # type: ignore[no-untyped-call]
-        seconds.append(time.perf_counter() - started)
-    return min(seconds)
 
 
 @click.command()
@@ -44,10 +32,12 @@ def main(positions: int, items: int, width: int, threads: int) -> None:
     seconds = {}
     for chunk in (2**exponent for exponent in range(17, 25)):
         losses._CHUNK_LOGITS["cpu"] = chunk
-        seconds[f"{chunk:,} logits"] = best_of(lambda: losses.full_softmax_loss(states, vectors, targets, scale))
+        seconds[f"{chunk:,} logits"] = best_of(
+            lambda: losses.full_softmax_loss(states, vectors, targets, scale).backward()
+        )
     reference = seconds[f"{used:,} logits"]
     seconds["cross_entropy on whole logits"] = best_of(
-        lambda: functional.cross_entropy(scale * states @ vectors.T, targets)
+        lambda: functional.cross_entropy(scale * states @ vectors.T, targets).backward()
     )
     for name, value in seconds.items():
         click.echo(f"{name:32s} {value / reference:.2f} ×")

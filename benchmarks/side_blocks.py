@@ -7,10 +7,9 @@ Prints ratios to the block size that ssna uses; best of several.
 
 from __future__ import annotations
 
-import time
-
 import click
 import torch
+from timing import best_of
 
 from ssna.stage2_adapt import item_encoder
 from ssna.stage2_adapt.item_encoder import ItemEncoder
@@ -32,13 +31,8 @@ def main(items: int, layers: int, state_width: int, threads: int) -> None:
     used, seconds = item_encoder._CPU_BLOCK_ITEMS, {}
     for block in (256, 512, 1024, 2048, 4096, items):
         item_encoder._CPU_BLOCK_ITEMS = block
-        runs = []
-        for _ in range(7):
-            encoder.zero_grad()
-            started = time.perf_counter()
-            encoder(states, 0, items).backward(gradient)
-            runs.append(time.perf_counter() - started)
-        seconds[block] = min(runs)
+        encoder.zero_grad()
+        seconds[block] = best_of(lambda: encoder(states, 0, items).backward(gradient))
     for block, value in seconds.items():
         click.echo(f"{block:>8,} items {value / seconds[used]:.2f} ×")
 
