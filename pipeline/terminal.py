@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -22,7 +22,8 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from ssna.stage2_adapt.training import Epoch
+if TYPE_CHECKING:
+    from ssna.stage2_adapt.training import Epoch
 
 _PIPED_WIDTH = 160
 _SECONDS_BETWEEN_LINES = 10

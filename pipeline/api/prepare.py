@@ -22,7 +22,16 @@ from ssna.columns import ITEM, TEXT
 from ssna.dataset import Dataset, is_dataset, open_dataset, write_dataset
 from ssna.errors import DatasetError, SourceError
 from ssna.folders import check_output
-from ssna.sources import TIMESTAMP_UNITS, Columns, Format, Source, TimestampUnit, read_source, workbench
+from ssna.sources import (
+    TIMESTAMP_UNITS,
+    Columns,
+    Format,
+    Source,
+    TimestampUnit,
+    Workbench,
+    read_source,
+    workbench,
+)
 from ssna.text import default_template, text_expression, title_field
 from ssna.timestamps import timestamps_in_ms
 
@@ -98,8 +107,8 @@ def prepare(
             interactions = Interactions.collect(ordered)
         except pl.exceptions.PolarsError as error:
             raise SourceError(
-                f"{', '.join(map(str, paths))} cannot be read as {format}: {_first_line(error)}. Check them against "
-                "the format (docs/datasets.md), and the options that name columns and timestamps."
+                f"{', '.join(map(str, paths))} cannot be read as {format}: {_what_is_wrong(bench, error)}. Check them "
+                "against the format (docs/datasets.md), and the options that name columns and timestamps."
             ) from error
     if not len(interactions.frame):
         raise SourceError(f"{paths[0]} holds no interaction.")
@@ -177,5 +186,7 @@ def _drop_items(interactions: Interactions, items: pl.DataFrame, drop_unknown: b
             interactions.step(what, lambda frame, lacking=lacking: interactions.without(lacking))  # type: ignore[misc]
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0].rstrip(".")
+def _what_is_wrong(bench: Workbench, error: pl.exceptions.PolarsError) -> str:
+    """Which line does not fit its header, or else the first line of what Polars says."""
+    found = (text.first_row_too_long() for text in bench.delimited)
+    return next(filter(None, found), str(error).strip().splitlines()[0].rstrip("."))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import signal
 import sys
@@ -11,14 +12,35 @@ import click
 
 from ssna import __version__
 from ssna.cache import SsnaError
-from ssna.cli.adapt import adapt_command
-from ssna.cli.evaluate import evaluate_command
-from ssna.cli.extract import extract_command
-from ssna.cli.prepare import prepare_command
-from ssna.cli.recommend import recommend_command
+
+_SUMMARIES = {
+    "prepare": "Write a dataset folder from a public format.",
+    "extract": "Run a frozen LLM once over the item texts (stage one).",
+    "adapt": "Train a recommender from cached layer states (stage two).",
+    "evaluate": "Compute the metrics of finished runs again.",
+    "recommend": "Rank items for a user or a history.",
+}
+
+
+class _Commands(click.Group):
+    """The commands, each imported when it is called: help and `prepare` need not wait for PyTorch."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_SUMMARIES)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _SUMMARIES:
+            return None
+        command: click.Command = getattr(importlib.import_module(f"ssna.cli.{cmd_name}"), f"{cmd_name}_command")
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_SUMMARIES.items()))
 
 
 @click.group(
+    cls=_Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
     epilog="\b\nExample: ssna adapt data/ml-100k --llm minilm --output runs/text",
 )
@@ -32,10 +54,6 @@ def cli() -> None:
     adapt      dataset + cache   ->  run folder              (stage two, per dataset)
     evaluate, recommend          <-  run folder
     """
-
-
-for command in (prepare_command, extract_command, adapt_command, evaluate_command, recommend_command):
-    cli.add_command(command)
 
 
 _STOPPED = (

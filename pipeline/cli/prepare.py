@@ -45,7 +45,7 @@ from ssna.terminal import count, print_json, print_line, print_table
     show_default=True, help="Of numeric timestamps; auto goes by their size.",
 )  # fmt: skip
 @click.option("--timestamp-format", metavar="FORMAT", help="Of date strings, e.g. '%d/%m/%Y'.  [default: ISO 8601]")
-@click.option("--encoding", metavar="NAME", help="Of text files, e.g. latin-1.  [default: the format's own, UTF-8]")
+@click.option("--encoding", metavar="NAME", help="Of all text files, e.g. latin-1.  [default: the format's own, UTF-8]")
 @click.option("--user-column", metavar="NAME", help="[default: user_id]")
 @click.option("--item-column", metavar="NAME", help="[default: item_id]")
 @click.option("--rating-column", metavar="NAME", help="[default: rating, if there]")

@@ -16,6 +16,7 @@ from typing import IO
 
 from ssna.cache import sha256_of_file
 from ssna.errors import SourceError
+from ssna.sources.tables import DelimitedText
 
 _CHUNK = 2**20
 
@@ -27,6 +28,8 @@ class Workbench:
         self._folder = folder
         self.hashes: dict[str, str] = {}
         """SHA-256 of each source file as it is on disk (of the member, for one in a zip), by its name"""
+        self.delimited: list[DelimitedText] = []
+        """The source files that are delimited text, to find what is wrong with one that cannot be read"""
 
     def text_file(self, path: Path, encoding: str, member: str | None = None) -> Path:
         """A UTF-8 file with the content of a text file: itself, or a copy if it is packed or encoded otherwise.
@@ -50,6 +53,11 @@ class Workbench:
         with _open(path, member) as file, copy.open("wb") as out:
             self.hashes[name] = _transcode(file, out, encoding, name)
         return copy
+
+    def remember(self, text: DelimitedText) -> DelimitedText:
+        """The same, listed in `delimited`."""
+        self.delimited.append(text)
+        return text
 
     def binary_file(self, path: Path) -> Path:
         """The file itself, its hash taken."""

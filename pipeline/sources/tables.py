@@ -2,28 +2,62 @@
 
 from __future__ import annotations
 
+import csv
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import polars as pl
 
 from ssna.errors import SourceError
 
-
-def scan_delimited(path: Path, separator: str, quote: str | None = '"') -> pl.LazyFrame:
-    """A file with a header line; all columns are strings, empty values null."""
-    with path.open("rb") as file:
-        if not file.readline().strip(b"\xef\xbb\xbf\r\n"):
-            raise SourceError(f"{path} is empty: expected a header line with the columns' names.")
-    return pl.scan_csv(path, separator=separator, quote_char=quote, infer_schema=False, low_memory=True)
+_SEPARATORS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "vertical bars"}
 
 
-def scan_table(path: Path, kind: str) -> pl.LazyFrame:
-    """A table of the given kind: csv, tsv, parquet or jsonl."""
-    if kind == "parquet":
-        return pl.scan_parquet(path)
-    if kind == "jsonl":
-        return pl.scan_ndjson(path, infer_schema_length=None)
-    return scan_delimited(path, "," if kind == "csv" else "\t")
+@dataclass(frozen=True)
+class DelimitedText:
+    """A file of fields between separators, with a header line."""
+
+    name: str
+    """What the user knows it by"""
+    path: Path
+    """Where it stands as UTF-8 text"""
+    separator: str
+    quote: str | None = '"'
+
+    def scan(self) -> pl.LazyFrame:
+        """Its rows, all columns strings, empty values null.
+
+        Raises:
+            SourceError: if it is empty, or its header has another separator.
+        """
+        with self.path.open(encoding="utf-8-sig") as file:
+            header = file.readline().rstrip("\n")
+        if not header:
+            raise SourceError(f"{self.name} is empty: expected a header line with the columns' names.")
+        others = [name for mark, name in _SEPARATORS.items() if mark in header]
+        if self.separator not in header and others:
+            raise SourceError(
+                f"{self.name}: the columns of its header are separated by {others[0]} ('{header[:60]}'); expected "
+                f"{_SEPARATORS[self.separator]}. Convert the file, or correct its ending (.csv or .tsv)."
+            )
+        return pl.scan_csv(
+            self.path, separator=self.separator, quote_char=self.quote, infer_schema=False, low_memory=True
+        )
+
+    def first_row_too_long(self) -> str | None:
+        """Where a row has more fields than the header, in words; None if no row has."""
+        quoting: Literal[0, 3] = csv.QUOTE_NONE if self.quote is None else csv.QUOTE_MINIMAL
+        with self.path.open(encoding="utf-8-sig", newline="") as file:
+            rows = csv.reader(file, delimiter=self.separator, quotechar=self.quote, quoting=quoting)
+            columns, before = len(next(rows)), rows.line_num
+            with suppress(csv.Error):  # Such as a field beyond Python's limit.
+                for row in rows:
+                    if len(row) > columns:
+                        return f"{self.name}: line {before + 1} has {len(row)} fields, its header {columns}"
+                    before = rows.line_num
+        return None
 
 
 def kind_of_table(path: Path) -> str:

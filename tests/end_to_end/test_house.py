@@ -62,8 +62,18 @@ def test_every_command_that_is_shown_has_the_options_it_is_shown_with(name: str)
     commands = commands_of(ROOT / name)
     assert len(commands) >= 8
     for _, command, *arguments in commands:
-        parsed = cli.commands[command].make_context(command, arguments, resilient_parsing=False)
+        known = cli.get_command(click.Context(cli), command)
+        assert known is not None
+        parsed = known.make_context(command, arguments, resilient_parsing=False)
         assert isinstance(parsed, click.Context)
+
+
+def test_every_listed_command_is_there_under_its_name() -> None:
+    context = click.Context(cli)
+    for name in cli.list_commands(context):
+        command = cli.get_command(context, name)
+        assert command is not None
+        assert command.name == name
 
 
 def test_the_readme_shows_every_command_of_the_demo() -> None:

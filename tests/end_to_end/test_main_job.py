@@ -187,6 +187,15 @@ def test_an_adapt_process_never_imports_transformers(workplace: Path) -> None:
     assert done.stdout.splitlines()[-1] == "[]"
 
 
+def test_help_and_prepare_do_not_wait_for_pytorch() -> None:
+    script = "import sys; from ssna.cli import main\ntry: main()\nfinally: print('torch' in sys.modules)"
+    for arguments in (["--help"], ["prepare", "--help"]):
+        done = subprocess.run(
+            [sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=True, timeout=120
+        )
+        assert done.stdout.splitlines()[-1] == "False"
+
+
 def test_a_cached_extraction_never_imports_transformers(workplace: Path, tiny_llm: Path) -> None:
     script = "import sys; from ssna.cli import main\ntry: main()\nfinally: print('transformers' in sys.modules)"
     done = subprocess.run(

@@ -173,6 +173,34 @@ def test_a_byte_order_mark_is_no_part_of_the_header(tmp_path: Path) -> None:
     assert dataset.interactions().rows() == [("u", "1", None)]
 
 
+@pytest.mark.parametrize(
+    ("events", "items", "message"),
+    [
+        (
+            "user_id,item_id\nu,1\nu,1,9\n",
+            "item_id,title\n1,a\n",
+            r"events\.csv\.gz: line 3 has 3 fields, its header 2",
+        ),
+        (
+            "user_id,item_id\nu,1\n",
+            'item_id,title\n1,"a\nb"\n2,c,d\n',
+            r"items\.csv: line 4 has 3 fields, its header 2",
+        ),
+        (
+            "user_id;item_id\nu;1\n",
+            "item_id,title\n1,a\n",
+            r"events\.csv\.gz: .* separated by semicolons .*; expected comm",
+        ),
+        ("", "item_id,title\n1,a\n", r"events\.csv\.gz is empty"),
+    ],
+)
+def test_a_table_out_of_shape_names_the_file_and_line(tmp_path: Path, events: str, items: str, message: str) -> None:
+    (tmp_path / "events.csv.gz").write_bytes(gzip.compress(events.encode()))
+    (tmp_path / "items.csv").write_text(items)
+    with pytest.raises(SourceError, match=message):
+        prepare([tmp_path / "events.csv.gz", tmp_path / "items.csv"], tmp_path / "out", format="table")
+
+
 def test_whole_numbers_stored_as_floats_are_ids_without_a_point(tmp_path: Path) -> None:
     pl.DataFrame({"user_id": [1.0, 2.0], "item_id": [7.0, 8.0]}).write_parquet(tmp_path / "events.parquet")
     pl.DataFrame({"item_id": [7, 8], "title": ["a", "b"]}).write_parquet(tmp_path / "items.parquet")
