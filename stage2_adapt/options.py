@@ -50,13 +50,13 @@ class AdaptOptions:
     """In SASRec"""
     batch_size: int = 128
     """Sequences a training step"""
-    learning_rate: float = 2e-3
+    learning_rate: float = 1e-3
     """Of AdamW"""
     weight_decay: float = 0.0
     """Of AdamW, on matrices only"""
     epochs: int = 100
     """At most so many passes over the training sequences"""
-    patience: int = 10
+    patience: int = 20
     """Epochs without a better validation NDCG@10 after which training stops"""
     seed: int = 0
     """Of initialisation, order and dropout"""

@@ -97,8 +97,9 @@ def scientific(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 def test_on_sparse_data_text_beats_ids(scientific: Dataset, caches: Path, minilm: Path, tmp_path: Path) -> None:
     # Some epochs are enough to see it: the IDs are past their best by then, and the text is not yet at its.
     extract(scientific.path, minilm, cache_root=caches, device="cpu")
-    ids = adapt(scientific.path, tmp_path / "ids", options=AdaptOptions(side="none", epochs=12), device="cpu")
-    options = AdaptOptions(epochs=8)
+    options = AdaptOptions(side="none", epochs=12, learning_rate=2e-3)
+    ids = adapt(scientific.path, tmp_path / "ids", options=options, device="cpu")
+    options = AdaptOptions(epochs=8, learning_rate=2e-3)
     text = adapt(scientific.path, tmp_path / "text", llm="minilm", cache_root=caches, options=options, device="cpu")
     assert text["test"]["recall@10"] > 1.05 * ids["test"]["recall@10"]
 
