@@ -60,9 +60,10 @@ def _read_states(cache: Cache, corpus: Corpus, dataset: Dataset, wanted: int | N
     command = _extract_command(cache, dataset)
     if wanted is not None and wanted > cache.max_layers > 0:
         blocks = cache.manifest.llm["blocks"]
+        more = f", or extract more with `{command} --layers all` (the LLM has {blocks})"
         raise OptionError(
-            f"--layers {wanted}: the cache {cache.path} has {cache.max_layers} layers. Give at most that many, or "
-            f"extract more with `{command} --layers all` (the LLM has {blocks})."
+            f"--layers {wanted}: the cache {cache.path} has {cache.max_layers} layers. Give at most that many"
+            f"{more if blocks > cache.max_layers else ', which is all that the LLM has'}."
         )
     layers = wanted or 1
     if not (present := cache.has(keys, layers)).all():

@@ -34,6 +34,8 @@ HISTORIES_FILE = "histories.parquet"
 CHECKPOINT_FILE = "checkpoint.safetensors"
 METRICS_FILE = "metrics.jsonl"
 RESULTS_FILE = "results.json"
+# results.json is the first to go: it marks a finished run.
+_FILES = (RESULTS_FILE, CHECKPOINT_FILE, METRICS_FILE, MODEL_FILE, ITEMS_FILE, HISTORIES_FILE, CONFIG_FILE)
 
 _TRAIN_END, _VALID_END = "train_end", "valid_end"
 _RECOMMENDER_PREFIX = "sequence."
@@ -45,24 +47,22 @@ def is_finished(path: Path) -> bool:
 
 
 def is_run(path: Path) -> bool:
-    """Whether a folder is a run's, finished or not: a config.json of our own, not that of a model."""
+    """Whether a folder is a run's, finished or not: a config.json of our own, not that of a model.
+
+    So is one that lost its config.json or has a damaged one, if it holds nothing but files of a run.
+    """
+    if not path.is_dir():
+        return False
     try:
         return {"ssna", "options", "dataset"} <= set(read_json(path / CONFIG_FILE))
     except RunError:
-        return False
+        names = {entry.name for entry in path.iterdir() if not entry.name.startswith(".tmp-")}
+        return names <= set(_FILES) and not names.isdisjoint((HISTORIES_FILE, METRICS_FILE, CHECKPOINT_FILE))
 
 
 def clear_run(path: Path) -> None:
     """Remove the files of an earlier run, and nothing else."""
-    for name in (
-        RESULTS_FILE,
-        CHECKPOINT_FILE,
-        METRICS_FILE,
-        MODEL_FILE,
-        ITEMS_FILE,
-        HISTORIES_FILE,
-        CONFIG_FILE,
-    ):
+    for name in _FILES:
         (path / name).unlink(missing_ok=True)
 
 

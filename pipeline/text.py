@@ -73,6 +73,9 @@ def field_as_text(field: str, dtype: pl.DataType) -> pl.Expr:
         raise SourceError(f"the field '{field}' holds nested records; a template takes text, numbers or lists.")
     if isinstance(dtype, pl.List):
         column = column.cast(pl.List(pl.String)).list.drop_nulls().list.join(", ")
+    elif dtype.is_float():  # A year is 2000 even where the source keeps it as 2000.0.
+        whole = column.cast(pl.Int64, strict=False)
+        column = pl.when(column == whole).then(whole.cast(pl.String)).otherwise(column.cast(pl.String))
     return column.cast(pl.String).fill_null("").str.strip_chars()
 
 

@@ -11,6 +11,7 @@ from ssna.errors import SourceError
 from ssna.sources import TimestampUnit
 
 _PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
+_END_OF_9999 = 253_402_300_800  # Seconds.
 # Of today's dates, seconds have 10 digits, milliseconds 13, microseconds 16, nanoseconds 19.
 _AUTO_BELOW: dict[TimestampUnit, int] = {"s": 10**11, "ms": 10**14, "us": 10**17}
 
@@ -59,6 +60,11 @@ def timestamps_in_ms(
         raise SourceError(f"the timestamps are of type {dtype}; expected numbers, dates or date strings.")
     if unit == "auto":
         unit = next((name for name, below in _AUTO_BELOW.items() if abs(largest_number) < below), "ns")
+    if abs(largest_number) / _PER_SECOND[unit] > _END_OF_9999:
+        raise SourceError(
+            f"the timestamp {largest_number:.0f} lies beyond the year 9999 when it is read in {unit}. Say what it is "
+            "in, for example --timestamp-unit ms."
+        )
     return interactions.with_columns(_from_numbers(_PER_SECOND[unit])), unit
 
 

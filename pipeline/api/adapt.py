@@ -107,8 +107,8 @@ def adapt(
         _check_same_run(output, read_json(output / CONFIG_FILE), config)
         if is_finished(output):
             return read_json(output / RESULTS_FILE)
-    elif resume:
-        check_output(output, False, is_run, "run folder")
+    elif resume and output.is_dir() and any(output.iterdir()):
+        raise RunError(f"{output} holds no run to resume. Give the folder of a run, or a new one.")
     # All that can be wrong with the inputs has been found by the time the folder is made.
     prepared = None if options.model == "popularity" else _prepare_training(inputs, options, where)
     inputs = replace(inputs, states=None)  # Training has its own copy, in its own order.

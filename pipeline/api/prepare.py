@@ -187,6 +187,6 @@ def _drop_items(interactions: Interactions, items: pl.DataFrame, drop_unknown: b
 
 
 def _what_is_wrong(bench: Workbench, error: pl.exceptions.PolarsError) -> str:
-    """Which line does not fit its header, or else the first line of what Polars says."""
-    found = (text.first_row_too_long() for text in bench.delimited)
+    """Which line is wrong, or else the first line of what Polars says."""
+    found = (table.fault() for table in bench.tables)
     return next(filter(None, found), str(error).strip().splitlines()[0].rstrip("."))

@@ -84,8 +84,10 @@ def _show(dataset: Dataset) -> None:
         rows.append(cells)
     print_table(["step", *kinds], rows)
     described = dataset.description
+    again = described["items_described_again"]
+    first = f" ({count(again)} more than once: the first description counts)" if again else ""
     print_line(
-        f"{dataset.path}: dataset '{dataset.name}', {count(described['items'])} items described, text from "
+        f"{dataset.path}: dataset '{dataset.name}', {count(described['items'])} items described{first}, text from "
         f"'{described['template']}', times read as {described['timestamps'] or 'order only'}, "
         f"fingerprint {dataset.fingerprint[:12]}"
     )

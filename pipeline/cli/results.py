@@ -11,6 +11,8 @@ from ssna.terminal import print_table
 def print_results(results: Mapping[str, Mapping[str, Any]]) -> None:
     """One row a run with its test metrics; `results` is what results.json says, by run folder."""
     names = list(dict.fromkeys(name for result in results.values() for name in result["test"]))
+    if not names:  # No user could be evaluated; the line below the table says so.
+        return
     rows = [
         [run, *(f"{result['test'].get(name, float('nan')):.4f}" for name in names)] for run, result in results.items()
     ]

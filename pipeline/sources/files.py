@@ -16,7 +16,7 @@ from typing import IO
 
 from ssna.cache import sha256_of_file
 from ssna.errors import SourceError
-from ssna.sources.tables import DelimitedText
+from ssna.sources.tables import Table
 
 _CHUNK = 2**20
 
@@ -28,8 +28,8 @@ class Workbench:
         self._folder = folder
         self.hashes: dict[str, str] = {}
         """SHA-256 of each source file as it is on disk (of the member, for one in a zip), by its name"""
-        self.delimited: list[DelimitedText] = []
-        """The source files that are delimited text, to find what is wrong with one that cannot be read"""
+        self.tables: list[Table] = []
+        """The source's tables, to find what is wrong with one that cannot be read"""
 
     def text_file(self, path: Path, encoding: str, member: str | None = None) -> Path:
         """A UTF-8 file with the content of a text file: itself, or a copy if it is packed or encoded otherwise.
@@ -54,10 +54,10 @@ class Workbench:
             self.hashes[name] = _transcode(file, out, encoding, name)
         return copy
 
-    def remember(self, text: DelimitedText) -> DelimitedText:
-        """The same, listed in `delimited`."""
-        self.delimited.append(text)
-        return text
+    def remember(self, table: Table) -> Table:
+        """The same, listed in `tables`."""
+        self.tables.append(table)
+        return table
 
     def binary_file(self, path: Path) -> Path:
         """The file itself, its hash taken."""

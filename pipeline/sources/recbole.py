@@ -15,7 +15,7 @@ import polars as pl
 from ssna.errors import SourceError
 from ssna.sources.files import Workbench
 from ssna.sources.source import Columns, Source, interaction_columns, item_columns
-from ssna.sources.tables import DelimitedText
+from ssna.sources.tables import Table
 
 DEFAULT_ENCODING = "utf-8"
 _TYPES = ("token", "token_seq", "float", "float_seq")
@@ -82,7 +82,7 @@ def _choose(files: list[_Atomic], path: Path, name: str | None) -> _Atomic:
 
 def _scan(file: _Atomic, encoding: str, bench: Workbench) -> pl.LazyFrame:
     readable = bench.text_file(file.path, encoding, file.member)
-    frame = bench.remember(DelimitedText(str(file), readable, "\t", quote=None)).scan()
+    frame = bench.remember(Table(str(file), readable, "tsv", quote=None)).scan()
     names, columns = {}, []
     for header in frame.collect_schema():
         name, _, kind = header.rpartition(":")

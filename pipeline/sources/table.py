@@ -10,7 +10,7 @@ import polars as pl
 from ssna.errors import SourceError
 from ssna.sources.files import Workbench, require_file
 from ssna.sources.source import Columns, Source, interaction_columns, item_columns
-from ssna.sources.tables import DelimitedText, kind_of_table
+from ssna.sources.tables import Table, kind_of_table
 
 DEFAULT_ENCODING = "utf-8"
 
@@ -32,9 +32,5 @@ def read_table(paths: Sequence[Path], columns: Columns, encoding: str, bench: Wo
 def _scan(path: Path, encoding: str, bench: Workbench) -> pl.LazyFrame:
     require_file(path, "a CSV, TSV, Parquet or JSON Lines file")
     kind = kind_of_table(path)
-    if kind == "parquet":
-        return pl.scan_parquet(bench.binary_file(path))
-    readable = bench.text_file(path, encoding)
-    if kind == "jsonl":
-        return pl.scan_ndjson(readable, infer_schema_length=None)
-    return bench.remember(DelimitedText(str(path), readable, "," if kind == "csv" else "\t")).scan()
+    readable = bench.binary_file(path) if kind == "parquet" else bench.text_file(path, encoding)
+    return bench.remember(Table(str(path), readable, kind)).scan()

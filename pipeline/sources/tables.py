@@ -3,35 +3,53 @@
 from __future__ import annotations
 
 import csv
+import json
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import polars as pl
 
 from ssna.errors import SourceError
 
+TableKind = Literal["csv", "tsv", "parquet", "jsonl"]
 _SEPARATORS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "vertical bars"}
 
 
 @dataclass(frozen=True)
-class DelimitedText:
-    """A file of fields between separators, with a header line."""
+class Table:
+    """A file of rows."""
 
     name: str
     """What the user knows it by"""
     path: Path
-    """Where it stands as UTF-8 text"""
-    separator: str
+    """Where it stands, as UTF-8 if it is text"""
+    kind: TableKind
     quote: str | None = '"'
+    """Of delimited text"""
+
+    @property
+    def separator(self) -> str:
+        """Of delimited text."""
+        return "," if self.kind == "csv" else "\t"
 
     def scan(self) -> pl.LazyFrame:
-        """Its rows, all columns strings, empty values null.
+        """Its rows; of delimited text all columns are strings, empty values null.
 
         Raises:
-            SourceError: if it is empty, or its header has another separator.
+            SourceError: if delimited text is empty, or its header has another separator.
         """
+        if self.kind == "parquet":
+            return pl.scan_parquet(self.path)
+        if self.kind == "jsonl":
+            return pl.scan_ndjson(self.path, infer_schema_length=None)
+        self._check_header()
+        return pl.scan_csv(
+            self.path, separator=self.separator, quote_char=self.quote, infer_schema=False, low_memory=True
+        )
+
+    def _check_header(self) -> None:
         with self.path.open(encoding="utf-8-sig") as file:
             header = file.readline().rstrip("\n")
         if not header:
@@ -42,12 +60,32 @@ class DelimitedText:
                 f"{self.name}: the columns of its header are separated by {others[0]} ('{header[:60]}'); expected "
                 f"{_SEPARATORS[self.separator]}. Convert the file, or correct its ending (.csv or .tsv)."
             )
-        return pl.scan_csv(
-            self.path, separator=self.separator, quote_char=self.quote, infer_schema=False, low_memory=True
-        )
 
-    def first_row_too_long(self) -> str | None:
-        """Where a row has more fields than the header, in words; None if no row has."""
+    def fault(self) -> str | None:
+        """Where the file is not what it should be, in words; None if nothing is found."""
+        if self.kind == "parquet":
+            return self._fault_of_parquet()
+        return self._bad_line_of_json() if self.kind == "jsonl" else self._row_too_long()
+
+    def _fault_of_parquet(self) -> str | None:
+        try:
+            pl.read_parquet_schema(self.path)
+        except (pl.exceptions.PolarsError, OSError):
+            return f"{self.name} is no Parquet file"
+        return None
+
+    def _bad_line_of_json(self) -> str | None:
+        with self.path.open(encoding="utf-8-sig") as file:
+            for number, line in enumerate(file, 1):
+                try:
+                    content = json.loads(line) if line.strip() else {}
+                except ValueError as error:
+                    return f"{self.name}: line {number} is not JSON ({error})"
+                if not isinstance(content, dict):
+                    return f"{self.name}: line {number} holds no JSON object"
+        return None
+
+    def _row_too_long(self) -> str | None:
         quoting: Literal[0, 3] = csv.QUOTE_NONE if self.quote is None else csv.QUOTE_MINIMAL
         with self.path.open(encoding="utf-8-sig", newline="") as file:
             rows = csv.reader(file, delimiter=self.separator, quotechar=self.quote, quoting=quoting)
@@ -60,14 +98,14 @@ class DelimitedText:
         return None
 
 
-def kind_of_table(path: Path) -> str:
-    """csv, tsv, parquet or jsonl, by the file's ending.
+def kind_of_table(path: Path) -> TableKind:
+    """The kind of a table by its file's ending.
 
     Raises:
         SourceError: for any other ending.
     """
-    kinds = {".csv": "csv", ".tsv": "tsv", ".parquet": "parquet", ".jsonl": "jsonl", ".ndjson": "jsonl"}
+    endings: dict[str, TableKind] = {f".{kind}": kind for kind in get_args(TableKind)} | {".ndjson": "jsonl"}
     ending = path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix
-    if ending not in kinds:
-        raise SourceError(f"{path}: unknown table format '{ending}'; expected one of {', '.join(kinds)} (or .gz).")
-    return kinds[ending]
+    if ending not in endings:
+        raise SourceError(f"{path}: unknown table format '{ending}'; expected one of {', '.join(endings)} (or .gz).")
+    return endings[ending]

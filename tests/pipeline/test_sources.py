@@ -201,6 +201,18 @@ def test_a_table_out_of_shape_names_the_file_and_line(tmp_path: Path, events: st
         prepare([tmp_path / "events.csv.gz", tmp_path / "items.csv"], tmp_path / "out", format="table")
 
 
+def test_broken_json_lines_and_parquet_are_named(tmp_path: Path) -> None:
+    (tmp_path / "events.csv").write_text("user_id,item_id\nu,1\n")
+    for name, content, message in (
+        ("a.jsonl", '{"item_id": "1", "title": "a"}\n{"item_id": \n', r"a\.jsonl: line 2 is not JSON"),
+        ("b.jsonl", '{"item_id": "1", "title": "a"}\n[1]\n', r"b\.jsonl: line 2 holds no JSON object"),
+        ("c.parquet", "no Parquet at all", r"c\.parquet is no Parquet file"),
+    ):
+        (tmp_path / name).write_text(content)
+        with pytest.raises(SourceError, match=message):
+            prepare([tmp_path / "events.csv", tmp_path / name], tmp_path / "out", format="table")
+
+
 def test_whole_numbers_stored_as_floats_are_ids_without_a_point(tmp_path: Path) -> None:
     pl.DataFrame({"user_id": [1.0, 2.0], "item_id": [7.0, 8.0]}).write_parquet(tmp_path / "events.parquet")
     pl.DataFrame({"item_id": [7, 8], "title": ["a", "b"]}).write_parquet(tmp_path / "items.parquet")

@@ -31,6 +31,12 @@ def test_fields_are_filled_in_unescaped_and_white_space_is_one_space() -> None:
     ]
 
 
+def test_whole_numbers_stored_as_floats_have_no_point() -> None:
+    frame = pl.DataFrame({"year": [2000.0, 1999.5, None], "title": ["a", "b", "c"]})
+    texts = frame.lazy().select(text_expression("{title} {year}", frame.schema).alias("text")).collect()["text"]
+    assert texts.to_list() == ["a 2000", "b 1999.5", "c"]
+
+
 def test_an_item_without_any_value_has_an_empty_text() -> None:
     assert render("Title: {title}") == ["Title: Toy Story", "Title: Fish & Chips", "", ""]
 

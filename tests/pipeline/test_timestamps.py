@@ -43,6 +43,12 @@ def test_timestamps_become_milliseconds(
     assert read(values, unit) == (expected, read_as)
 
 
+def test_a_unit_in_which_a_date_lies_beyond_9999_is_refused() -> None:
+    with pytest.raises(SourceError, match="1577836800123456768 lies beyond the year 9999 when it is read in s"):
+        read([1577836800123456789], "s")
+    assert read([253402300799], "s") == ([253402300799000], "s")
+
+
 def test_other_dates_need_a_format() -> None:
     with pytest.raises(SourceError, match=r"'01/02/2020' is neither a number nor an ISO 8601 date.*--timestamp-format"):
         read(["01/02/2020"])
