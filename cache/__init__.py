@@ -4,34 +4,41 @@
 `Cache.read`. Nothing here knows of LLMs or recommenders. The format is described in docs/cache-format.md.
 """
 
-from ssna.cache.errors import CacheError, MissingRowsError, SsnaError
+from ssna.cache.compaction import Compaction, compact
+from ssna.cache.errors import CacheError, DiskFullError, MissingRowsError, SsnaError
 from ssna.cache.files import (
     fsync_file,
     fsync_folder,
     replacing,
     sha256_of_file,
     sweep_leftovers,
+    telling_when_full,
     temporary_sibling,
     write_atomically,
 )
-from ssna.cache.keys import Keys, keys_of_texts
+from ssna.cache.keys import Keys, keys_of_texts, split_key
 from ssna.cache.locate import clean_name, default_name, find_cache, resolve_cache_root
-from ssna.cache.precision import STORED_DTYPES, StoredDtype
+from ssna.cache.precision import STORED_DTYPES, StoredDtype, row_bytes
 from ssna.cache.store import Cache, LayerStates, Manifest, fingerprint_of, manifests_below, read_manifest
+from ssna.cache.verification import SegmentReport, set_aside, verify, verify_index
 from ssna.cache.writer import SegmentWriter
 
 __all__ = [
     "STORED_DTYPES",
     "Cache",
     "CacheError",
+    "Compaction",
+    "DiskFullError",
     "Keys",
     "LayerStates",
     "Manifest",
     "MissingRowsError",
+    "SegmentReport",
     "SegmentWriter",
     "SsnaError",
     "StoredDtype",
     "clean_name",
+    "compact",
     "default_name",
     "find_cache",
     "fingerprint_of",
@@ -42,8 +49,14 @@ __all__ = [
     "read_manifest",
     "replacing",
     "resolve_cache_root",
+    "row_bytes",
+    "set_aside",
     "sha256_of_file",
+    "split_key",
     "sweep_leftovers",
+    "telling_when_full",
     "temporary_sibling",
+    "verify",
+    "verify_index",
     "write_atomically",
 ]

@@ -17,6 +17,14 @@ class SegmentGoneError(CacheError):
     """A segment that was listed is no longer there (another process compacted the cache): list again."""
 
 
+class DiskFullError(SsnaError):
+    """There is no room for what was to be written."""
+
+
+class WrongIndexError(CacheError):
+    """The index names a row that is not the one it should be: it is made anew."""
+
+
 class MissingRowsError(CacheError):
     """Rows that were asked for are not cached.
 

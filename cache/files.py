@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import secrets
@@ -9,6 +10,8 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from ssna.cache.errors import DiskFullError
 
 TEMPORARY_PREFIX = ".tmp-"
 _LEFTOVER_SECONDS = 3600
@@ -41,12 +44,34 @@ def fsync_folder(path: Path) -> None:
 
 
 @contextmanager
+def telling_when_full(path: Path) -> Iterator[None]:
+    """Turn what the libraries that write to `path` raise on a full disk into one sentence.
+
+    Raises:
+        DiskFullError: if the disk, a quota or a limit of file sizes is exhausted.
+    """
+    try:
+        yield
+    except Exception as error:
+        codes = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        # Not only OSError: HDF5, Polars and safetensors say it in the text of errors of their own.
+        said = [os.strerror(errno.ENOSPC), *(f"errno = {code}," for code in codes)]
+        if getattr(error, "errno", None) not in codes and not any(words in str(error) for words in said):
+            raise
+        raise DiskFullError(
+            f"{path} cannot be written: the disk is full. Free some and run the same command again; what was committed "
+            "before is kept."
+        ) from error
+
+
+@contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary path to write to; on success it becomes `path` in one step, on failure it is removed."""
     temporary = temporary_sibling(path)
     try:
-        yield temporary
-        fsync_file(temporary)
+        with telling_when_full(path):
+            yield temporary
+            fsync_file(temporary)
         temporary.replace(path)
         fsync_folder(path.parent)
     except BaseException:

@@ -73,20 +73,23 @@ class Index:
 
 
 def build_index(segments: Sequence[Segment]) -> Index:
-    """The index of these segments, which stand in order of their names."""
-    sizes = [len(segment.rows) for segment in segments]
-    keys = np.concatenate([segment.rows.keys for segment in segments] or [np.empty((0, 16), np.uint8)])
-    high, low = split_key(keys)
-    number = np.repeat(np.arange(len(segments), dtype=np.uint32), sizes)
-    row = np.concatenate([np.arange(size, dtype=np.uint32) for size in sizes] or [np.empty(0, np.uint32)])
+    """The index of these segments, which stand in order of their names; takes at most 48 bytes a row."""
+    starts = np.cumsum([0, *(len(segment.rows) for segment in segments)])
+    high, low = np.empty(starts[-1], np.uint64), np.empty(starts[-1], np.uint64)
+    for segment, start, end in zip(segments, starts[:-1], starts[1:], strict=True):
+        high[start:end], low[start:end] = split_key(segment.rows.keys)
     order = np.lexsort((low, high))  # Stable: equal keys stay in the order of segment names.
+    high = high[order]
+    low = low[order]
+    number = (np.searchsorted(starts, order, side="right") - 1).astype(np.uint32)
+    order -= starts[number]
     return Index(
         segments=tuple(segment.name for segment in segments),
         layers=np.array([len(segment.layers) for segment in segments], np.int64),
-        high=high[order],
-        low=low[order],
-        segment=number[order],
-        row=row[order],
+        high=high,
+        low=low,
+        segment=number,
+        row=order.astype(np.uint32),
     )
 
 

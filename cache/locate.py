@@ -10,7 +10,7 @@ import platformdirs
 
 from ssna.cache.errors import CacheError
 from ssna.cache.files import sha256_of_file
-from ssna.cache.store import Manifest, manifests_below
+from ssna.cache.store import Manifest, manifests_below, sources_of
 
 CACHE_VARIABLE = "SSNA_CACHE"
 _NOT_A_NAME = re.compile(r"model|snapshots|[0-9a-f]{32,64}")
@@ -26,14 +26,14 @@ def resolve_cache_root(given: Path | str | None = None) -> Path:
 
 
 def default_name(llm: str) -> str:
-    """A cache's name for an LLM: the hub id's last part, or the path's last folder that says which model it is.
+    """A cache's name for an LLM: the hub id's last part, the GGUF file's, or the path's last folder that tells.
 
     Folders called `model`, `snapshots` or a hash say nothing; a hub download's `models--org--name` says `name`.
     """
     parts = [part for part in re.split(r"[/\\]+", llm) if part not in ("", ".", "..")]
     telling = [part for part in parts if not _NOT_A_NAME.fullmatch(part)]
     last = telling[-1] if telling else "llm"
-    return clean_name(last.split("--")[-1])
+    return clean_name(last.split("--")[-1].removesuffix(".gguf"))
 
 
 def clean_name(name: str) -> str:
@@ -50,7 +50,7 @@ def find_cache(root: Path, llm: str) -> Path:
     caches = manifests_below(root)
     matches = [path for path, manifest in caches if manifest.name in (llm, clean_name(llm))]
     if not matches:
-        matches = [path for path, manifest in caches if _made_from(manifest, llm)]
+        matches = [path for path, manifest in caches if _made_from(path, manifest, llm)]
     if len(matches) == 1:
         return matches[0]
     if matches:
@@ -63,15 +63,15 @@ def find_cache(root: Path, llm: str) -> Path:
     )
 
 
-def _made_from(manifest: Manifest, llm: str) -> bool:
-    source = str(manifest.llm.get("source", ""))
-    if source == llm:
+def _made_from(path: Path, manifest: Manifest, llm: str) -> bool:
+    sources, local = sources_of(path, manifest), Path(llm)
+    if llm in sources or (local.exists() and str(local.resolve()) in sources):
         return True
-    folder = Path(llm)
-    if not folder.is_dir():
+    folder = local if local.is_dir() else local.parent
+    if not local.exists():
         return False
     # The same weights in another folder are the same LLM.
     weights: dict[str, str] = manifest.settings.get("weights", {})
-    return folder.resolve() == Path(source) or all(
+    return bool(weights) and all(
         (folder / name).is_file() and sha256_of_file(folder / name) == digest for name, digest in weights.items()
     )

@@ -21,6 +21,11 @@ _FLOAT16_MAX = 65504.0
 _INT8_MAX = 127.0
 
 
+def row_bytes(layers: int, width: int, dtype: StoredDtype) -> int:
+    """Bytes of one row on disk: the states, and beside them scales, key, token count, mark and checksum."""
+    return layers * width * np.dtype(dtype).itemsize + 4 * layers + 16 + 4 + 1 + 8
+
+
 def encode(states: Floats, dtype: StoredDtype) -> tuple[npt.NDArray[np.generic], Floats]:
     """Stored values ``(n, A, D)`` and scales ``(n, A)`` of finite float32 states ``(n, A, D)``."""
     scales = np.ones(states.shape[:2], np.float32)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import io
 import json
 import platform
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,13 @@ import numpy as np
 import numpy.typing as npt
 
 from ssna.cache.errors import CacheError, SegmentGoneError
-from ssna.cache.files import fsync_file, rename_without_replacing, sha256_of_file, temporary_sibling
+from ssna.cache.files import (
+    fsync_file,
+    rename_without_replacing,
+    sha256_of_file,
+    telling_when_full,
+    temporary_sibling,
+)
 from ssna.cache.keys import KEY_BYTES, Keys
 from ssna.cache.mapping import map_file
 from ssna.cache.precision import STORED_DTYPES, Floats
@@ -89,7 +96,19 @@ def checksums_of(
     return np.frombuffer(bytes(digests), "<u8").astype(np.uint64)
 
 
-def write_segment(folder: Path, rows: Rows, fingerprint: str, layers: Sequence[int], llm: str) -> str:
+def name_of_digest(sha256: str) -> str:
+    """A segment's name by the SHA-256 (hex) of its file."""
+    return sha256[:_NAME_DIGITS]
+
+
+def write_segment(
+    folder: Path,
+    rows: Rows,
+    fingerprint: str,
+    layers: Sequence[int],
+    llm: str,
+    accepts: Callable[[str], bool] = lambda name: True,
+) -> str:
     """Commit rows as one new segment; once this returns they survive a crash.
 
     Args:
@@ -98,26 +117,32 @@ def write_segment(folder: Path, rows: Rows, fingerprint: str, layers: Sequence[i
         fingerprint: of the cache that the rows belong to.
         layers: the LLM's block numbers (1 is the lowest), top first, one for each of the A layers.
         llm: where the LLM was loaded from, kept for the reader's information only.
+        accepts: which names will do; the attribute `salt` is counted up until the file has such a name.
 
     Returns:
         The segment's name: the first 16 hex digits of the file's SHA-256, without the suffix.
 
     Raises:
-        OSError: if the disk is full or the folder cannot be written; nothing is left behind.
+        DiskFullError: if there is no room; nothing is left behind.
+        OSError: if the folder cannot be written; nothing is left behind.
     """
     temporary = temporary_sibling(folder / f"new{SUFFIX}")
     try:
-        with _create(temporary) as file:
-            file.attrs["format_version"] = FORMAT_VERSION
-            file.attrs["fingerprint"] = fingerprint
-            file.attrs["layers"] = np.asarray(layers, "<i4")
-            file.attrs["library_versions"] = json.dumps(library_versions(), sort_keys=True)
-            file.attrs["llm"] = llm
-            for name, field in rows.fields().items():
-                stored = field if field.dtype == bool else field.astype(field.dtype.newbyteorder("<"), copy=False)
-                file.create_dataset(name, data=stored)
-        fsync_file(temporary)
-        name = sha256_of_file(temporary)[:_NAME_DIGITS]
+        with telling_when_full(folder):
+            with _creating(temporary) as file:
+                file.attrs["format_version"] = FORMAT_VERSION
+                file.attrs["fingerprint"] = fingerprint
+                file.attrs["layers"] = np.asarray(layers, "<i4")
+                file.attrs["library_versions"] = json.dumps(library_versions(), sort_keys=True)
+                file.attrs["llm"] = llm
+                file.attrs["salt"] = 0
+                for name, field in rows.fields().items():
+                    stored = field if field.dtype == bool else field.astype(field.dtype.newbyteorder("<"), copy=False)
+                    file.create_dataset(name, data=stored)
+            while not accepts(name := name_of_digest(sha256_of_file(temporary))):
+                with h5py.File(temporary, "r+", locking=False) as file:
+                    file.attrs.modify("salt", int(file.attrs["salt"]) + 1)
+            fsync_file(temporary)
         rename_without_replacing(temporary, folder / f"{name}{SUFFIX}")
     except BaseException:
         with suppress(OSError):
@@ -126,15 +151,40 @@ def write_segment(folder: Path, rows: Rows, fingerprint: str, layers: Sequence[i
     return name
 
 
-def _create(path: Path) -> h5py.File:
-    # HDF5's own file locks fail on many network file systems; nothing here needs them.
-    return h5py.File(
-        path,
-        "w-",
-        locking=False,
-        alignment_threshold=_ALIGN_FROM_BYTES,
-        alignment_interval=_ALIGN_TO_BYTES,
-    )
+class _ForgivingFile(io.FileIO):
+    """A file that remembers a failed write instead of raising it.
+
+    HDF5 cannot close a file whose last bytes it could not write, and then ends the process by a signal at its exit. So
+    it is told that all went well, and the error is raised when the file is closed.
+    """
+
+    error: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        left = memoryview(data).cast("B")
+        size = len(left)
+        while len(left) and self.error is None:
+            try:
+                left = left[super().write(left) :]
+            except OSError as error:
+                self.error = error
+        return size
+
+    def truncate(self, size: int | None = None) -> int:
+        try:
+            return super().truncate(size)
+        except OSError as error:
+            self.error = self.error or error
+            return size or 0
+
+
+@contextmanager
+def _creating(path: Path) -> Iterator[h5py.File]:
+    with _ForgivingFile(path, "x+") as raw:
+        with h5py.File(raw, "w", alignment_threshold=_ALIGN_FROM_BYTES, alignment_interval=_ALIGN_TO_BYTES) as file:
+            yield file
+        if raw.error is not None:
+            raise raw.error
 
 
 def library_versions() -> dict[str, str]:
@@ -257,10 +307,11 @@ def _check_shapes(path: Path, arrays: dict[str, npt.NDArray[Any]], num_layers: i
             raise _damaged(path, f"has '{name}' of shape {array.shape}, expected {expected[name]}")
 
 
-def wrong_rows(rows: Rows) -> Iterable[int]:
+def wrong_rows(rows: Rows) -> list[int]:
     """Positions of the rows whose checksum does not fit their content."""
     found = checksums_of(rows.keys, rows.states, rows.scales, rows.token_counts, rows.truncated)
-    return (int(row) for row in np.flatnonzero(found != rows.checksums))
+    positions: list[int] = np.flatnonzero(found != rows.checksums).tolist()
+    return positions
 
 
 def _damaged(path: Path, what: str) -> CacheError:

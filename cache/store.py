@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from ssna.cache.errors import CacheError, MissingRowsError, SegmentGoneError
+from ssna.cache.errors import CacheError, MissingRowsError, SegmentGoneError, WrongIndexError
 from ssna.cache.files import sweep_leftovers, write_atomically
 from ssna.cache.index import MISSING, Index, Int64s, build_index, index_path, load_index, save_index
 from ssna.cache.keys import Keys
 from ssna.cache.precision import Floats, decode
 from ssna.cache.segment import FORMAT_VERSION, Segment, list_segments, open_segment
 
+Result = TypeVar("Result")
+
 MANIFEST = "manifest.json"
 SEGMENTS = "segments"
+SOURCES = "sources.json"
 _ATTEMPTS = 5  # How often a reader lists again when another process compacts the cache meanwhile.
 _ROWS_AT_ONCE = 4096  # Bounds the working memory of a read; large enough to keep NumPy's overhead small.
 
@@ -93,6 +96,12 @@ class Cache:
             write_atomically(path / MANIFEST, json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
         return cls.open(path)
 
+    def remember_source(self, source: str) -> None:
+        """Note another path or id under which the same LLM was extracted, so that `find_cache` knows it."""
+        known = sources_of(self.path, self.manifest)
+        if source not in known:
+            write_atomically(self.path / SOURCES, json.dumps([*known, source], indent=1, ensure_ascii=False))
+
     def __len__(self) -> int:
         """Number of distinct texts with states."""
         index = self._index
@@ -100,6 +109,11 @@ class Cache:
             return 0
         same = (index.high[1:] == index.high[:-1]) & (index.low[1:] == index.low[:-1])
         return len(index.high) - int(same.sum())
+
+    @property
+    def index(self) -> Index:
+        """Where each row is, as of the last refresh."""
+        return self._index
 
     @property
     def max_layers(self) -> int:
@@ -150,17 +164,43 @@ class Cache:
             MissingRowsError: if any key is not cached with that many layers; nothing partial is returned.
             CacheError: if a segment is damaged, naming the file.
         """
+        return self._despite_compaction(lambda: self._read(keys, layers))
+
+    def _despite_compaction(self, read: Callable[[], Result]) -> Result:
+        """What `read` gives; it begins anew when another process replaced a segment, or the saved index is wrong."""
         for attempt in range(_ATTEMPTS):
             try:
-                return self._read(keys, layers)
-            except SegmentGoneError:
+                return read()
+            except (SegmentGoneError, WrongIndexError) as error:
                 if attempt == _ATTEMPTS - 1:
                     raise
+                if isinstance(error, WrongIndexError):
+                    with suppress(OSError):
+                        index_path(self.path, self._index.segments).unlink(missing_ok=True)
                 self._open.clear()
                 self.refresh()
         raise AssertionError("unreachable")
 
-    def _read(self, keys: Keys, layers: int) -> LayerStates:
+    def token_counts(self, keys: Keys, layers: int) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.bool_]]:
+        """How many tokens the LLM read of each text ``(m,)``, and whether the text had more ``(m,)``.
+
+        Raises:
+            MissingRowsError: if any key is not cached with that many layers.
+        """
+        return self._despite_compaction(lambda: self._token_counts(keys, layers))
+
+    def _token_counts(self, keys: Keys, layers: int) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.bool_]]:
+        number, row = self._find_all(keys, layers)
+        counts, truncated = np.empty(len(keys), np.uint32), np.empty(len(keys), np.bool_)
+        for i in np.unique(number):
+            segment, here = self.segment(self._index.segments[i]), number == i
+            self._check_rows(segment, row[here], keys[here])
+            rows = segment.rows
+            counts[here], truncated[here] = rows.token_counts[row[here]], rows.truncated[row[here]]
+        return counts, truncated
+
+    def _find_all(self, keys: Keys, layers: int) -> tuple[Int64s, Int64s]:
+        """Segment and row of each key, all of which must be there."""
         number, row = self._index.find(keys, layers)
         if (number == MISSING).any():
             missing = np.flatnonzero(number == MISSING)
@@ -168,6 +208,10 @@ class Cache:
                 f"{self.path}: {len(missing)} of {len(keys)} texts are not cached with {layers} layers",
                 missing.tolist(),
             )
+        return number, row
+
+    def _read(self, keys: Keys, layers: int) -> LayerStates:
+        number, row = self._find_all(keys, layers)
         used = [self.segment(self._index.segments[i]) for i in np.unique(number)]
         width = used[0].rows.states.shape[2] if used else 0
         block_numbers = used[0].layers[:layers] if used else ()
@@ -180,9 +224,18 @@ class Cache:
                     "under the same fingerprint; remove the cache and extract again."
                 )
             wanted = np.flatnonzero(number == i)
+            self._check_rows(segment, row[wanted], keys[wanted])
             self._copy(segment, row[wanted], wanted, states, checksums)
         digest = hashlib.sha256(checksums.data).hexdigest()
         return LayerStates(states, digest, block_numbers)
+
+    def _check_rows(self, segment: Segment, rows: Int64s, keys: Keys) -> None:
+        """Make sure that the index, which is not trusted, names rows of these keys."""
+        if (rows >= len(segment.rows)).any() or not np.array_equal(segment.rows.keys[rows], keys):
+            raise WrongIndexError(
+                f"{index_path(self.path, self._index.segments)} does not fit the segment {segment.name}. Delete it; it "
+                "is made anew on the next use."
+            )
 
     def _copy(
         self,
@@ -194,11 +247,6 @@ class Cache:
     ) -> None:
         """Decode these rows of a segment into the places `to` of the two outputs."""
         stored, layers = segment.rows, states.shape[1]
-        if len(rows) and rows.max() >= len(stored):
-            raise CacheError(
-                f"{index_path(self.path, self._index.segments)} names row {rows.max()} of the segment "
-                f"{segment.name}, which has {len(stored)}. Delete the index; it is rebuilt on the next use."
-            )
         for start in range(0, len(rows), _ROWS_AT_ONCE):
             part = slice(start, start + _ROWS_AT_ONCE)
             here = rows[part]
@@ -251,6 +299,15 @@ def read_manifest(path: Path) -> Manifest:
             "Restore it, or extract again into another cache root."
         )
     return manifest
+
+
+def sources_of(path: Path, manifest: Manifest) -> list[str]:
+    """Every path and id under which the cache's LLM was extracted."""
+    try:
+        further = json.loads((path / SOURCES).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        further = []
+    return list(dict.fromkeys([str(manifest.llm.get("source", "")), *map(str, further)]))
 
 
 def manifests_below(root: Path) -> Sequence[tuple[Path, Manifest]]:

@@ -10,7 +10,7 @@ from types import TracebackType
 import numpy as np
 import numpy.typing as npt
 
-from ssna.cache.errors import SegmentGoneError
+from ssna.cache.errors import DiskFullError, SegmentGoneError
 from ssna.cache.files import sweep_leftovers
 from ssna.cache.keys import Keys
 from ssna.cache.precision import Floats, StoredDtype, encode
@@ -52,7 +52,8 @@ class SegmentWriter:
     ) -> None:
         self.commit()
         if error is None:
-            with suppress(SegmentGoneError, FileNotFoundError):  # Another process is compacting the cache already.
+            # Merging is a kindness: another process may be compacting the cache already, or the disk be too full.
+            with suppress(SegmentGoneError, FileNotFoundError, DiskFullError):
                 self._merge_own_segments()
 
     def add(
@@ -86,7 +87,8 @@ class SegmentWriter:
         """Write what is held as one segment.
 
         Raises:
-            OSError: if it cannot be written; the rows stay held.
+            DiskFullError: if there is no room for it; the rows stay held.
+            OSError: if it cannot be written for another reason; the rows stay held.
         """
         held = [rows for rows in self._held if len(rows)]
         if held:

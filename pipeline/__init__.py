@@ -20,47 +20,76 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from ssna.api.adapt import adapt
+    from ssna.api.caches import (
+        CacheSummary,
+        Verification,
+        compact_cache,
+        describe_cache,
+        list_caches,
+        remove_cache,
+        verify_cache,
+    )
     from ssna.api.evaluate import evaluate
-    from ssna.api.extract import extract
+    from ssna.api.extract import extract, plan_extraction
     from ssna.api.prepare import prepare
     from ssna.api.recommend import Item, Recommendation, ScoredItem, recommend
     from ssna.cache import SsnaError
     from ssna.dataset import Dataset
     from ssna.sources import Columns
-    from ssna.stage1_extract import Extraction
+    from ssna.stage1_extract import Extraction, ExtractOptions, Plan
     from ssna.stage2_adapt import AdaptOptions
 
 __all__ = [
     "AdaptOptions",
+    "CacheSummary",
     "Columns",
     "Dataset",
+    "ExtractOptions",
     "Extraction",
     "Item",
+    "Plan",
     "Recommendation",
     "ScoredItem",
     "SsnaError",
+    "Verification",
     "__version__",
     "adapt",
+    "compact_cache",
+    "describe_cache",
     "evaluate",
     "extract",
+    "list_caches",
+    "plan_extraction",
     "prepare",
     "recommend",
+    "remove_cache",
+    "verify_cache",
 ]
 
 _HOMES = {
     "AdaptOptions": "ssna.stage2_adapt",
+    "CacheSummary": "ssna.api.caches",
     "Columns": "ssna.sources",
     "Dataset": "ssna.dataset",
+    "ExtractOptions": "ssna.stage1_extract",
     "Extraction": "ssna.stage1_extract",
     "Item": "ssna.api.recommend",
+    "Plan": "ssna.stage1_extract",
     "Recommendation": "ssna.api.recommend",
     "ScoredItem": "ssna.api.recommend",
     "SsnaError": "ssna.cache",
+    "Verification": "ssna.api.caches",
     "adapt": "ssna.api.adapt",
+    "compact_cache": "ssna.api.caches",
+    "describe_cache": "ssna.api.caches",
     "evaluate": "ssna.api.evaluate",
     "extract": "ssna.api.extract",
+    "list_caches": "ssna.api.caches",
+    "plan_extraction": "ssna.api.extract",
     "prepare": "ssna.api.prepare",
     "recommend": "ssna.api.recommend",
+    "remove_cache": "ssna.api.caches",
+    "verify_cache": "ssna.api.caches",
 }
 
 

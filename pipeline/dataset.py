@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -97,6 +97,26 @@ def read_items(path: Path) -> pl.DataFrame:
     return frame
 
 
+def check_texts(path: Path) -> None:
+    """Make sure that `read_texts` can read a dataset folder, and finds something.
+
+    Raises:
+        DatasetError: if items.parquet is missing or lacks a column, or no item has a text.
+    """
+    _check_folder(path)
+    rows = _scan(path / ITEMS_FILE, _ITEM_COLUMNS)
+    if not rows.select((pl.col(TEXT) != "").any()).collect(engine="streaming").item():
+        raise DatasetError(f"{path} has no item with a text; there is nothing to extract.")
+
+
+def read_texts(path: Path) -> Iterator[tuple[Sequence[str], Sequence[str]]]:
+    """The texts of a dataset folder and their items' ids, in blocks; items without text are passed over."""
+    rows = pl.scan_parquet(path / ITEMS_FILE).select(TEXT, ITEM)
+    for start in range(0, rows.select(pl.len()).collect().item(), _ROWS_AT_ONCE):
+        block = rows.slice(start, _ROWS_AT_ONCE).filter(pl.col(TEXT) != "").collect()
+        yield block[TEXT].to_list(), block[ITEM].to_list()
+
+
 def _check_folder(path: Path) -> None:
     if not path.is_dir():
         found = "is a file" if path.exists() else "does not exist"
@@ -104,21 +124,29 @@ def _check_folder(path: Path) -> None:
 
 
 def _read(file: Path, columns: Mapping[str, pl.DataType], keep_others: bool = False) -> pl.DataFrame:
+    rows = _scan(file, columns)
+    return (rows if keep_others else rows.select(list(columns))).collect()
+
+
+def _scan(file: Path, columns: Mapping[str, pl.DataType]) -> pl.LazyFrame:
+    """The rows of a Parquet file that was found to have these columns, without nulls but for the time."""
     if not file.is_file():
         raise DatasetError(f"{file.parent} has no {file.name}; expected a folder made by `ssna prepare`.")
     try:
         schema = pl.read_parquet_schema(file)
-        frame = pl.read_parquet(file, columns=None if keep_others else [name for name in columns if name in schema])
+        rows = pl.scan_parquet(file)
+        present = [name for name in columns if name in schema and name != TIME]
+        nulls = rows.select(pl.col(present).null_count()).collect(engine="streaming").row(0, named=True)
     except Exception as error:  # Polars raises errors of several types for damaged files.
         raise DatasetError(f"{file} cannot be read as Parquet ({error}); run `ssna prepare` again.") from error
     for name, dtype in columns.items():
         if schema.get(name) != dtype:
             found = f"as {schema[name]}" if name in schema else f"not at all (it has {', '.join(schema)})"
             raise DatasetError(f"{file} has the column '{name}' {found}; expected it as {dtype}.")
-    for name in columns:
-        if name != TIME and frame[name].null_count():
-            raise DatasetError(f"{file} has {frame[name].null_count()} rows without '{name}'; every row needs one.")
-    return frame
+    for name, count in nulls.items():
+        if count:
+            raise DatasetError(f"{file} has {count} rows without '{name}'; every row needs one.")
+    return rows
 
 
 def write_dataset(path: Path, items: pl.DataFrame, interactions: pl.LazyFrame, description: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import sys
 
@@ -22,7 +23,9 @@ def resolve_device(wanted: str) -> torch.device:
     """
     if wanted == "auto":
         if torch.cuda.is_available():
-            return torch.device("cuda")
+            # Of the processes that torchrun starts on a machine, each takes a GPU of its own.
+            local_rank = os.environ.get("LOCAL_RANK")
+            return torch.device("cuda") if local_rank is None else torch.device("cuda", int(local_rank))
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         device = torch.device(wanted)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from ssna.cache import fsync_file, fsync_folder, sweep_leftovers, temporary_sibling
+from ssna.cache import fsync_file, fsync_folder, sweep_leftovers, telling_when_full, temporary_sibling
 from ssna.errors import OutputError
 
 
@@ -49,9 +49,10 @@ def filling(path: Path, names: Sequence[str]) -> Iterator[Path]:
     temporary = temporary_sibling(path / names[-1])
     temporary.mkdir()
     try:
-        yield temporary
-        for name in names:
-            fsync_file(temporary / name)
+        with telling_when_full(path):
+            yield temporary
+            for name in names:
+                fsync_file(temporary / name)
         (path / names[-1]).unlink(missing_ok=True)
         for name in names:
             (temporary / name).replace(path / name)

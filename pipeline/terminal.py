@@ -97,8 +97,11 @@ class _Rate(ProgressColumn):
 
 
 @contextmanager
-def extraction_progress() -> Iterator[Callable[[int, int], None]]:
+def extraction_progress(shown: bool = True) -> Iterator[Callable[[int, int], None]]:
     """A callback that shows texts done, texts a second and the time left."""
+    if not shown:
+        yield lambda done, total: None
+        return
     console = _console(stderr=True)
     if not console.is_terminal:
         yield _plain_extraction(console)

@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-
 import numpy as np
 import numpy.typing as npt
 
 
-def batches_by_length(lengths: Sequence[int], token_budget: int) -> Iterator[npt.NDArray[np.intp]]:
-    """Positions of each batch's texts, longest texts first; every text is in exactly one batch.
+def longest_first(lengths: npt.NDArray[np.integer]) -> npt.NDArray[np.intp]:
+    """Positions of the texts, longest first: consecutive ones make a batch with little padding.
 
-    A batch holds as many texts as fit when each is padded to the longest of them, and at least one.
-
-    Args:
-        lengths: tokens of each text.
-        token_budget: tokens of a batch, padding included.
+    A batch that is too large for the memory then shows at once, not after hours.
     """
-    counts = np.asarray(lengths)
-    order = np.argsort(-counts, kind="stable")
-    start = 0
-    while start < len(order):
-        longest = max(1, int(counts[order[start]]))
-        size = max(1, token_budget // longest)
-        yield order[start : start + size]
-        start += size
+    return np.argsort(-lengths.astype(np.int64), kind="stable")
+
+
+def batch_size(longest: int, token_budget: int) -> int:
+    """How many texts, padded to the longest of them, have at most `token_budget` tokens; at least one."""
+    return max(1, token_budget // max(1, longest))

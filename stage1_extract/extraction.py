@@ -2,33 +2,36 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from ssna.cache import (
-    Cache,
-    Keys,
-    SegmentWriter,
-    SsnaError,
-    StoredDtype,
-    clean_name,
-    default_name,
-    fingerprint_of,
-    keys_of_texts,
-    manifests_below,
+from ssna.cache import Cache, DiskFullError, SegmentWriter, SsnaError, row_bytes
+from ssna.stage1_extract.batching import batch_size, longest_first
+from ssna.stage1_extract.llm_files import LLMError, LLMFiles, find_llm
+from ssna.stage1_extract.settings import (
+    ExtractOptions,
+    block_numbers,
+    create,
+    find_existing,
+    reading_of,
+    resolve_layers,
+    settings_of,
 )
-from ssna.stage1_extract.batching import batches_by_length
-from ssna.stage1_extract.llm_files import CONFIG, LLMError, LLMFiles, find_llm, hash_files
+from ssna.stage1_extract.texts import TextBlocks, Wanted, Window, ahead, find_wanted, windows
 
-_HASH_MEMORY = "file-hashes.json"
 # Texts tokenised and sorted by length together: enough that batches hold texts of equal length, few enough that
 # their tokens take some ten megabytes.
 _WINDOW = 32_768
+_SECONDS_BETWEEN_LOOKS = 0.5
 
 Progress = Callable[[int, int], None]
 """Called with the number of texts done and the number to do."""
@@ -36,24 +39,6 @@ Progress = Callable[[int, int], None]
 
 class NonFiniteStatesError(SsnaError):
     """The LLM gave inf or NaN for some texts; the rows of all others are committed."""
-
-
-@dataclass(frozen=True)
-class ExtractOptions:
-    """How states are computed and stored; a field marked F changes them and so is part of the fingerprint."""
-
-    layers: int | None
-    """The top layers to keep; None keeps all blocks"""
-    max_tokens: int | None
-    """F: longer texts are cut to this many tokens; None means 512 or, if that is less, what the LLM can read"""
-    dtype: Literal["auto", "float32", "bfloat16", "float16"]
-    """F: of the computation; auto is float32 on a CPU and bfloat16 on a GPU"""
-    store: StoredDtype
-    """F: of the states in the cache"""
-    batch_tokens: int
-    """Tokens the LLM reads at once, padding included"""
-    device: str
-    """A PyTorch device"""
 
 
 @dataclass(frozen=True)
@@ -66,6 +51,7 @@ class Extraction:
     fingerprint: str
     layers: list[int]
     """Block numbers, top first"""
+    pooling: str
     texts: int
     """Distinct texts asked for"""
     cached: int
@@ -74,6 +60,8 @@ class Extraction:
     """Computed now"""
     tokens: int
     """Tokens the LLM read now, padding not counted"""
+    padding: float
+    """Share of padding in what the LLM was given to read (of several processes, in the first one's)"""
     truncated: int
     """Texts computed now that were cut"""
     seconds: float
@@ -85,170 +73,281 @@ class Extraction:
         return asdict(self)
 
 
+@dataclass(frozen=True)
+class _Job:
+    """What there is to do."""
+
+    files: LLMFiles
+    device: str
+    layers: int
+    settings: dict[str, Any]
+    cache: Cache | None
+    wanted: Wanted
+
+    @property
+    def bytes_a_text(self) -> int:
+        """On disk."""
+        return row_bytes(self.layers, self.files.state_width, self.settings["stored_dtype"])
+
+
+def _prepare(texts: TextBlocks, llm: str, root: Path, name: str | None, options: ExtractOptions, device: str) -> _Job:
+    files = find_llm(llm, options.revision, options.trust_remote_code)
+    layers = resolve_layers(files, options.layers)
+    settings = settings_of(files, options, device, root)
+    cache = find_existing(root, name, settings)
+    return _Job(files, device, layers, settings, cache, find_wanted(texts, cache, layers))
+
+
 def extract_texts(
-    texts: Sequence[str],
-    item_ids: Sequence[str],
+    texts: TextBlocks,
     llm: str,
     root: Path,
     name: str | None,
     options: ExtractOptions,
+    device: str,
     progress: Progress,
 ) -> Extraction:
-    """Bring the pooled states of these distinct, non-empty texts into the LLM's cache below `root`.
+    """Bring the pooled states of these texts into the LLM's cache below `root`.
+
+    The processes that `torchrun` starts divide the missing texts by their keys and write segments of their own.
 
     Args:
-        texts: distinct texts.
-        item_ids: an item of each text, for error messages.
-        llm: folder or hub id of the LLM.
+        texts: gives them, in blocks, as often as asked.
+        llm: folder, GGUF file or hub id of the LLM.
         root: the folder of all caches.
         name: of the cache; None derives it from `llm`.
         options: how to compute and store.
-        progress: told how far the extraction is.
+        device: a PyTorch device.
+        progress: told how far this process is.
 
     Raises:
         LLMError: if the LLM cannot be used, or has not that many layers.
+        DiskFullError: if the disk has no room for the states.
         NonFiniteStatesError: if states of some texts are not finite; all others are committed.
     """
     started = time.monotonic()
-    files = find_llm(llm)
-    layers = _resolve_layers(files, options.layers)
     root.mkdir(parents=True, exist_ok=True)
-    settings = _settings(files, options, root)
-    cache = _find_cache(root, name, settings)
-    keys = keys_of_texts(texts)
-    missing = list(range(len(texts))) if cache is None else np.flatnonzero(~cache.has(keys, layers)).tolist()
-    done = _Done()
-    if cache is None or missing:
-        run = _Run(files, layers, options, settings)
+    job = _prepare(texts, llm, root, name, options, device)
+    rank, world_size = processes()
+    shares = 1 if options.tensor_parallel else world_size
+    mine = job.wanted.share(rank % shares, shares)
+    cache, done = job.cache, _Done()
+    if cache is None or mine.any():
+        _check_room(root, int(mine.sum()), job)
+        run = _Run(job, options)
         # Only an LLM that could be loaded gets a cache.
-        cache = cache or _create_cache(files, root, name, settings)
-        done = run.extract(cache, [texts[i] for i in missing], keys[missing], [item_ids[i] for i in missing], progress)
-        cache.refresh()
+        cache = cache or create(root, name, job.settings, job.files, *run.about_states())
+        done = run.extract(cache, texts, mine, progress)
+    with suppress(OSError):  # A read-only cache is used as it is.
+        cache.remember_source(job.files.source)
+    if rank == 0 and shares > 1:
+        done = _wait_for_others(cache, job, done)
     return Extraction(
         cache=str(cache.path),
         name=cache.manifest.name,
         fingerprint=cache.manifest.fingerprint,
-        layers=_block_numbers(files, layers),
-        texts=len(texts),
-        cached=len(texts) - len(missing),
-        extracted=len(missing),
+        layers=block_numbers(job.files, job.layers),
+        pooling=job.settings["pooling"],
+        texts=job.wanted.distinct,
+        cached=job.wanted.distinct - job.wanted.num_missing,
+        extracted=done.texts,
         tokens=done.tokens,
+        padding=round(1 - done.tokens / done.padded, 4) if done.padded else 0.0,
         truncated=done.truncated,
         seconds=round(time.monotonic() - started, 3),
         bytes=cache.size_on_disk(),
     )
 
 
+@dataclass(frozen=True)
+class Plan:
+    """What an extraction would do; `ssna extract --dry-run --json` prints these fields."""
+
+    layers: list[int]
+    """Block numbers, top first"""
+    pooling: str
+    texts: int
+    """Distinct texts"""
+    cached: int
+    """Of these, already in the cache"""
+    missing: int
+    """To be computed"""
+    tokens: int
+    """Of the missing texts, after cutting"""
+    tokens_quantiles: dict[str, int]
+    """Tokens of a missing text: min, 25 %, 50 %, 75 %, 95 %, 99 % and max"""
+    truncated: int
+    """Missing texts that would be cut"""
+    bytes: int
+    """That the missing texts would add on disk"""
+
+    def as_json(self) -> dict[str, Any]:
+        """The fields by name."""
+        return asdict(self)
+
+
+def plan_texts(texts: TextBlocks, llm: str, root: Path, name: str | None, options: ExtractOptions, device: str) -> Plan:
+    """What `extract_texts` would do with the same arguments; only the tokenizer is loaded, and nothing is written.
+
+    Raises:
+        LLMError: if the LLM cannot be used, or has not that many layers.
+    """
+    from ssna.stage1_extract.frozen_llm import TextTokenizer
+
+    job = _prepare(texts, llm, root, name, options, device)
+    lengths, truncated = [np.empty(0, np.int64)], 0
+    if job.wanted.num_missing:
+        tokenize = TextTokenizer(job.files, reading_of(job.settings))
+        for window in windows(texts, job.wanted.missing, _WINDOW):
+            ids, cut = tokenize(window.texts)
+            lengths.append(np.array([len(tokens) for tokens in ids]))
+            truncated += int(cut.sum())
+    counts = np.concatenate(lengths)
+    shares = {"min": 0.0, "25%": 0.25, "50%": 0.5, "75%": 0.75, "95%": 0.95, "99%": 0.99, "max": 1.0}
+    quantiles = np.quantile(counts, list(shares.values()), method="higher") if len(counts) else np.zeros(len(shares))
+    return Plan(
+        layers=block_numbers(job.files, job.layers),
+        pooling=job.settings["pooling"],
+        texts=job.wanted.distinct,
+        cached=job.wanted.distinct - job.wanted.num_missing,
+        missing=job.wanted.num_missing,
+        tokens=int(counts.sum()),
+        tokens_quantiles={name: int(value) for name, value in zip(shares, quantiles, strict=True)},
+        truncated=truncated,
+        bytes=job.wanted.num_missing * job.bytes_a_text,
+    )
+
+
+def processes() -> tuple[int, int]:
+    """This process's rank among those that torchrun started, and their number."""
+    return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+
+
 @dataclass
 class _Done:
     texts: int = 0
     tokens: int = 0
+    padded: int = 0
+    """Tokens and padding"""
     truncated: int = 0
 
 
 class _Run:
-    """One extraction of the texts that are missing."""
+    """The loaded LLM at work."""
 
-    def __init__(self, files: LLMFiles, layers: int, options: ExtractOptions, settings: dict[str, Any]) -> None:
-        import torch
+    def __init__(self, job: _Job, options: ExtractOptions) -> None:
+        from ssna.stage1_extract.frozen_llm import FrozenLLM, TextTokenizer
+        from ssna.stage1_extract.loading import Placement
 
-        from ssna.stage1_extract.frozen_llm import FrozenLLM
+        self._job, self._options = job, options
+        self._tokenize = TextTokenizer(job.files, reading_of(job.settings))
+        placement = Placement(job.device, options.device_map, tensor_parallel=options.tensor_parallel)
+        self._llm = FrozenLLM(
+            job.files,
+            self._tokenize,
+            job.settings["pooling"],
+            job.settings["compute_dtype"],
+            placement,
+            options.compile,
+        )
+        self._batch_tokens = options.batch_tokens or (2048 if job.device == "cpu" else 16_384)
 
-        self._llm = FrozenLLM(files, torch.device(options.device), settings["compute_dtype"])
-        self._files, self._layers, self._options = files, layers, options
-        self._max_tokens: int = settings["max_tokens"]
+    def about_states(self) -> tuple[int, bool]:
+        """Their width, and whether the top layer's are taken after a final norm."""
+        return self._llm.state_width, self._llm.has_final_norm
 
-    def extract(self, cache: Cache, texts: list[str], keys: Keys, item_ids: list[str], progress: Progress) -> _Done:
+    def extract(self, cache: Cache, texts: TextBlocks, chosen: npt.NDArray[np.bool_], progress: Progress) -> _Done:
+        """Compute and commit the chosen texts."""
+        job, total = self._job, int(chosen.sum())
         done, bad = _Done(), list[str]()
-        blocks = _block_numbers(self._files, self._layers)
-        with SegmentWriter(cache, blocks, self._options.store, self._files.source) as writer:
-            for start in range(0, len(texts), _WINDOW):
-                window = slice(start, start + _WINDOW)
-                ids, truncated = self._llm.tokenize(texts[window], self._max_tokens)
-                lengths = np.array([len(tokens) for tokens in ids], np.uint32)
-                for batch in batches_by_length(lengths.tolist(), self._options.batch_tokens):
-                    states = self._llm.pooled_states([ids[i] for i in batch], self._layers)
-                    taken = writer.add(keys[start + batch], states, lengths[batch], truncated[batch])
-                    bad += [item_ids[start + i] for i in batch[~taken]]
-                    done.texts += len(batch)
-                    progress(done.texts, len(texts))
-                done.tokens += int(lengths.sum())
-                done.truncated += int(truncated.sum())
+        if self._options.tensor_parallel:
+            chosen = self._llm.agreed(chosen)
+        writer = SegmentWriter(
+            cache, block_numbers(job.files, job.layers), job.settings["stored_dtype"], job.files.source
+        )
+        writes = processes()[0] == 0 or not self._options.tensor_parallel
+        try:
+            with writer:
+                for window, ids, truncated in ahead(self._tokenized(texts, chosen)):
+                    lengths = np.array([len(tokens) for tokens in ids], np.uint32)
+                    for batch, states in self._batches(ids, lengths):
+                        if writes:
+                            keys = job.wanted.keys[window.rows[batch]]
+                            taken = writer.add(keys, states, lengths[batch], truncated[batch])
+                            bad += [window.item_ids[i] for i in batch[~taken]]
+                        done.padded += len(batch) * int(lengths[batch].max())
+                        done.texts += len(batch)
+                        progress(done.texts, total)
+                    done.tokens += int(lengths.sum())
+                    done.truncated += int(truncated.sum())
+        except DiskFullError as error:
+            left = total - writer.committed_rows
+            raise DiskFullError(
+                f"{cache.path}: the disk is full. The {left:,} texts that are left need "
+                f"{left * job.bytes_a_text / 1e6:,.1f} MB; free that much and run the same command again. What was "
+                "committed stays."
+            ) from error
         if bad:
             raise NonFiniteStatesError(
-                f"the LLM gave inf or NaN for {len(bad)} of {len(texts)} texts (items {', '.join(bad[:5])}); the "
+                f"the LLM gave inf or NaN for {len(bad)} of {total} texts (items {', '.join(bad[:5])}); the "
                 "others are in the cache. Try --dtype float32, or drop these items from the dataset."
             )
         return done
 
+    def _tokenized(
+        self, texts: TextBlocks, chosen: npt.NDArray[np.bool_]
+    ) -> Iterator[tuple[Window, list[list[int]], npt.NDArray[np.bool_]]]:
+        for window in windows(texts, chosen, _WINDOW):
+            ids, truncated = self._tokenize(window.texts)
+            yield window, ids, truncated
 
-def _resolve_layers(files: LLMFiles, wanted: int | None) -> int:
-    if wanted is None:
-        return files.num_blocks
-    if not 1 <= wanted <= files.num_blocks:
-        raise LLMError(
-            f"--layers {wanted}: {files.folder} has {files.num_blocks} layers. Give 1 to {files.num_blocks}, or all."
+    def _batches(
+        self, ids: list[list[int]], lengths: npt.NDArray[np.uint32]
+    ) -> Iterator[tuple[npt.NDArray[np.intp], npt.NDArray[np.float32]]]:
+        """Batches of texts by length with their states; the token budget is halved when a GPU's memory is too small."""
+        import torch
+
+        order, start = longest_first(lengths), 0
+        while start < len(order):
+            batch = order[start : start + batch_size(int(lengths[order[start]]), self._batch_tokens)]
+            try:
+                states = self._llm.pooled_states([ids[i] for i in batch], self._job.layers)
+            except torch.OutOfMemoryError as error:
+                if len(batch) == 1:
+                    raise LLMError(
+                        f"{self._job.files.source} and a text of {lengths[batch[0]]} tokens do not fit into the "
+                        f"memory of {self._job.device}. Give a lower --max-tokens, --dtype bfloat16 or "
+                        "--device-map auto."
+                    ) from error
+                longest = int(lengths[batch[0]])
+                self._batch_tokens = longest * (len(batch) // 2)
+                torch.cuda.empty_cache()
+                continue
+            yield batch, states
+            start += len(batch)
+
+
+def _check_room(root: Path, rows: int, job: _Job) -> None:
+    """Refuse to begin what the disk cannot hold."""
+    needed, free = rows * job.bytes_a_text, shutil.disk_usage(root).free
+    if needed > free:
+        raise DiskFullError(
+            f"{root} has {free / 1e9:.1f} GB free, and the states of {rows:,} texts need {needed / 1e9:.1f} GB. Free "
+            "some, choose another --cache-root, or take fewer --layers or --store int8."
         )
-    return wanted
 
 
-def _block_numbers(files: LLMFiles, layers: int) -> list[int]:
-    return list(range(files.num_blocks, files.num_blocks - layers, -1))
+def _wait_for_others(cache: Cache, job: _Job, mine: _Done) -> _Done:
+    """Until the other processes have committed their shares; then the totals of all.
 
-
-def _settings(files: LLMFiles, options: ExtractOptions, root: Path) -> dict[str, Any]:
-    """Everything that changes a state: what the fingerprint is the hash of (docs/cache-format.md)."""
-    memory = root / _HASH_MEMORY
-    return {
-        "weights": hash_files(files.weights, memory),
-        "tokenizer": hash_files(files.tokenizer, memory),
-        "config": hash_files([files.folder / CONFIG], memory),
-        "pooling": "mean",
-        "compute_dtype": _resolve_dtype(options),
-        "max_tokens": _resolve_max_tokens(files, options.max_tokens),
-        "prefix": "",
-        "stored_dtype": options.store,
-        "remote_code": None,
-    }
-
-
-def _resolve_dtype(options: ExtractOptions) -> str:
-    if options.dtype != "auto":
-        return options.dtype
-    return "bfloat16" if options.device.startswith("cuda") else "float32"
-
-
-def _resolve_max_tokens(files: LLMFiles, wanted: int | None) -> int:
-    limit = files.token_limit
-    if wanted is None:
-        return 512 if limit is None else min(512, limit)
-    if wanted < 3 or (limit is not None and wanted > limit):
-        bound = "any number" if limit is None else f"{limit}"
-        raise LLMError(f"--max-tokens {wanted}: {files.folder} reads 3 to {bound} of tokens. Give a number in between.")
-    return wanted
-
-
-def _find_cache(root: Path, name: str | None, settings: dict[str, Any]) -> Cache | None:
-    """The cache of these settings; one of another name is used on, since its states are the same."""
-    fingerprint = fingerprint_of(settings)
-    for path, manifest in manifests_below(root):
-        if manifest.fingerprint != fingerprint:
-            continue
-        if name is None or clean_name(name) == manifest.name:
-            return Cache.open(path)
-        raise LLMError(
-            f"--name {name}: the states of this LLM with these settings are in {path}, under the name "
-            f"'{manifest.name}'. Leave --name out, or give that one."
-        )
-    return None
-
-
-def _create_cache(files: LLMFiles, root: Path, name: str | None, settings: dict[str, Any]) -> Cache:
-    about = {
-        "source": files.source,
-        "architecture": files.architecture,
-        "blocks": files.num_blocks,
-        "state_width": files.state_width,
-        "top_layer": "output of the last block, as transformers gives it in hidden_states[-1]",
-    }
-    return Cache.create(root, clean_name(name) if name else default_name(files.source), settings, about)
+    A process that fails ends with a status other than 0, on which torchrun ends this one too.
+    """
+    keys = job.wanted.keys[job.wanted.missing]
+    cache.refresh()
+    while not cache.has(keys, job.layers).all():
+        time.sleep(_SECONDS_BETWEEN_LOOKS)
+        cache.refresh()
+    token_counts, truncated = cache.token_counts(keys, job.layers)
+    tokens = int(token_counts.sum())
+    padded = round(tokens * mine.padded / mine.tokens) if mine.tokens else 0
+    return _Done(len(keys), tokens, padded, int(truncated.sum()))

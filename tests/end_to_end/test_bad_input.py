@@ -62,13 +62,6 @@ def add_item(place: Path) -> None:
         pl.concat([old, last]).write_parquet(path)
 
 
-def make_it_a_decoder(place: Path) -> None:
-    from transformers import GPT2Config, GPT2Model
-
-    (place / "llm/config.json").unlink()
-    GPT2Model(GPT2Config(vocab_size=90, n_embd=8, n_layer=1, n_head=1)).save_pretrained(place / "llm")
-
-
 def unfinished_run(place: Path) -> None:
     ssna(*ADAPT.split(), cwd=place, SSNA_CACHE="caches")
     (place / "out/results.json").unlink()
@@ -87,13 +80,12 @@ CASES = [
     pytest.param(nothing, "extract data --llm llm --layers 9", "has 3 layers. Give 1 to 3, or all", id="extract-too-many-layers"),
     pytest.param(add_item, ADAPT, "lacks 1 of the 25 items of data (new). Run `ssna extract data --llm ", id="not-cached"),
     pytest.param(nothing, "extract data --llm empty", "empty holds no model: config.json is missing", id="no-model"),
-    pytest.param(nothing, "extract data --llm ./nowhere", "there is no folder ./nowhere", id="no-model-folder"),
+    pytest.param(nothing, "extract data --llm ./nowhere", "there is no ./nowhere; expected the folder of a model", id="no-model-folder"),
     pytest.param(rename("llm/model.safetensors", "llm/pytorch_model.bin"), "extract data --llm llm", "only pickle weights (pytorch_model.bin)", id="pickle"),
     pytest.param(nothing, ADAPT.replace("output out", "output llm") + " --overwrite", "llm is not empty and is no run folder", id="overwrite-an-llm"),
     pytest.param(lambda p: (p / "llm/model.safetensors").write_bytes(b"version https://git-lfs"), "extract data --llm llm --cache-root new", "cannot be loaded by transformers", id="damaged-weights"),
     pytest.param(lambda p: (p / "llm/tokenizer.json").write_text("{}"), "extract data --llm llm --cache-root new", "cannot be loaded by transformers", id="damaged-tokenizer"),
     pytest.param(lambda p: (p / "llm/tokenizer.json").unlink(), "extract data --llm llm --cache-root new", "has no tokenizer", id="no-vocabulary"),
-    pytest.param(make_it_a_decoder, "extract data --llm llm --cache-root new", "is a decoder (GPT2Model); this version takes encoders", id="decoder"),
     pytest.param(nothing, PREPARE.replace("out", "full"), "full exists and is not empty", id="prepare-output-full"),
     pytest.param(nothing, ADAPT.replace("output out", "output full"), "full exists and is not empty", id="adapt-output-full"),
     pytest.param(nothing, ADAPT.replace("output out", "output full") + " --overwrite", "full is not empty and is no run folder", id="overwrite-not-ours"),
@@ -166,6 +158,16 @@ def test_mistakes_with_a_finished_run(
     assert len(done.stderr.splitlines()) == 1
 
 
+def test_a_damaged_run_can_be_replaced_as_its_message_says(run_place: Path, tmp_path: Path) -> None:
+    place = Path(shutil.copytree(run_place, tmp_path / "place"))
+    for damage in (lambda path: path.write_text("{"), Path.unlink):
+        damage(place / "out" / "config.json")
+        said = ssna("evaluate", "out", cwd=place)
+        assert said.returncode == 1
+        done = ssna(*ADAPT.split(), "--overwrite", cwd=place, SSNA_CACHE="caches")
+        assert done.returncode == 0, done.stderr
+
+
 @pytest.fixture(scope="module")
 def run_place(tmp_path_factory: pytest.TempPathFactory, dataset: Dataset, shared_cache_root: Path) -> Path:
     """A folder with a dataset, a cache and a run."""
@@ -194,6 +196,8 @@ def test_users_too_short_to_be_evaluated_are_counted_and_said(place: Path) -> No
         ["adapt", "--help"],
         ["evaluate", "--help"],
         ["recommend", "--help"],
+        ["cache", "--help"],
+        ["cache", "verify", "--help"],
     ],
     ids=" ".join,
 )

@@ -54,8 +54,8 @@ def test_the_second_extraction_finds_everything_cached(workplace: Path, tiny_llm
     assert "24 distinct texts: all texts were already cached, 0 extracted" in done.stdout
     summary = as_json(workplace, "extract", "data", "--llm", tiny_llm)
     assert set(summary) == {
-        "cache", "name", "fingerprint", "layers", "texts", "cached", "extracted", "tokens", "truncated", "seconds",
-        "bytes",
+        "cache", "name", "fingerprint", "layers", "pooling", "texts", "cached", "extracted", "tokens", "padding",
+        "truncated", "seconds", "bytes",
     }  # fmt: skip
     assert (summary["name"], summary["texts"], summary["cached"], summary["extracted"]) == ("tiny", 24, 24, 0)
 

@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 
 from ssna import Dataset, prepare
+from ssna.cache import DiskFullError
 from ssna.dataset import open_dataset, read_items
 from ssna.errors import DatasetError, OutputError
 
@@ -154,7 +155,7 @@ def test_a_failed_preparation_leaves_what_was_there(tmp_path: Path, monkeypatch:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("ssna.dataset._fingerprint", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(DiskFullError, match="the disk is full"):
         make(tmp_path, min_user=3, overwrite=True)
     assert open_dataset(tmp_path / "out").fingerprint == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "source"]

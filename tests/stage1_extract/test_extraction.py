@@ -10,25 +10,26 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
 from ssna import SsnaError, extract
-from ssna.cache import Cache, keys_of_texts
+from ssna.cache import Cache, DiskFullError, keys_of_texts
 from ssna.dataset import Dataset
-from ssna.stage1_extract import Extraction, ExtractOptions, LLMError, NonFiniteStatesError, extract_texts
+from ssna.stage1_extract import Extraction, ExtractOptions, LLMError, NonFiniteStatesError, extract_texts, plan_texts
 from tests.helpers import WORDS, make_tiny_llm
 
 TEXTS = ["alpine boot", "camera", "desk engine fiddle guitar hammer no 7", "ink jacket kettle", "x"]
-OPTIONS = ExtractOptions(None, None, "auto", "float32", 64, "cpu")
+OPTIONS = ExtractOptions(store="float32", batch_tokens=64)
 
 
 def run(llm: Path, root: Path, texts: list[str] = TEXTS, name: str | None = None, **changes: object) -> Extraction:
     options = ExtractOptions(**{**vars(OPTIONS), **changes})
     items = [f"item-{i}" for i in range(len(texts))]
-    return extract_texts(texts, items, str(llm), root, name, options, lambda done, total: None)
+    return extract_texts(lambda: iter([(texts, items)]), str(llm), root, name, options, "cpu", lambda done, total: None)
 
 
 def reference_states(llm: Path, text: str, max_tokens: int = 64) -> np.ndarray:
@@ -115,12 +116,114 @@ def test_a_second_name_for_the_same_states_is_refused(tiny_llm: Path, tmp_path: 
 def test_the_manifest_says_what_the_states_are(tiny_llm: Path, tmp_path: Path) -> None:
     manifest = json.loads((Path(run(tiny_llm, tmp_path).cache) / "manifest.json").read_text())
     assert set(manifest["settings"]) == {
-        "weights", "tokenizer", "config", "pooling", "compute_dtype", "max_tokens", "prefix", "stored_dtype",
-        "remote_code",
+        "weights", "tokenizer", "config", "pooling", "compute_dtype", "max_tokens", "prefix", "suffix",
+        "stored_dtype", "remote_code",
     }  # fmt: skip
     assert manifest["settings"]["max_tokens"] == 64
     assert manifest["llm"]["source"] == str(tiny_llm.resolve())
     assert (manifest["llm"]["blocks"], manifest["llm"]["state_width"]) == (3, 16)
+
+
+@pytest.mark.parametrize("template", ["passage: {text}", "Item: {text}. Its category:"])
+def test_a_template_is_what_the_llm_reads_and_the_key_is_the_text(
+    tiny_llm: Path, tmp_path: Path, template: str
+) -> None:
+    done = run(tiny_llm, tmp_path, template=template)
+    read = Cache.open(Path(done.cache)).read(keys_of_texts(TEXTS), 3)
+    expected = np.stack([reference_states(tiny_llm, template.replace("{text}", text)) for text in TEXTS])
+    np.testing.assert_allclose(read.states, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_texts_are_read_in_blocks_and_each_distinct_one_once(tiny_llm: Path, tmp_path: Path) -> None:
+    blocks = [(["camera", "desk"], ["a", "b"]), ([], []), (["desk", "camera", "boot"], ["c", "d", "e"])]
+    options = ExtractOptions(store="float32")
+    shown = list[tuple[int, int]]()
+    done = extract_texts(
+        lambda: iter(blocks), str(tiny_llm), tmp_path, None, options, "cpu", lambda *counts: shown.append(counts)
+    )
+    assert (done.texts, done.extracted, shown[-1]) == (3, 3, (3, 3))
+    assert Cache.open(Path(done.cache)).has(keys_of_texts(["camera", "desk", "boot"]), 3).all()
+
+
+def test_memory_that_is_too_small_halves_the_batches(
+    tiny_llm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ssna.stage1_extract.frozen_llm import FrozenLLM
+
+    real, sizes = FrozenLLM.pooled_states, list[int]()
+
+    def small(self: FrozenLLM, token_ids: list[list[int]], layers: int) -> np.ndarray:
+        padded = len(token_ids) * len(token_ids[0])
+        if padded > 24:
+            raise torch.OutOfMemoryError("made up")
+        sizes.append(padded)
+        return real(self, token_ids, layers)
+
+    texts = [f"{first} {second}" for first in WORDS for second in WORDS]  # 4 tokens each
+    monkeypatch.setattr(FrozenLLM, "pooled_states", small)
+    done = run(tiny_llm, tmp_path, texts, batch_tokens=400)
+    assert done.extracted == len(texts)
+    assert set(sizes[:-1]) == {24}
+    cached = Cache.open(Path(done.cache)).read(keys_of_texts(texts), 3).states
+    np.testing.assert_allclose(cached[7], reference_states(tiny_llm, texts[7]), rtol=1e-5, atol=1e-6)
+    with pytest.raises(LLMError, match="a text of 30 tokens do not fit into the memory of cpu"):
+        run(tiny_llm, tmp_path, ["camera " * 28])
+
+
+def test_a_plan_says_what_would_be_done_and_writes_nothing(tiny_llm: Path, tmp_path: Path) -> None:
+    texts = [*TEXTS, TEXTS[0]]
+    plan = plan_texts(lambda: iter([(texts, texts)]), str(tiny_llm), tmp_path / "root", None, OPTIONS, "cpu")
+    assert not (tmp_path / "root").exists()
+    assert (plan.texts, plan.cached, plan.missing, plan.layers) == (5, 0, 5, [3, 2, 1])
+    run(tiny_llm, tmp_path / "root", TEXTS[:2])
+    plan = plan_texts(lambda: iter([(texts, texts)]), str(tiny_llm), tmp_path / "root", None, OPTIONS, "cpu")
+    assert (plan.texts, plan.cached, plan.missing) == (5, 2, 3)
+    done = run(tiny_llm, tmp_path / "root")
+    assert (plan.tokens, plan.truncated) == (done.tokens, done.truncated)
+    assert plan.tokens_quantiles == {"min": 3, "25%": 5, "50%": 5, "75%": 10, "95%": 10, "99%": 10, "max": 10}
+    row = 3 * 16 * 4 + 3 * 4 + 16 + 4 + 1 + 8
+    assert plan.bytes == 3 * row
+
+
+def test_what_the_disk_cannot_hold_is_not_begun(
+    tiny_llm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
+    with pytest.raises(DiskFullError, match="GB free, and the states of 5 texts need"):
+        run(tiny_llm, tmp_path)
+    assert not list(tmp_path.glob("*/"))
+
+
+_UNDER_A_LIMIT = """
+import resource, sys
+from pathlib import Path
+from ssna.cache import DiskFullError, writer
+from ssna.stage1_extract import ExtractOptions, extract_texts
+
+llm, root, texts = sys.argv[1], Path(sys.argv[2]), sys.argv[3].split("|")
+writer.COMMIT_BYTES = 4000  # Some ten rows of 3 layers of width 16 in float32.
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[4]), resource.RLIM_INFINITY))
+options = ExtractOptions(store="float32", batch_tokens=16)
+try:
+    extract_texts(lambda: iter([(texts, texts)]), llm, root, None, options, "cpu", lambda done, total: None)
+except DiskFullError as error:
+    sys.exit(str(error))
+"""
+
+
+def test_a_full_disk_says_how_much_is_needed_and_keeps_what_was_committed(tiny_llm: Path, tmp_path: Path) -> None:
+    texts = [f"{first} {second}" for first in WORDS for second in WORDS]
+    run(tiny_llm, tmp_path, texts[:20])  # Segments of ten rows fit under the limit, and the merged one does not.
+    command = [sys.executable, "-c", _UNDER_A_LIMIT, str(tiny_llm), str(tmp_path), "|".join(texts), "9000"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1, done.stderr
+    (folder,) = tmp_path.glob("*/")
+    cached = Cache.open(folder).has(keys_of_texts(texts), 3)
+    left = len(texts) - cached.sum()
+    assert cached.sum() >= 20
+    assert "the disk is full" in done.stderr or "has no room for" in done.stderr
+    assert not list(folder.glob("segments/.tmp-*"))
+    assert run(tiny_llm, tmp_path, texts).extracted == left
 
 
 def test_states_that_are_not_finite_are_an_error_that_keeps_the_others(
@@ -159,6 +262,34 @@ def test_options_that_the_llm_cannot_follow_are_refused(
         run(tiny_llm, tmp_path, **change)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"store": "bogus"}, "--store bogus: expected one of float16, float32, int8"),
+        ({"dtype": "float8"}, "--dtype float8: expected one of auto"),
+        ({"pooling": "max"}, "--pooling max: expected one of mean, last, cls"),
+        ({"device_map": "cpu"}, "--device-map cpu: expected one of auto"),
+        ({"batch_tokens": 0}, "--batch-tokens 0: expected at least 1"),
+        ({"template": "no place"}, "expected {text} in it once"),
+    ],
+    ids=str,
+)
+def test_choices_that_there_are_not_are_refused(
+    tiny_llm: Path, tmp_path: Path, change: dict[str, object], message: str
+) -> None:
+    with pytest.raises(LLMError, match=message):
+        run(tiny_llm, tmp_path / "root", **change)
+    assert not list(tmp_path.glob("root/*/"))
+
+
+def test_weights_of_other_shapes_are_refused(tiny_llm: Path, tmp_path: Path) -> None:
+    llm = Path(shutil.copytree(tiny_llm, tmp_path / "llm"))
+    config = json.loads((llm / "config.json").read_text())
+    (llm / "config.json").write_text(json.dumps({**config, "intermediate_size": 8}))
+    with pytest.raises(LLMError, match="the weights have other shapes than BertModel with this config.json"):
+        run(llm, tmp_path / "root")
+
+
 def test_weights_that_leave_the_llm_partly_random_are_refused(tiny_llm: Path, tmp_path: Path) -> None:
     from safetensors.torch import load_file, save_file
 
@@ -192,8 +323,9 @@ writer.commit_interval = lambda elapsed: 0.05
 real = FrozenLLM.pooled_states
 FrozenLLM.pooled_states = lambda self, ids, layers: (time.sleep(0.02), real(self, ids, layers))[1]
 llm, root, texts = sys.argv[1], Path(sys.argv[2]), sys.argv[3].split("|")
-options = ExtractOptions(None, None, "auto", "float16", 8, "cpu")
-extract_texts(texts, texts, llm, root, None, options, lambda done, total: print(done, flush=True))
+options = ExtractOptions(batch_tokens=8)
+blocks = lambda: iter([(texts, texts)])
+extract_texts(blocks, llm, root, None, options, "cpu", lambda done, total: print(done, flush=True))
 """
 
 

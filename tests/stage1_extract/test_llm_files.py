@@ -79,7 +79,7 @@ def test_a_folder_without_a_model_is_refused(llm: Path, removed: str, message: s
 
 
 def test_what_is_neither_folder_nor_hub_id_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(LLMError, match="there is no folder .*; expected the folder of a model or a hub id"):
+    with pytest.raises(LLMError, match="there is no .*; expected the folder of a model, a .gguf file or a hub id"):
         find_llm(str(tmp_path / "missing"))
     (tmp_path / "file").touch()
     with pytest.raises(LLMError, match="is a file; expected the folder of a model"):
@@ -105,13 +105,17 @@ def test_a_hub_id_is_downloaded_without_pickles_and_remembered_as_typed(
 
     asked = {}
 
-    def download(repo: str, allow_patterns: list[str]) -> str:
-        asked[repo] = allow_patterns
+    def download(repo: str, revision: str | None, allow_patterns: list[str]) -> str:
+        asked[repo, revision] = allow_patterns
         return str(tiny_llm)
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
     assert find_llm("org/name").source == "org/name"
-    assert not any("bin" in pattern for pattern in asked["org/name"])
+    assert find_llm("org/name", revision="v2").source == "org/name"
+    for patterns in (asked["org/name", None], asked["org/name", "v2"]):
+        assert not any("bin" in pattern or ".py" in pattern for pattern in patterns)
+    with pytest.raises(LLMError, match="--revision v2 is for hub ids"):
+        find_llm(str(tiny_llm), revision="v2")
 
 
 def test_hashes_are_remembered_until_the_file_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,94 @@
+"""Holding a cache against what it says of itself: each file against its name, each row against its checksum."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ssna.cache.errors import CacheError, SegmentGoneError
+from ssna.cache.files import fsync_folder, rename_without_replacing, sha256_of_file
+from ssna.cache.index import build_index, index_path, load_index
+from ssna.cache.segment import SUFFIX, list_segments, name_of_digest, open_segment, wrong_rows
+from ssna.cache.store import SEGMENTS, read_manifest
+
+SET_ASIDE = "set-aside"
+_ROWS_AT_ONCE = 4096
+
+
+@dataclass(frozen=True)
+class SegmentReport:
+    """What `verify` found in one segment."""
+
+    segment: str
+    """Its name"""
+    rows: int
+    """Number of its rows; 0 if it could not be read"""
+    damage: str | None
+    """What is wrong with the file or its rows; None if it is sound"""
+    bad_keys: tuple[str, ...] = ()
+    """Keys (hex) of the rows that do not have their checksum"""
+
+
+def verify(path: Path) -> Iterator[SegmentReport]:
+    """Check every segment of a cache folder, one after the other.
+
+    A file is first held against the SHA-256 in its name; only one that passes is read as HDF5.
+
+    Raises:
+        CacheError: if the folder is no cache.
+    """
+    fingerprint = read_manifest(path).fingerprint
+    for name in list_segments(path / SEGMENTS):
+        with suppress(SegmentGoneError, FileNotFoundError):  # Another process has compacted the cache meanwhile.
+            yield _verify_segment(path / SEGMENTS, name, fingerprint)
+
+
+def _verify_segment(folder: Path, name: str, fingerprint: str) -> SegmentReport:
+    if name_of_digest(sha256_of_file(folder / f"{name}{SUFFIX}")) != name:
+        return SegmentReport(name, 0, "its bytes do not have the SHA-256 that its name says")
+    try:
+        rows = open_segment(folder, name, fingerprint).rows
+    except SegmentGoneError:
+        raise
+    except CacheError as error:
+        return SegmentReport(name, 0, str(error))
+    bad = list[str]()
+    for start in range(0, len(rows), _ROWS_AT_ONCE):
+        part = rows.take(slice(start, start + _ROWS_AT_ONCE))
+        bad += [part.keys[row].tobytes().hex() for row in wrong_rows(part)]
+    damage = f"{len(bad)} of {len(rows)} rows do not have their checksum" if bad else None
+    return SegmentReport(name, len(rows), damage, tuple(bad))
+
+
+def verify_index(path: Path) -> bool:
+    """Whether the saved index says what the segments say; one that does not is removed, and made anew when needed.
+
+    All segments must be sound.
+    """
+    folder, names = path / SEGMENTS, list_segments(path / SEGMENTS)
+    saved = load_index(path, names)
+    if saved is None:
+        return True
+    fingerprint = read_manifest(path).fingerprint
+    built = build_index([open_segment(folder, name, fingerprint) for name in names])
+    same = all(
+        np.array_equal(getattr(saved, field), getattr(built, field))
+        for field in ("layers", "high", "low", "segment", "row")
+    )
+    if not same:
+        index_path(path, names).unlink(missing_ok=True)
+    return same
+
+
+def set_aside(path: Path, segment: str) -> Path:
+    """Move a damaged segment out of the cache, so that the next extraction fills the gap; returns where it is."""
+    folder = path / SET_ASIDE
+    folder.mkdir(exist_ok=True)
+    target = folder / f"{segment}{SUFFIX}"
+    rename_without_replacing(path / SEGMENTS / f"{segment}{SUFFIX}", target)
+    fsync_folder(path / SEGMENTS)
+    return target

@@ -1,0 +1,171 @@
+"""Looking after caches: `ssna.list_caches`, `verify_cache`, `compact_cache`, `remove_cache`."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ssna.cache import (
+    Cache,
+    CacheError,
+    Compaction,
+    SegmentReport,
+    compact,
+    find_cache,
+    manifests_below,
+    read_manifest,
+    resolve_cache_root,
+    set_aside,
+    verify,
+    verify_index,
+)
+
+
+@dataclass(frozen=True)
+class CacheSummary:
+    """A cache at a glance."""
+
+    path: str
+    name: str
+    fingerprint: str
+    llm: str
+    """Path or hub id that it was extracted from"""
+    layers: int
+    """The most layers of a row"""
+    blocks: int
+    """Layers of the LLM"""
+    width: int
+    """D"""
+    stored_dtype: str
+    pooling: str
+    rows: int
+    """Distinct texts"""
+    segments: int
+    bytes: int
+    """Of the segments"""
+
+    def as_json(self) -> dict[str, Any]:
+        """The fields by name."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What `verify_cache` found."""
+
+    path: str
+    segments: int
+    rows: int
+    damaged: list[SegmentReport]
+    index_sound: bool
+    set_aside: list[str]
+    """Where damaged segments were moved to"""
+
+    @property
+    def sound(self) -> bool:
+        """Whether nothing was wrong."""
+        return not self.damaged and self.index_sound
+
+    def as_json(self) -> dict[str, Any]:
+        """The fields by name."""
+        return {"sound": self.sound, **asdict(self)}
+
+
+def list_caches(cache_root: Path | str | None = None) -> list[Path]:
+    """The folder of every cache below the root; None means `$SSNA_CACHE`, else the user's cache folder."""
+    return [path for path, _ in manifests_below(resolve_cache_root(cache_root))]
+
+
+def locate_cache(which: str, cache_root: Path | str | None = None) -> Path:
+    """The folder of the cache with that name, or extracted from that path or id; or the folder itself.
+
+    Raises:
+        CacheError: if there is none, or several.
+    """
+    folder = Path(which)
+    if (folder / "manifest.json").exists():
+        return folder
+    return find_cache(resolve_cache_root(cache_root), which)
+
+
+def describe_cache(path: Path | str) -> CacheSummary:
+    """What the cache in a folder holds.
+
+    Raises:
+        CacheError: if it is no cache, or a segment is damaged.
+    """
+    cache = Cache.open(Path(path))
+    manifest = cache.manifest
+    return CacheSummary(
+        path=str(cache.path),
+        name=manifest.name,
+        fingerprint=manifest.fingerprint,
+        llm=str(manifest.llm["source"]),
+        layers=cache.max_layers,
+        blocks=int(manifest.llm["blocks"]),
+        width=int(manifest.llm["state_width"]),
+        stored_dtype=str(manifest.settings["stored_dtype"]),
+        pooling=str(manifest.settings["pooling"]),
+        rows=len(cache),
+        segments=len(cache.index.segments),
+        bytes=cache.size_on_disk(),
+    )
+
+
+def verify_cache(
+    path: Path | str, repair: bool = False, on_segment: Callable[[SegmentReport], None] | None = None
+) -> Verification:
+    """Hold every file of a cache against its name, every row against its checksum, and the index against both.
+
+    Args:
+        path: folder of the cache.
+        repair: move damaged segments into `set-aside/`, so that the next `extract` computes their rows again.
+        on_segment: told of each segment.
+
+    Raises:
+        CacheError: if the folder is no cache.
+    """
+    folder = Path(path)
+    damaged, moved, segments, rows = list[SegmentReport](), list[str](), 0, 0
+    for report in verify(folder):
+        segments, rows = segments + 1, rows + report.rows
+        if report.damage is not None:
+            damaged.append(report)
+        if on_segment is not None:
+            on_segment(report)
+    if repair:
+        moved = [str(set_aside(folder, report.segment)) for report in damaged]
+    index_sound = verify_index(folder) if repair or not damaged else True
+    return Verification(str(folder), segments, rows, damaged, index_sound, moved)
+
+
+def compact_cache(path: Path | str) -> Compaction:
+    """Join a cache's small segments, and drop rows that no read returns; safe beside readers and when killed.
+
+    Raises:
+        CacheError: if the folder is no cache, or a segment is damaged.
+    """
+    return compact(Cache.open(Path(path)))
+
+
+def remove_cache(path: Path | str) -> None:
+    """Delete a cache and all that it holds.
+
+    Raises:
+        CacheError: if the folder is no cache, or holds something else as well.
+    """
+    folder = Path(path)
+    read_manifest(folder)
+    known = {"manifest.json", "segments", "set-aside", "sources.json"}
+    if foreign := [entry.name for entry in folder.iterdir() if not (entry.name in known or _derived(entry.name))]:
+        raise CacheError(f"{folder} holds {foreign[0]}, which is no part of a cache. Move it away first.")
+    # Without its manifest the folder is no cache: a removal that is interrupted leaves none that lacks rows.
+    (folder / "manifest.json").unlink()
+    shutil.rmtree(folder)
+
+
+def _derived(name: str) -> bool:
+    return name.startswith(("index-", ".tmp-"))

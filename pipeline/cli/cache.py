@@ -1,0 +1,151 @@
+"""`ssna cache`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+
+from ssna.api.caches import (
+    CacheSummary,
+    compact_cache,
+    describe_cache,
+    list_caches,
+    locate_cache,
+    remove_cache,
+    verify_cache,
+)
+from ssna.cache import CacheError, SegmentReport, resolve_cache_root
+from ssna.cli.options import Command, cache_root_option, json_option
+from ssna.terminal import count, print_json, print_line, print_note, print_table, size
+
+_SHOWN_KEYS = 5
+
+
+@click.group("cache", epilog="\b\nExample: ssna cache verify minilm --repair")
+def cache_command() -> None:
+    """Look after caches. CACHE is a name, the path or id of its LLM, or its folder; without any, all are meant."""
+
+
+def _caches_argument(command: Command) -> Command:
+    return click.argument("caches", nargs=-1, metavar="[CACHE]…")(command)
+
+
+def _chosen(caches: tuple[str, ...], cache_root: str | None) -> list[Path]:
+    if caches:
+        return [locate_cache(which, cache_root) for which in caches]
+    return list_caches(cache_root)
+
+
+@cache_command.command("list", epilog="\b\nExample: ssna cache list")
+@cache_root_option
+@json_option
+def list_command(cache_root: str | None, as_json: bool) -> None:
+    """Name, LLM, layers, rows and size of every cache."""
+    summaries = list[CacheSummary]()
+    for path in list_caches(cache_root):
+        try:
+            summaries.append(describe_cache(path))
+        except CacheError as error:  # One that is damaged does not hide the others.
+            print_note(f"{error} See `ssna cache verify {path}`.")
+    if as_json:
+        print_json([summary.as_json() for summary in summaries])
+        return
+    if not summaries:
+        print_line(f"There is no sound cache in {resolve_cache_root(cache_root)}; `ssna extract` makes one.")
+        return
+    print_table(
+        ["name", "LLM", "layers", "rows", "size", "fingerprint"],
+        [
+            [s.name, s.llm, f"{s.layers} of {s.blocks}", count(s.rows), size(s.bytes), s.fingerprint[:12]]
+            for s in summaries
+        ],
+    )
+
+
+@cache_command.command("info", epilog="\b\nExample: ssna cache info minilm")
+@_caches_argument
+@cache_root_option
+@json_option
+def info_command(caches: tuple[str, ...], cache_root: str | None, as_json: bool) -> None:
+    """All about a cache."""
+    summaries = [describe_cache(path) for path in _chosen(caches, cache_root)]
+    if as_json:
+        print_json([summary.as_json() for summary in summaries])
+        return
+    for summary in summaries:
+        print_table(["cache", summary.name], [[name, _cell(name, summary)] for name in summary.as_json()])
+
+
+def _cell(name: str, summary: CacheSummary) -> str:
+    value = getattr(summary, name)
+    return size(value) if name == "bytes" else count(value) if isinstance(value, int) else str(value)
+
+
+@cache_command.command("verify", epilog="\b\nExample: ssna cache verify minilm --repair")
+@_caches_argument
+@click.option("--repair", is_flag=True, help="Set damaged segments aside; the next extract fills the gap.")
+@cache_root_option
+@json_option
+@click.pass_context
+def verify_command(
+    context: click.Context, caches: tuple[str, ...], repair: bool, cache_root: str | None, as_json: bool
+) -> None:
+    """Recompute every checksum; exit status 1 if anything is damaged."""
+    found = [verify_cache(path, repair, _report_to(path)) for path in _chosen(caches, cache_root)]
+    if as_json:
+        print_json([verification.as_json() for verification in found])
+    else:
+        for verification in found:
+            bad = len(verification.damaged)
+            state = "sound" if verification.sound else f"{bad} damaged" if bad else "its index was wrong and is removed"
+            held = f"{count(verification.segments)} segments, {count(verification.rows)} rows"
+            print_line(f"{verification.path}: {held}, {state}")
+            for place in verification.set_aside:
+                print_line(f"set aside: {place}")
+    if not all(verification.sound for verification in found):
+        context.exit(1)
+
+
+def _report_to(path: Path) -> Callable[[SegmentReport], None]:
+    def report(segment: SegmentReport) -> None:
+        if segment.damage is None:
+            return
+        print_note(f"{path}: segment {segment.segment}: {segment.damage}")
+        for key in segment.bad_keys:
+            print_note(f"  row {key}")
+
+    return report
+
+
+@cache_command.command("compact", epilog="\b\nExample: ssna cache compact minilm")
+@_caches_argument
+@cache_root_option
+@json_option
+def compact_command(caches: tuple[str, ...], cache_root: str | None, as_json: bool) -> None:
+    """Join small segments into few. Safe beside readers, and when interrupted."""
+    done = {str(path): compact_cache(path) for path in _chosen(caches, cache_root)}
+    if as_json:
+        print_json({path: vars(compaction) for path, compaction in done.items()})
+        return
+    for path, compaction in done.items():
+        print_line(
+            f"{path}: {count(compaction.segments_before)} segments are now {count(compaction.segments_after)}, "
+            f"{count(compaction.rows_dropped)} repeated rows dropped"
+        )
+
+
+@cache_command.command("remove", epilog="\b\nExample: ssna cache remove minilm --yes")
+@click.argument("caches", nargs=-1, required=True, metavar="CACHE…")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@cache_root_option
+def remove_command(caches: tuple[str, ...], yes: bool, cache_root: str | None) -> None:
+    """Delete caches."""
+    for path in [locate_cache(which, cache_root) for which in caches]:
+        summary = f"{path} ({size(sum(file.stat().st_size for file in path.rglob('*') if file.is_file()))})"
+        if yes or click.confirm(f"Delete {summary}?", err=True):
+            remove_cache(path)
+            print_line(f"deleted {summary}")
+        else:
+            print_note(f"kept {summary}")

@@ -1,0 +1,177 @@
+"""What an extraction is asked for, and everything in it that changes a state: the cache's fingerprint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from ssna.cache import STORED_DTYPES, Cache, StoredDtype, clean_name, default_name, fingerprint_of, manifests_below
+from ssna.stage1_extract.frozen_llm import Reading
+from ssna.stage1_extract.llm_files import CONFIG, LLMError, LLMFiles, hash_files
+from ssna.stage1_extract.pooling import POOLINGS, Pooling
+
+DtypeChoice = Literal["auto", "float32", "bfloat16", "float16"]
+COMPUTE_DTYPES: tuple[DtypeChoice, ...] = get_args(DtypeChoice)
+_HASH_MEMORY = "file-hashes.json"
+_TEXT = "{text}"
+_DEFAULT_TOKENS = 512
+
+
+@dataclass(frozen=True)
+class ExtractOptions:
+    """How states are computed and stored; a field marked F changes them and so is part of the fingerprint."""
+
+    revision: str | None = None
+    """Branch, tag or commit of a hub id"""
+    trust_remote_code: bool = False
+    """F: whether Python code that comes with the LLM may be run"""
+    layers: int | None = None
+    """The top layers to keep; None keeps all blocks, without the embedding layer"""
+    max_tokens: int | None = None
+    """F: longer texts are cut to this many tokens; None means 512 or, if that is less, what the LLM can read"""
+    pooling: Pooling | None = None
+    """F: None takes what the model was trained with if a file beside it says so, else `mean`"""
+    template: str | None = None
+    """F: what the LLM reads for a text, with the text as `{text}`; None means the text alone"""
+    dtype: DtypeChoice = "auto"
+    """F: of the computation; auto is float32 on a CPU and bfloat16 on a GPU"""
+    store: StoredDtype = "float16"
+    """F: of the states in the cache"""
+    batch_tokens: int | None = None
+    """Tokens the LLM reads at once, padding included; None means 2,048 on a CPU and 16,384 on a GPU"""
+    device_map: str | None = None
+    """`auto` spreads an LLM that one device cannot hold over all devices, memory and disk"""
+    tensor_parallel: bool = False
+    """The processes of torchrun share each weight, instead of sharing the texts"""
+    compile: bool = False
+    """Compile the LLM with torch.compile"""
+
+    def __post_init__(self) -> None:
+        """Check each choice.
+
+        Raises:
+            LLMError: for the first that there is not.
+        """
+        for name, choices in (
+            ("pooling", (None, *POOLINGS)),
+            ("dtype", COMPUTE_DTYPES),
+            ("store", STORED_DTYPES),
+            ("device_map", (None, "auto")),
+        ):
+            if (value := getattr(self, name)) not in choices:
+                expected = ", ".join(filter(None, choices))
+                raise LLMError(f"--{name.replace('_', '-')} {value}: expected one of {expected}.")
+        if self.batch_tokens is not None and self.batch_tokens < 1:
+            raise LLMError(f"--batch-tokens {self.batch_tokens}: expected at least 1.")
+
+
+def resolve_layers(files: LLMFiles, wanted: int | None) -> int:
+    """A, at most the number of blocks.
+
+    Raises:
+        LLMError: if the LLM has not that many.
+    """
+    if wanted is None:
+        return files.num_blocks
+    if not 1 <= wanted <= files.num_blocks:
+        raise LLMError(
+            f"--layers {wanted}: {files.source} has {files.num_blocks} layers. Give 1 to {files.num_blocks}, or all."
+        )
+    return wanted
+
+
+def block_numbers(files: LLMFiles, layers: int) -> list[int]:
+    """The numbers of the top `layers` blocks, top first; the lowest block is 1."""
+    return list(range(files.num_blocks, files.num_blocks - layers, -1))
+
+
+def settings_of(files: LLMFiles, options: ExtractOptions, device: str, root: Path) -> dict[str, Any]:
+    """Everything that changes a state: what the fingerprint is the hash of (docs/cache-format.md).
+
+    Raises:
+        LLMError: if an option does not fit the LLM.
+    """
+    memory = root / _HASH_MEMORY
+    prefix, suffix = _split_template(options.template)
+    config = [] if files.gguf else [files.folder / CONFIG]
+    return {
+        "weights": hash_files(files.weights, memory),
+        "tokenizer": hash_files(files.tokenizer, memory),
+        "config": hash_files(config, memory),
+        "pooling": _resolve_pooling(files, options.pooling),
+        "compute_dtype": _resolve_dtype(options.dtype, device),
+        "max_tokens": _resolve_max_tokens(files, options.max_tokens),
+        "prefix": prefix,
+        "suffix": suffix,
+        "stored_dtype": options.store,
+        "remote_code": hash_files(files.code, memory) or None,
+    }
+
+
+def reading_of(settings: Mapping[str, Any]) -> Reading:
+    """How texts are given to the LLM under these settings."""
+    return Reading(settings["max_tokens"], settings["prefix"], settings["suffix"])
+
+
+def _split_template(template: str | None) -> tuple[str, str]:
+    if template is None:
+        return "", ""
+    if template.count(_TEXT) != 1:
+        raise LLMError(f"--template '{template}': expected {_TEXT} in it once, where the item's text goes.")
+    prefix, suffix = template.split(_TEXT)
+    return prefix, suffix
+
+
+def _resolve_pooling(files: LLMFiles, wanted: str | None) -> str:
+    return wanted or files.own_pooling or "mean"
+
+
+def _resolve_dtype(wanted: str, device: str) -> str:
+    if wanted != "auto":
+        return wanted
+    return "bfloat16" if device.startswith("cuda") else "float32"
+
+
+def _resolve_max_tokens(files: LLMFiles, wanted: int | None) -> int:
+    limit = files.token_limit
+    if wanted is None:
+        return _DEFAULT_TOKENS if limit is None else min(_DEFAULT_TOKENS, limit)
+    if wanted < 3 or (limit is not None and wanted > limit):
+        bound = "any number" if limit is None else f"{limit}"
+        raise LLMError(f"--max-tokens {wanted}: {files.source} reads 3 to {bound} of tokens. Give a number in between.")
+    return wanted
+
+
+def find_existing(root: Path, name: str | None, settings: Mapping[str, Any]) -> Cache | None:
+    """The cache of these settings, if there is one; without a `name`, whatever it is called.
+
+    Raises:
+        LLMError: if it is there under another name.
+    """
+    fingerprint = fingerprint_of(settings)
+    for path, manifest in manifests_below(root):
+        if manifest.fingerprint != fingerprint:
+            continue
+        if name is None or clean_name(name) == manifest.name:
+            return Cache.open(path)
+        raise LLMError(
+            f"--name {name}: the states of this LLM with these settings are in {path}, under the name "
+            f"'{manifest.name}'. Leave --name out, or give that one."
+        )
+    return None
+
+
+def create(
+    root: Path, name: str | None, settings: Mapping[str, Any], files: LLMFiles, state_width: int, final_norm: bool
+) -> Cache:
+    """A new cache of these settings."""
+    about = {
+        "source": files.source,
+        "architecture": files.architecture,
+        "blocks": files.num_blocks,
+        "state_width": state_width,
+        "top_layer": f"output of the last block, {'after' if final_norm else 'without'} a final norm",
+    }
+    return Cache.create(root, clean_name(name) if name else default_name(files.source), settings, about)

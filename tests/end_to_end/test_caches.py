@@ -1,0 +1,207 @@
+"""`ssna cache`, and extraction by several processes, through the installed command."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ssna.cache import Cache, keys_of_texts
+from ssna.dataset import Dataset
+from tests.helpers import ssna
+from tests.stage1_extract.families import TWO_HEADS, make_llm
+
+
+@pytest.fixture
+def root(shared_cache_root: Path, tmp_path: Path) -> Path:
+    """A copy of the caches that a test may change."""
+    return Path(shutil.copytree(shared_cache_root, tmp_path / "caches"))
+
+
+def cache_command(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return ssna("cache", *arguments, SSNA_CACHE=str(root))
+
+
+def test_list_and_info_say_what_is_there(root: Path, dataset: Dataset) -> None:
+    (listed,) = json.loads(cache_command(root, "list", "--json").stdout)
+    assert (listed["name"], listed["layers"], listed["blocks"], listed["width"]) == ("tiny-bert", 3, 3, 16)
+    assert listed["rows"] == dataset.items()["text"].n_unique()
+    assert listed["bytes"] == sum(path.stat().st_size for path in root.glob("*/segments/*.h5"))
+    assert "tiny-bert" in cache_command(root, "list").stdout
+    assert json.loads(cache_command(root, "info", "tiny-bert", "--json").stdout) == [listed]
+    empty = cache_command(root / "elsewhere", "list")
+    assert (empty.returncode, "There is no sound cache in" in empty.stdout) == (0, True)
+
+
+def test_damage_is_named_set_aside_and_filled_by_the_next_extraction(
+    root: Path, dataset: Dataset, tiny_llm: Path
+) -> None:
+    sound = cache_command(root, "verify")
+    assert (sound.returncode, "sound" in sound.stdout) == (0, True)
+    (segment,) = root.glob("*/segments/*.h5")
+    content = bytearray(segment.read_bytes())
+    content[-100] ^= 4
+    segment.write_bytes(content)
+    bad = cache_command(root, "verify", "tiny-bert")
+    assert bad.returncode == 1
+    assert segment.stem in bad.stderr
+    assert "1 damaged" in bad.stdout
+    assert segment.exists(), "nothing is moved unless asked"
+    repaired = cache_command(root, "verify", "--repair", "--json")
+    (report,) = json.loads(repaired.stdout)
+    assert (repaired.returncode, report["damaged"][0]["segment"]) == (1, segment.stem)
+    assert Path(report["set_aside"][0]).exists()
+    again = ssna("extract", dataset.path, "--llm", tiny_llm, "--json", SSNA_CACHE=str(root))
+    assert json.loads(again.stdout)["extracted"] == dataset.items()["text"].n_unique()
+    assert cache_command(root, "verify").returncode == 0
+
+
+def test_compact_joins_segments(root: Path, dataset: Dataset, tiny_llm: Path) -> None:
+    (folder,) = root.glob("*/")
+    texts = dataset.items()["text"].to_list()
+    before = Cache.open(folder).read(keys_of_texts(texts), 3).digest
+    import polars as pl
+
+    other = root.parent / "other"
+    other.mkdir()
+    pl.DataFrame({"item_id": ["x"], "text": ["camera lamp"]}).write_parquet(other / "items.parquet")
+    ssna("extract", other, "--llm", tiny_llm, SSNA_CACHE=str(root))
+    done = cache_command(root, "compact", "--json")
+    assert list(json.loads(done.stdout).values()) == [{"segments_before": 2, "segments_after": 1, "rows_dropped": 0}]
+    assert Cache.open(folder).read(keys_of_texts(texts), 3).digest == before
+
+
+def test_a_cache_that_was_moved_is_the_same_cache(root: Path, dataset: Dataset, tiny_llm: Path) -> None:
+    moved = root.rename(root.with_name("moved"))
+    done = ssna("extract", dataset.path, "--llm", tiny_llm, "--json", SSNA_CACHE=str(moved))
+    assert json.loads(done.stdout)["extracted"] == 0
+
+
+def test_remove_asks_unless_told_yes(root: Path) -> None:
+    (folder,) = root.glob("*/")
+    command = [str(Path(sys.executable).parent / "ssna"), "cache", "remove", "tiny-bert"]
+    asked = subprocess.run(
+        command, input="n\n", capture_output=True, text=True, check=False, env={**os.environ, "SSNA_CACHE": str(root)}
+    )
+    assert (asked.returncode, folder.exists()) == (0, True)
+    assert "kept" in asked.stderr
+    assert cache_command(root, "remove", "tiny-bert", "--yes").returncode == 0
+    assert not folder.exists()
+    missing = cache_command(root, "remove", "tiny-bert", "--yes")
+    assert missing.returncode == 1
+    assert missing.stderr.count("\n") == 1
+
+
+def test_remove_leaves_a_folder_that_holds_something_else(root: Path) -> None:
+    (folder,) = root.glob("*/")
+    (folder / "thesis.tex").touch()
+    refused = cache_command(root, "remove", "tiny-bert", "--yes")
+    assert (refused.returncode, "thesis.tex, which is no part of a cache" in refused.stderr) == (1, True)
+    assert (folder / "manifest.json").exists()
+
+
+def torchrun(root: Path, dataset: Dataset, llm: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    command = [
+        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "ssna",
+        "extract", str(dataset.path), "--llm", str(llm), "--cache-root", str(root), "--json", *options,
+    ]  # fmt: skip
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=300, env=environment)
+
+
+def test_two_processes_divide_the_texts_and_say_so_once(
+    tmp_path: Path, dataset: Dataset, tiny_llm: Path, shared_cache_root: Path
+) -> None:
+    done = torchrun(tmp_path, dataset, tiny_llm)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    texts = dataset.items()["text"].to_list()
+    assert (result["texts"], result["extracted"]) == (len(set(texts)), len(set(texts)))
+    cache, (alone,) = Cache.open(Path(result["cache"])), shared_cache_root.glob("*/")
+    assert len(cache.index.segments) == 2
+    expected = Cache.open(alone).read(keys_of_texts(texts), 3).states
+    np.testing.assert_allclose(cache.read(keys_of_texts(texts), 3).states, expected, rtol=2e-3, atol=2e-3)
+    assert json.loads(torchrun(tmp_path, dataset, tiny_llm).stdout)["extracted"] == 0
+
+
+_ONE_DIES = """
+import os, time
+from ssna.cache import writer
+from ssna.cli import main
+from ssna.stage1_extract.frozen_llm import FrozenLLM
+
+writer.commit_interval = lambda elapsed: 1e9  # Nothing is committed before the end.
+real, batches = FrozenLLM.pooled_states, 0
+
+def slow(self, token_ids, layers):
+    global batches
+    batches += 1
+    if batches == 2 and os.environ["RANK"] == "1":
+        os._exit(9)
+    time.sleep(0.5 * batches)
+    return real(self, token_ids, layers)
+
+FrozenLLM.pooled_states = slow
+main()
+"""
+
+
+def test_when_one_process_dies_the_others_commit_what_they_hold(
+    tmp_path: Path, dataset: Dataset, tiny_llm: Path
+) -> None:
+    script = tmp_path / "one_dies.py"
+    script.write_text(_ONE_DIES)
+    command = [
+        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script),
+        "extract", str(dataset.path), "--llm", str(tiny_llm), "--cache-root", str(tmp_path / "root"),
+        "--batch-tokens", "16",
+    ]  # fmt: skip
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300, env=environment)
+    assert done.returncode != 0
+    texts = dataset.items()["text"].unique().to_list()
+    keys = keys_of_texts(texts)
+    of_rank = np.array([int.from_bytes(key[:8].tobytes(), "big") % 2 for key in keys])
+    (folder,) = (tmp_path / "root").glob("*/")
+    there = Cache.open(folder).has(keys, 3)
+    assert 0 < there.sum() < len(texts)
+    assert (of_rank[there] == 0).all()
+    again = ssna("extract", dataset.path, "--llm", tiny_llm, "--json", SSNA_CACHE=str(tmp_path / "root"))
+    assert json.loads(again.stdout)["extracted"] == len(texts) - there.sum()
+
+
+def test_processes_can_share_the_weights_instead_of_the_texts(tmp_path: Path, dataset: Dataset) -> None:
+    llm = make_llm(TWO_HEADS, tmp_path / "llama")
+    done = torchrun(tmp_path / "shared", dataset, llm, "--tensor-parallel", "--store", "float32")
+    assert done.returncode == 0, done.stderr
+    alone = ssna(
+        "extract", dataset.path, "--llm", llm, "--store", "float32", "--json", SSNA_CACHE=str(tmp_path / "alone")
+    )
+    keys = keys_of_texts(dataset.items()["text"].to_list())
+    one, other = (Cache.open(Path(json.loads(run.stdout)["cache"])).read(keys, 3).states for run in (done, alone))
+    np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+
+
+def test_prefix_and_template_exclude_each_other(dataset: Dataset, tiny_llm: Path) -> None:
+    both = ssna("extract", dataset.path, "--llm", tiny_llm, "--prefix", "a", "--template", "b {text}")
+    assert both.returncode == 2
+    assert "--prefix and --template exclude each other" in both.stderr
+    without = ssna("extract", dataset.path, "--llm", tiny_llm, "--template", "no place")
+    assert without.returncode == 1
+    assert "expected {text} in it once" in without.stderr
+
+
+def test_a_dry_run_says_what_would_be_done(dataset: Dataset, tiny_llm: Path, tmp_path: Path) -> None:
+    arguments = ("extract", dataset.path, "--llm", tiny_llm, "--dry-run")
+    shown = ssna(*arguments, SSNA_CACHE=str(tmp_path / "none"))
+    assert "0 cached, 24 to extract with 3 layers (mean pooling)" in shown.stdout
+    assert "tokens of a text" in shown.stdout
+    plan = json.loads(ssna(*arguments, "--json", SSNA_CACHE=str(tmp_path / "none")).stdout)
+    assert (plan["texts"], plan["missing"]) == (24, 24)
+    assert not (tmp_path / "none").exists()
