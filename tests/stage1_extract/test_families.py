@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
@@ -76,6 +76,7 @@ def test_only_the_base_model_is_loaded_and_its_final_norm_is_known(family: Famil
     assert family.name == "opt" or not any(name.startswith("decoder.") for name in names)
 
 
+@settings(max_examples=15)
 @given(order=st.permutations(range(12)), cuts=st.sets(st.integers(1, 11)))
 def test_a_state_does_not_depend_on_its_batch(
     order: list[int], cuts: set[int], loaded: tuple[TextTokenizer, FrozenLLM]
