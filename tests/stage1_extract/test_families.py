@@ -116,6 +116,7 @@ def test_an_llm_split_over_memory_and_disk_gives_the_same_states(name: str, tmp_
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # PyTorch's compiler warns of its own parts.
 def test_a_compiled_llm_gives_the_same_states(tmp_path: Path) -> None:
     if shutil.which("g++") is None:
         pytest.skip("torch.compile needs a C++ compiler on a CPU")
