@@ -2,7 +2,7 @@
 
     python benchmarks/extract.py speed LLM_FOLDER TITLES.tsv    against sentence-transformers and the bare forward pass
     python benchmarks/extract.py read                           against memcpy, h5py and a file an item
-    python benchmarks/extract.py memory                         from 10 thousand to 1 million texts
+    python benchmarks/extract.py memory                         by number of texts
     python benchmarks/extract.py open                           a cache of 10 million rows
 
 LLM_FOLDER is a sentence-transformers model; TITLES.tsv has an id, a tab and a text on each line. `speed` needs
