@@ -26,6 +26,7 @@ import click
 import h5py
 import numpy as np
 import torch
+from timing import best_of
 
 from ssna.cache import Cache, SegmentWriter, keys_of_texts
 from ssna.cache.segment import Rows, write_segment
@@ -111,13 +112,18 @@ def token_lengths(llm: str, texts: list[str]) -> np.ndarray:
     return np.array([len(tokens) for tokens in ids])
 
 
-def padding(lengths: np.ndarray) -> float:
-    """Share of padding in the batches of stage one."""
-    order, start, padded = longest_first(lengths), 0, 0
+def batches_of(lengths: np.ndarray) -> Iterator[np.ndarray]:
+    """The batches of stage one: positions of texts of these lengths."""
+    order, start = longest_first(lengths), 0
     while start < len(order):
         batch = order[start : start + batch_size(int(lengths[order[start]]), BATCH_TOKENS)]
-        padded += len(batch) * int(lengths[batch].max())
+        yield batch
         start += len(batch)
+
+
+def padding(lengths: np.ndarray) -> float:
+    """Share of padding in the batches of stage one."""
+    padded = sum(len(batch) * int(lengths[batch].max()) for batch in batches_of(lengths))
     return 1 - lengths.sum() / padded
 
 
@@ -128,9 +134,7 @@ def bare_forward(llm: str, texts: list[str]) -> Callable[[], float]:
     lengths = np.array([len(tokens) for tokens in ids])
     model = load_model(files, "float32", Placement("cpu"))
     batches = []
-    order, start = longest_first(lengths), 0
-    while start < len(order):
-        batch = order[start : start + batch_size(int(lengths[order[start]]), BATCH_TOKENS)]
+    for batch in batches_of(lengths):
         width = int(lengths[batch].max())
         padded = torch.zeros(len(batch), width, dtype=torch.long)
         mask = torch.zeros(len(batch), width, dtype=torch.long)
@@ -138,7 +142,6 @@ def bare_forward(llm: str, texts: list[str]) -> Callable[[], float]:
             padded[row, : lengths[i]] = torch.tensor(ids[i])
             mask[row, : lengths[i]] = 1
         batches.append((padded, mask))
-        start += len(batch)
 
     def work() -> float:
         started = time.perf_counter()
@@ -191,18 +194,11 @@ def read(rows: int, layers: int, width: int, repeats: int) -> None:
             "h5py fancy indexing": with_h5py,
             "a torch.load an item": lambda: torch.stack([torch.load(files / f"{i}.pt") for i in order]).float(),
         }
-        seconds = {name: min(timed(work) for _ in range(repeats)) for name, work in works.items()}
+        seconds = {name: best_of(work, repeats) for name, work in works.items()}
     own = seconds["ssna, into float32"]
     click.echo(f"{rows:,} rows of {layers} × {width} in random order, best of {repeats}; time / time of ssna:")
     for name, taken in seconds.items():
         click.echo(f"  {name}: {taken / own:.2f}")
-
-
-def timed(work: Callable[[], object]) -> float:
-    """Seconds of one run."""
-    started = time.perf_counter()
-    work()
-    return time.perf_counter() - started
 
 
 _MEMORY = """

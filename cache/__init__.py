@@ -19,11 +19,21 @@ from ssna.cache.files import (
 from ssna.cache.keys import Keys, keys_of_texts, split_key
 from ssna.cache.locate import clean_name, default_name, find_cache, resolve_cache_root
 from ssna.cache.precision import STORED_DTYPES, StoredDtype, row_bytes
-from ssna.cache.store import Cache, LayerStates, Manifest, fingerprint_of, manifests_below, read_manifest
+from ssna.cache.store import (
+    MANIFEST,
+    Cache,
+    LayerStates,
+    Manifest,
+    fingerprint_of,
+    foreign_entries,
+    manifests_below,
+    read_manifest,
+)
 from ssna.cache.verification import SegmentReport, set_aside, verify, verify_index
 from ssna.cache.writer import SegmentWriter
 
 __all__ = [
+    "MANIFEST",
     "STORED_DTYPES",
     "Cache",
     "CacheError",
@@ -42,6 +52,7 @@ __all__ = [
     "default_name",
     "find_cache",
     "fingerprint_of",
+    "foreign_entries",
     "fsync_file",
     "fsync_folder",
     "keys_of_texts",

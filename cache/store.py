@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ssna.cache.errors import CacheError, MissingRowsError, SegmentGoneError, WrongIndexError
-from ssna.cache.files import sweep_leftovers, write_atomically
+from ssna.cache.files import TEMPORARY_PREFIX, sweep_leftovers, write_atomically
 from ssna.cache.index import MISSING, Index, Int64s, build_index, index_path, load_index, save_index
 from ssna.cache.keys import Keys
 from ssna.cache.precision import Floats, decode
@@ -25,6 +25,7 @@ Result = TypeVar("Result")
 MANIFEST = "manifest.json"
 SEGMENTS = "segments"
 SOURCES = "sources.json"
+SET_ASIDE = "set-aside"
 _ATTEMPTS = 5  # How often a reader lists again when another process compacts the cache meanwhile.
 _ROWS_AT_ONCE = 256  # What is decoded at once stays in the processor's cache.
 
@@ -302,6 +303,13 @@ def read_manifest(path: Path) -> Manifest:
             "Restore it, or extract again into another cache root."
         )
     return manifest
+
+
+def foreign_entries(path: Path) -> list[str]:
+    """Names in a cache folder that are no part of a cache."""
+    ours = (MANIFEST, SEGMENTS, SOURCES, SET_ASIDE)
+    derived = ("index-", TEMPORARY_PREFIX)
+    return [entry.name for entry in path.iterdir() if entry.name not in ours and not entry.name.startswith(derived)]
 
 
 def sources_of(path: Path, manifest: Manifest) -> list[str]:

@@ -13,9 +13,8 @@ from ssna.cache.errors import CacheError, SegmentGoneError
 from ssna.cache.files import fsync_folder, rename_without_replacing, sha256_of_file
 from ssna.cache.index import build_index, index_path, load_index
 from ssna.cache.segment import SUFFIX, list_segments, name_of_digest, open_segment, wrong_rows
-from ssna.cache.store import SEGMENTS, read_manifest
+from ssna.cache.store import SEGMENTS, SET_ASIDE, read_manifest
 
-SET_ASIDE = "set-aside"
 _ROWS_AT_ONCE = 4096
 
 

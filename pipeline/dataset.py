@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -97,24 +97,24 @@ def read_items(path: Path) -> pl.DataFrame:
     return frame
 
 
-def check_texts(path: Path) -> None:
-    """Make sure that `read_texts` can read a dataset folder, and finds something.
+def item_texts(path: Path) -> Callable[[], Iterator[tuple[Sequence[str], Sequence[str]]]]:
+    """The texts of a dataset folder and their items' ids, in blocks; items without text are passed over.
 
     Raises:
         DatasetError: if items.parquet is missing or lacks a column, or no item has a text.
     """
     _check_folder(path)
-    rows = _scan(path / ITEMS_FILE, _ITEM_COLUMNS)
+    rows = _scan(path / ITEMS_FILE, _ITEM_COLUMNS).select(TEXT, ITEM)
     if not rows.select((pl.col(TEXT) != "").any()).collect(engine="streaming").item():
         raise DatasetError(f"{path} has no item with a text; there is nothing to extract.")
+    count = rows.select(pl.len()).collect().item()
 
+    def blocks() -> Iterator[tuple[Sequence[str], Sequence[str]]]:
+        for start in range(0, count, _ROWS_AT_ONCE):
+            block = rows.slice(start, _ROWS_AT_ONCE).filter(pl.col(TEXT) != "").collect()
+            yield block[TEXT].to_list(), block[ITEM].to_list()
 
-def read_texts(path: Path) -> Iterator[tuple[Sequence[str], Sequence[str]]]:
-    """The texts of a dataset folder and their items' ids, in blocks; items without text are passed over."""
-    rows = pl.scan_parquet(path / ITEMS_FILE).select(TEXT, ITEM)
-    for start in range(0, rows.select(pl.len()).collect().item(), _ROWS_AT_ONCE):
-        block = rows.slice(start, _ROWS_AT_ONCE).filter(pl.col(TEXT) != "").collect()
-        yield block[TEXT].to_list(), block[ITEM].to_list()
+    return blocks
 
 
 def _check_folder(path: Path) -> None:

@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from ssna.cache import (
+    MANIFEST,
     Cache,
     CacheError,
     Compaction,
     SegmentReport,
     compact,
     find_cache,
+    foreign_entries,
     manifests_below,
     read_manifest,
     resolve_cache_root,
@@ -86,7 +88,7 @@ def locate_cache(which: str, cache_root: Path | str | None = None) -> Path:
         CacheError: if there is none, or several.
     """
     folder = Path(which)
-    if (folder / "manifest.json").exists():
+    if (folder / MANIFEST).exists():
         return folder
     return find_cache(resolve_cache_root(cache_root), which)
 
@@ -159,13 +161,8 @@ def remove_cache(path: Path | str) -> None:
     """
     folder = Path(path)
     read_manifest(folder)
-    known = {"manifest.json", "segments", "set-aside", "sources.json"}
-    if foreign := [entry.name for entry in folder.iterdir() if not (entry.name in known or _derived(entry.name))]:
+    if foreign := foreign_entries(folder):
         raise CacheError(f"{folder} holds {foreign[0]}, which is no part of a cache. Move it away first.")
     # Without its manifest the folder is no cache: a removal that is interrupted leaves none that lacks rows.
-    (folder / "manifest.json").unlink()
+    (folder / MANIFEST).unlink()
     shutil.rmtree(folder)
-
-
-def _derived(name: str) -> bool:
-    return name.startswith(("index-", ".tmp-"))

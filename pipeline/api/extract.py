@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 from ssna.cache import resolve_cache_root
-from ssna.dataset import check_texts, read_texts
+from ssna.dataset import item_texts
 from ssna.devices import resolve_device
 from ssna.stage1_extract import Extraction, ExtractOptions, Plan, extract_texts, plan_texts
 
@@ -45,9 +44,8 @@ def extract(
         CacheError: if the disk has no room for the states.
         NonFiniteStatesError: if the LLM gave inf or NaN for some texts; the others are cached.
     """
-    check_texts(Path(dataset))
     progress = on_progress or (lambda done, total: None)
-    texts, root, where = partial(read_texts, Path(dataset)), resolve_cache_root(cache_root), str(resolve_device(device))
+    texts, root, where = item_texts(Path(dataset)), resolve_cache_root(cache_root), str(resolve_device(device))
     return extract_texts(texts, str(llm), root, name, options or ExtractOptions(), where, progress)
 
 
@@ -66,6 +64,5 @@ def plan_extraction(
         DatasetError: if the folder has no item texts.
         LLMError: if the LLM cannot be used.
     """
-    check_texts(Path(dataset))
-    texts, root, where = partial(read_texts, Path(dataset)), resolve_cache_root(cache_root), str(resolve_device(device))
+    texts, root, where = item_texts(Path(dataset)), resolve_cache_root(cache_root), str(resolve_device(device))
     return plan_texts(texts, str(llm), root, name, options or ExtractOptions(), where)
