@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ssna.cache.errors import CacheError
-from ssna.cache.index import Index
+from ssna.cache.index import Index, by_segment
 from ssna.cache.segment import SUFFIX, Rows, concatenate, open_segment, write_segment, wrong_rows
 from ssna.cache.store import Cache
 from ssna.cache.writer import COMMIT_BYTES
@@ -122,9 +122,10 @@ def _in_range(level: int, levels: int) -> Callable[[str], bool]:
 def _groups(cache: Cache, index: Index, chosen: npt.NDArray[np.bool_], segment_bytes: int) -> Iterator[list[_Part]]:
     """The chosen rows, in groups that make a segment each."""
     group, room = list[_Part](), segment_bytes
-    for number in np.unique(index.segment[chosen]).tolist():
+    places = np.flatnonzero(chosen)
+    for number, here in by_segment(index.segment[places]):
         name = index.segments[number]
-        rows = np.sort(index.row[chosen & (index.segment == number)].astype(np.int64))
+        rows = np.sort(index.row[places[here]].astype(np.int64))
         segment = cache.segment(name).rows
         row_bytes = max(1, segment.nbytes // max(1, len(segment)))
         while len(rows):

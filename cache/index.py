@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,6 +70,14 @@ class Index:
         segment, row = np.full_like(found, MISSING), np.full_like(found, MISSING)
         segment[hit], row[hit] = self.segment[found[hit]], self.row[found[hit]]
         return segment, row
+
+
+def by_segment(numbers: npt.NDArray[np.integer]) -> Iterator[tuple[int, npt.NDArray[np.intp]]]:
+    """Each number of a segment that occurs, ascending, with the positions where it stands, ascending."""
+    order = np.argsort(numbers, kind="stable")
+    for positions in np.split(order, np.flatnonzero(np.diff(numbers[order])) + 1):
+        if len(positions):
+            yield int(numbers[positions[0]]), positions
 
 
 def build_index(segments: Sequence[Segment]) -> Index:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from ssna.cache.errors import CacheError, MissingRowsError, SegmentGoneError, WrongIndexError
 from ssna.cache.files import TEMPORARY_PREFIX, sweep_leftovers, write_atomically
-from ssna.cache.index import MISSING, Index, Int64s, build_index, index_path, load_index, save_index
+from ssna.cache.index import MISSING, Index, Int64s, build_index, by_segment, index_path, load_index, save_index
 from ssna.cache.keys import Keys
 from ssna.cache.precision import Floats, decode
 from ssna.cache.segment import FORMAT_VERSION, Segment, list_segments, open_segment
@@ -193,8 +193,8 @@ class Cache:
     def _token_counts(self, keys: Keys, layers: int) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.bool_]]:
         number, row = self._find_all(keys, layers)
         counts, truncated = np.empty(len(keys), np.uint32), np.empty(len(keys), np.bool_)
-        for i in np.unique(number):
-            segment, here = self.segment(self._index.segments[i]), number == i
+        for i, here in by_segment(number):
+            segment = self.segment(self._index.segments[i])
             self._check_rows(segment, row[here], keys[here])
             rows = segment.rows
             counts[here], truncated[here] = rows.token_counts[row[here]], rows.truncated[row[here]]
@@ -213,18 +213,18 @@ class Cache:
 
     def _read(self, keys: Keys, layers: int) -> LayerStates:
         number, row = self._find_all(keys, layers)
-        used = [self.segment(self._index.segments[i]) for i in np.unique(number)]
+        places = list(by_segment(number))
+        used = [self.segment(self._index.segments[i]) for i, _ in places]
         width = used[0].rows.states.shape[2] if used else 0
         block_numbers = used[0].layers[:layers] if used else ()
         states = np.empty((len(keys), layers, width), np.float32)
         checksums = np.empty(len(keys), "<u8")
-        for i, segment in zip(np.unique(number), used, strict=True):
+        for segment, (_, wanted) in zip(used, places, strict=True):
             if segment.layers[:layers] != block_numbers or segment.rows.states.shape[2] != width:
                 raise CacheError(
                     f"{self.path}: the segments {used[0].name} and {segment.name} hold other layers or widths "
                     "under the same fingerprint; remove the cache and extract again."
                 )
-            wanted = np.flatnonzero(number == i)
             self._check_rows(segment, row[wanted], keys[wanted])
             self._copy(segment, row[wanted], wanted, states, checksums)
         digest = hashlib.sha256(checksums.data).hexdigest()
