@@ -287,7 +287,7 @@ def open_(rows: int, segments: int) -> None:
                 np.ones((each, 1), np.float32), np.ones(each, np.uint32), np.zeros(each, np.bool_),
                 np.zeros(each, np.uint64),
             )  # fmt: skip
-            write_segment(cache.segments_folder, made, cache.manifest.fingerprint, [1], "made-up")
+            write_segment(cache.segments_folder, [made], each, cache.manifest.fingerprint, [1], "made-up")
         for when in ("index to be built", "index there"):
             done = subprocess.run(
                 [sys.executable, "-c", _OPEN, str(cache.path)], capture_output=True, text=True, check=True

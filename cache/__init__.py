@@ -16,7 +16,7 @@ from ssna.cache.files import (
     temporary_sibling,
     write_atomically,
 )
-from ssna.cache.keys import Keys, keys_of_texts, split_key
+from ssna.cache.keys import Keys, keys_of_texts, slices, split_key
 from ssna.cache.locate import clean_name, default_name, find_cache, resolve_cache_root
 from ssna.cache.precision import STORED_DTYPES, StoredDtype, row_bytes
 from ssna.cache.store import (
@@ -63,6 +63,7 @@ __all__ = [
     "row_bytes",
     "set_aside",
     "sha256_of_file",
+    "slices",
     "split_key",
     "sweep_leftovers",
     "telling_when_full",

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from ssna.cache.errors import CacheError
 from ssna.cache.index import Index, by_segment
-from ssna.cache.segment import SUFFIX, Rows, concatenate, open_segment, write_segment, wrong_rows
+from ssna.cache.segment import SUFFIX, Rows, open_segment, write_segment, wrong_rows
 from ssna.cache.store import Cache
 from ssna.cache.writer import COMMIT_BYTES
 
@@ -142,11 +142,15 @@ def _groups(cache: Cache, index: Index, chosen: npt.NDArray[np.bool_], segment_b
 def _write(cache: Cache, group: list[_Part], accepts: Callable[[str], bool]) -> str:
     """Commit a group as a segment, and make sure that it can be read and holds the rows as they were."""
     folder, fingerprint = cache.segments_folder, cache.manifest.fingerprint
-    rows = concatenate([cache.segment(part.segment).rows.take(part.rows) for part in group])
-    source = cache.segment(group[0].segment)
-    name = write_segment(folder, rows, fingerprint, source.layers, cache.manifest.llm["source"], accepts)
+    layers, source = cache.segment(group[0].segment).layers, cache.manifest.llm["source"]
+
+    def parts() -> Iterator[Rows]:
+        return (cache.segment(part.segment).rows.take(part.rows) for part in group)
+
+    count = sum(len(part.rows) for part in group)
+    name = write_segment(folder, parts(), count, fingerprint, layers, source, accepts)
     read = open_segment(folder, name, fingerprint).rows
-    if not _equal(read, rows) or wrong_rows(read):
+    if not _equal(read, parts()) or wrong_rows(read):
         (folder / f"{name}{SUFFIX}").unlink()
         raise CacheError(
             f"{cache.path}: rows of {', '.join(part.segment for part in group[:3])} are damaged, so nothing was "
@@ -155,6 +159,12 @@ def _write(cache: Cache, group: list[_Part], accepts: Callable[[str], bool]) -> 
     return name
 
 
-def _equal(one: Rows, other: Rows) -> bool:
-    fields = other.fields()
-    return all(np.array_equal(field, fields[name]) for name, field in one.fields().items())
+def _equal(rows: Rows, parts: Iterator[Rows]) -> bool:
+    """Whether these rows are those of the parts, one after the other."""
+    start = 0
+    for part in parts:
+        here = rows.take(slice(start, start + len(part))).fields()
+        if not all(np.array_equal(here[name], field) for name, field in part.fields().items()):
+            return False
+        start += len(part)
+    return start == len(rows)

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ssna.cache.files import replacing
-from ssna.cache.keys import Keys, split_key
+from ssna.cache.keys import Keys, slices, split_key
 from ssna.cache.mapping import map_file
 from ssna.cache.segment import Segment
 
@@ -81,7 +81,7 @@ def by_segment(numbers: npt.NDArray[np.integer]) -> Iterator[tuple[int, npt.NDAr
 
 
 def build_index(segments: Sequence[Segment]) -> Index:
-    """The index of these segments, which stand in order of their names; takes at most 48 bytes a row."""
+    """The index of these segments, which stand in order of their names; takes at most 33 bytes a row."""
     starts = np.cumsum([0, *(len(segment.rows) for segment in segments)])
     high, low = np.empty(starts[-1], np.uint64), np.empty(starts[-1], np.uint64)
     for segment, start, end in zip(segments, starts[:-1], starts[1:], strict=True):
@@ -89,15 +89,17 @@ def build_index(segments: Sequence[Segment]) -> Index:
     order = np.lexsort((low, high))  # Stable: equal keys stay in the order of segment names.
     high = high[order]
     low = low[order]
-    number = (np.searchsorted(starts, order, side="right") - 1).astype(np.uint32)
-    order -= starts[number]
+    number, row = np.empty(len(order), np.uint32), np.empty(len(order), np.uint32)
+    for part in slices(len(order)):
+        number[part] = np.searchsorted(starts, order[part], side="right") - 1
+        row[part] = order[part] - starts[number[part]]
     return Index(
         segments=tuple(segment.name for segment in segments),
         layers=np.array([len(segment.layers) for segment in segments], np.int64),
         high=high,
         low=low,
         segment=number,
-        row=order.astype(np.uint32),
+        row=row,
     )
 
 

@@ -7,7 +7,7 @@ import importlib.metadata
 import io
 import json
 import platform
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,12 +71,6 @@ class Rows:
         return Rows(**{name: field[rows] for name, field in self.fields().items()})
 
 
-def concatenate(parts: Sequence[Rows]) -> Rows:
-    """The rows of all parts, in order."""
-    names = parts[0].fields()
-    return Rows(**{name: np.concatenate([part.fields()[name] for part in parts]) for name in names})
-
-
 def checksums_of(
     keys: Keys,
     states: npt.NDArray[np.generic],
@@ -103,7 +97,8 @@ def name_of_digest(sha256: str) -> str:
 
 def write_segment(
     folder: Path,
-    rows: Rows,
+    parts: Iterable[Rows],
+    count: int,
     fingerprint: str,
     layers: Sequence[int],
     llm: str,
@@ -113,7 +108,8 @@ def write_segment(
 
     Args:
         folder: the cache's `segments` folder.
-        rows: at least one row.
+        parts: the rows, part by part, of which no more than one is held at once.
+        count: the number of rows in all parts together; at least one.
         fingerprint: of the cache that the rows belong to.
         layers: the LLM's block numbers (1 is the lowest), top first, one for each of the A layers.
         llm: where the LLM was loaded from, kept for the reader's information only.
@@ -136,9 +132,16 @@ def write_segment(
                 file.attrs["library_versions"] = json.dumps(library_versions(), sort_keys=True)
                 file.attrs["llm"] = llm
                 file.attrs["salt"] = 0
-                for name, field in rows.fields().items():
-                    stored = field if field.dtype == bool else field.astype(field.dtype.newbyteorder("<"), copy=False)
-                    file.create_dataset(name, data=stored)
+                written = 0
+                for part in parts:
+                    for name, field in part.fields().items():
+                        if name not in file:
+                            dtype = field.dtype if field.dtype == bool else field.dtype.newbyteorder("<")
+                            file.create_dataset(name, (count, *field.shape[1:]), dtype)
+                        file[name][written : written + len(part)] = field
+                    written += len(part)
+                if written != count:
+                    raise ValueError(f"{written} rows were given, not {count}")
             while not accepts(name := name_of_digest(sha256_of_file(temporary))):
                 with h5py.File(temporary, "r+", locking=False) as file:
                     file.attrs.modify("salt", int(file.attrs["salt"]) + 1)

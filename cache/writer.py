@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from types import TracebackType
 
@@ -14,7 +14,7 @@ from ssna.cache.errors import DiskFullError, SegmentGoneError
 from ssna.cache.files import sweep_leftovers
 from ssna.cache.keys import Keys
 from ssna.cache.precision import Floats, StoredDtype, encode
-from ssna.cache.segment import Rows, checksums_of, concatenate, open_segment, write_segment
+from ssna.cache.segment import SUFFIX, Rows, checksums_of, open_segment, write_segment
 from ssna.cache.store import Cache
 
 COMMIT_BYTES = 256 * 2**20
@@ -39,7 +39,7 @@ class SegmentWriter:
         self._llm = llm
         self._held: list[Rows] = []
         self._held_bytes = 0
-        self._own_segments: list[str] = []
+        self._own_segments: dict[str, int] = {}  # Their numbers of rows.
         self._started = self._last_commit = time.monotonic()
         self.committed_rows = 0
         sweep_leftovers(cache.segments_folder)
@@ -90,17 +90,15 @@ class SegmentWriter:
             DiskFullError: if there is no room for it; the rows stay held.
             OSError: if it cannot be written for another reason; the rows stay held.
         """
-        held = [rows for rows in self._held if len(rows)]
-        if held:
-            rows = concatenate(held)
-            self._own_segments.append(self._write(rows))
-            self.committed_rows += len(rows)
+        if count := sum(map(len, self._held)):
+            self._own_segments[self._write(self._held, count)] = count
+            self.committed_rows += count
         self._held, self._held_bytes = [], 0
         self._last_commit = time.monotonic()
 
-    def _write(self, rows: Rows) -> str:
+    def _write(self, parts: Iterable[Rows], count: int) -> str:
         return write_segment(
-            self._cache.segments_folder, rows, self._cache.manifest.fingerprint, self._layers, self._llm
+            self._cache.segments_folder, parts, count, self._cache.manifest.fingerprint, self._layers, self._llm
         )
 
     def _merge_own_segments(self) -> None:
@@ -115,7 +113,7 @@ class SegmentWriter:
         groups: list[list[str]] = []
         room = 0
         for name in (name for name in self._own_segments if name not in shared):
-            size = (folder / f"{name}.h5").stat().st_size
+            size = (folder / f"{name}{SUFFIX}").stat().st_size
             if not groups or size > room:
                 groups.append([])
                 room = COMMIT_BYTES
@@ -124,9 +122,9 @@ class SegmentWriter:
         for group in groups:
             if len(group) == 1:
                 continue
-            rows = concatenate([open_segment(folder, name, fingerprint).rows for name in group])
-            merged = self._write(rows)
+            parts = (open_segment(folder, name, fingerprint).rows for name in group)
+            merged = self._write(parts, sum(self._own_segments[name] for name in group))
             open_segment(folder, merged, fingerprint)
             for name in group:
                 if name != merged:
-                    (folder / f"{name}.h5").unlink(missing_ok=True)
+                    (folder / f"{name}{SUFFIX}").unlink(missing_ok=True)

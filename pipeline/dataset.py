@@ -24,6 +24,7 @@ DESCRIPTION_FILE = "dataset.json"
 _ITEM_COLUMNS = {ITEM: pl.String(), TEXT: pl.String()}
 _INTERACTION_COLUMNS = {USER: pl.String(), ITEM: pl.String(), TIME: pl.Int64()}
 _ROWS_AT_ONCE = 100_000
+_TEXTS_AT_ONCE = 16_384
 
 
 @dataclass(frozen=True)
@@ -110,8 +111,8 @@ def item_texts(path: Path) -> Callable[[], Iterator[tuple[Sequence[str], Sequenc
     count = rows.select(pl.len()).collect().item()
 
     def blocks() -> Iterator[tuple[Sequence[str], Sequence[str]]]:
-        for start in range(0, count, _ROWS_AT_ONCE):
-            block = rows.slice(start, _ROWS_AT_ONCE).filter(pl.col(TEXT) != "").collect()
+        for start in range(0, count, _TEXTS_AT_ONCE):
+            block = rows.slice(start, _TEXTS_AT_ONCE).filter(pl.col(TEXT) != "").collect()
             yield block[TEXT].to_list(), block[ITEM].to_list()
 
     return blocks

@@ -5,6 +5,9 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+TokenIds = npt.NDArray[np.int32]
+"""Of one text, ``(length,)``"""
+
 
 def longest_first(lengths: npt.NDArray[np.integer]) -> npt.NDArray[np.intp]:
     """Positions of the texts, longest first: consecutive ones make a batch with little padding.

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ssna.cache import Cache, DiskFullError, SegmentWriter, SsnaError, row_bytes
-from ssna.stage1_extract.batching import batch_size, longest_first
+from ssna.stage1_extract.batching import TokenIds, batch_size, longest_first
 from ssna.stage1_extract.llm_files import LLMError, LLMFiles, find_llm
 from ssna.stage1_extract.settings import (
     ExtractOptions,
@@ -296,13 +296,13 @@ class _Run:
 
     def _tokenized(
         self, texts: TextBlocks, chosen: npt.NDArray[np.bool_]
-    ) -> Iterator[tuple[Window, list[list[int]], npt.NDArray[np.bool_]]]:
+    ) -> Iterator[tuple[Window, list[TokenIds], npt.NDArray[np.bool_]]]:
         for window in windows(texts, chosen, _WINDOW):
             ids, truncated = self._tokenize(window.texts)
             yield window, ids, truncated
 
     def _batches(
-        self, ids: list[list[int]], lengths: npt.NDArray[np.uint32]
+        self, ids: list[TokenIds], lengths: npt.NDArray[np.uint32]
     ) -> Iterator[tuple[npt.NDArray[np.intp], npt.NDArray[np.float32]]]:
         """Batches of texts by length with their states; the token budget is halved when a GPU's memory is too small."""
         import torch
@@ -342,12 +342,14 @@ def _wait_for_others(cache: Cache, job: _Job, mine: _Done) -> _Done:
 
     A process that fails ends with a status other than 0, on which torchrun ends this one too.
     """
-    keys = job.wanted.keys[job.wanted.missing]
+    wanted, done = job.wanted, _Done(job.wanted.num_missing)
     cache.refresh()
-    while not cache.has(keys, job.layers).all():
+    while not all(cache.has(keys, job.layers).all() for keys in wanted.missing_keys()):
         time.sleep(_SECONDS_BETWEEN_LOOKS)
         cache.refresh()
-    token_counts, truncated = cache.token_counts(keys, job.layers)
-    tokens = int(token_counts.sum())
-    padded = round(tokens * mine.padded / mine.tokens) if mine.tokens else 0
-    return _Done(len(keys), tokens, padded, int(truncated.sum()))
+    for keys in wanted.missing_keys():
+        token_counts, truncated = cache.token_counts(keys, job.layers)
+        done.tokens += int(token_counts.sum())
+        done.truncated += int(truncated.sum())
+    done.padded = round(done.tokens * mine.padded / mine.tokens) if mine.tokens else 0
+    return done

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from ssna.stage1_extract.batching import TokenIds
 from ssna.stage1_extract.layer_states import LayerStates
 from ssna.stage1_extract.llm_files import LLMError, LLMFiles
 from ssna.stage1_extract.loading import ComputeDtype, Placement, is_decoder, load_model, load_tokenizer
 from ssna.stage1_extract.pooling import Pooling, pooling_weights
+
+# What the tokenizer makes of a text takes kilobytes until only the ids are kept.
+_TEXTS_AT_ONCE = 1024
 
 
 @dataclass(frozen=True)
@@ -38,8 +41,17 @@ class TextTokenizer:
         pad = self._tokenizer.pad_token_id
         self.pad_id: int = 0 if pad is None else pad  # Any id will do: padded positions are masked everywhere.
 
-    def __call__(self, texts: Sequence[str]) -> tuple[list[list[int]], npt.NDArray[np.bool_]]:
-        """Token ids of each text, special tokens included, and which texts were cut."""
+    def __call__(self, texts: Sequence[str]) -> tuple[list[TokenIds], npt.NDArray[np.bool_]]:
+        """Token ids of each text, special tokens included, and which texts were cut ``(n,)``."""
+        all_ids, truncated = list[TokenIds](), np.zeros(len(texts), np.bool_)
+        for start in range(0, len(texts), _TEXTS_AT_ONCE):
+            ids, cut = self._tokenize(texts[start : start + _TEXTS_AT_ONCE])
+            # A tokenizer without special tokens can leave nothing of a text of unknown characters.
+            all_ids += [np.array(tokens or [self.pad_id], np.int32) for tokens in ids]
+            truncated[start : start + len(cut)] = cut
+        return all_ids, truncated
+
+    def _tokenize(self, texts: Sequence[str]) -> tuple[list[list[int]], npt.NDArray[np.bool_]]:
         limit = self._reading.max_tokens
         read = [f"{self._reading.prefix}{text}{self._reading.suffix}" for text in texts]
         ids = self._ids(read, truncation=True, max_length=limit)
@@ -48,8 +60,7 @@ class TextTokenizer:
         if full:
             uncut = self._ids([read[i] for i in full])
             truncated[full] = [len(tokens) > limit for tokens in uncut]
-        # A tokenizer without special tokens can leave nothing of a text of unknown characters.
-        return [tokens or [self.pad_id] for tokens in ids], truncated
+        return ids, truncated
 
     def _ids(self, texts: Sequence[str], **options: Any) -> list[list[int]]:
         encoded = self._tokenizer(
@@ -112,15 +123,15 @@ class FrozenLLM:
         torch.distributed.broadcast(shared, 0)
         return shared.cpu().numpy().astype(np.bool_)
 
-    def pooled_states(self, token_ids: Sequence[Sequence[int]], layers: int) -> npt.NDArray[np.float32]:
+    def pooled_states(self, token_ids: Sequence[TokenIds], layers: int) -> npt.NDArray[np.float32]:
         """Pooled states of the top `layers` layers, float32 ``(n, A, D)``, top first, of texts given as token ids."""
         lengths = np.array([len(tokens) for tokens in token_ids])
         # Padding stands on the right whatever the tokenizer prefers: positions then begin at the first token, and
         # no token of a decoder sees any of it.
         mask = np.arange(lengths.max()) < lengths[:, None]
         padded = np.full(mask.shape, self._pad_id, np.int64)
-        padded[mask] = np.fromiter(chain.from_iterable(token_ids), np.int64, int(lengths.sum()))
-        skip_first = [tokens[0] == self._left_out for tokens in token_ids]
+        padded[mask] = np.concatenate(token_ids)
+        skip_first = [int(tokens[0]) == self._left_out for tokens in token_ids]
         weights = pooling_weights(lengths.tolist(), skip_first, self._pooling)
         ids, attention_mask, weight = (
             torch.from_numpy(array).to(self._device) for array in (padded, mask.astype(np.int64), weights)

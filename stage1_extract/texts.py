@@ -10,9 +10,8 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from ssna.cache import Cache, Keys, keys_of_texts, split_key
+from ssna.cache import Cache, Keys, keys_of_texts, slices, split_key
 
-_KEYS_AT_ONCE = 2**20
 Element = TypeVar("Element")
 
 TextBlocks = Callable[[], Iterator[tuple[Sequence[str], Sequence[str]]]]
@@ -35,12 +34,16 @@ class Wanted:
         """Number of texts to compute."""
         return int(self.missing.sum())
 
+    def missing_keys(self) -> Iterator[Keys]:
+        """Keys of the missing texts, in blocks."""
+        return (self.keys[part][self.missing[part]] for part in slices(len(self.keys)))
+
     def share(self, rank: int, world_size: int) -> npt.NDArray[np.bool_]:
         """The missing texts of one of several processes ``(n,)``: those whose key modulo their number is its rank."""
         if world_size == 1:
             return self.missing
         mine = self.missing.copy()
-        for part in _blocks(len(mine)):
+        for part in slices(len(mine)):
             high, _ = split_key(self.keys[part])
             mine[part] &= high % world_size == rank
         return mine
@@ -58,7 +61,7 @@ def find_wanted(texts: TextBlocks, cache: Cache | None, layers: int) -> Wanted:
     missing = _first_of_each(keys)
     distinct = int(missing.sum())
     if cache is not None:
-        for part in _blocks(len(keys)):
+        for part in slices(len(keys)):
             missing[part] &= ~cache.has(keys[part], layers)
     return Wanted(keys, missing, distinct)
 
@@ -68,15 +71,10 @@ def _first_of_each(keys: Keys) -> npt.NDArray[np.bool_]:
     high, low = split_key(keys)
     order = np.lexsort((low, high))  # Stable: the first of equal keys stays first.
     first = np.ones(len(keys), np.bool_)
-    for part in _blocks(len(keys) - 1):
+    for part in slices(len(keys) - 1):
         here, before = order[part.start + 1 : part.stop + 1], order[part]
         first[here] = (high[here] != high[before]) | (low[here] != low[before])
     return first
-
-
-def _blocks(count: int) -> Iterator[slice]:
-    for start in range(0, count, _KEYS_AT_ONCE):
-        yield slice(start, min(start + _KEYS_AT_ONCE, count))
 
 
 @dataclass(frozen=True)

@@ -112,7 +112,7 @@ def test_damaged_rows_are_not_carried_over(tmp_path: Path) -> None:
     add_rows(cache, [1, 2])
     rows = Cache.open(cache.path).segment(cache.index.segments[0]).rows
     wrong = Rows(**{**rows.take(slice(0, 1)).fields(), "keys": keys_for([3])})
-    write_segment(cache.segments_folder, wrong, cache.manifest.fingerprint, (3, 2, 1), "made-up")
+    write_segment(cache.segments_folder, [wrong], len(wrong), cache.manifest.fingerprint, (3, 2, 1), "made-up")
     before = sorted(path.name for path in cache.segments_folder.glob("*.h5"))
     with pytest.raises(CacheError, match="are damaged, so nothing was removed"):
         compact(Cache.open(cache.path))

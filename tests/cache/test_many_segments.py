@@ -37,6 +37,6 @@ def test_five_thousand_segments_are_read_under_a_limit_of_1024_open_files(tmp_pa
     for i in range(SEGMENTS):
         key, state = keys[i : i + 1], states[i : i + 1]
         rows = Rows(key, state, scales, counts, cut, checksums_of(key, state, scales, counts, cut))
-        write_segment(cache.segments_folder, rows, cache.manifest.fingerprint, (3, 2, 1), "made-up")
+        write_segment(cache.segments_folder, [rows], len(rows), cache.manifest.fingerprint, (3, 2, 1), "made-up")
     subprocess.run([sys.executable, "-c", _READ, str(cache.path), str(SEGMENTS)], check=True, timeout=600)
     assert len(Cache.open(cache.path)) == SEGMENTS

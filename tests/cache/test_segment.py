@@ -31,7 +31,7 @@ def make_rows(n: int = 3) -> Rows:
 
 @pytest.fixture
 def segment(tmp_path: Path) -> Path:
-    name = write_segment(tmp_path, make_rows(), FINGERPRINT, [2, 1], "made-up")
+    name = write_segment(tmp_path, [make_rows()], 3, FINGERPRINT, [2, 1], "made-up")
     return tmp_path / f"{name}.h5"
 
 
@@ -58,9 +58,20 @@ def test_a_checksum_covers_every_byte_of_its_row() -> None:
 
 
 def test_equal_rows_written_twice_are_one_segment(segment: Path) -> None:
-    again = write_segment(segment.parent, make_rows(), FINGERPRINT, [2, 1], "made-up")
+    again = write_segment(segment.parent, [make_rows()], 3, FINGERPRINT, [2, 1], "made-up")
     assert again == segment.stem
     assert [path.name for path in segment.parent.iterdir()] == [segment.name]
+
+
+def test_rows_written_in_parts_are_the_same_segment(segment: Path) -> None:
+    parts = (make_rows().take(part) for part in (slice(0, 1), slice(1, 3)))
+    assert write_segment(segment.parent, parts, 3, FINGERPRINT, [2, 1], "made-up") == segment.stem
+
+
+def test_fewer_rows_than_announced_are_not_committed(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="3 rows were given, not 4"):
+        write_segment(tmp_path, [make_rows()], 4, FINGERPRINT, [2, 1], "made-up")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_failed_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,7 +80,7 @@ def test_a_failed_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setattr("ssna.cache.segment.fsync_file", full)
     with pytest.raises(DiskFullError, match="the disk is full"):
-        write_segment(tmp_path, make_rows(), FINGERPRINT, [2, 1], "made-up")
+        write_segment(tmp_path, [make_rows()], 3, FINGERPRINT, [2, 1], "made-up")
     assert list(tmp_path.iterdir()) == []
 
 

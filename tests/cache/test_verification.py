@@ -56,7 +56,7 @@ def test_rows_without_their_checksum_are_named(cache: Cache) -> None:
     states[3, 1, 2] += 1
     states[5, 0, 0] += 1
     wrong = type(rows)(**{**rows.fields(), "states": states})
-    name = write_segment(cache.segments_folder, wrong, cache.manifest.fingerprint, (3, 2, 1), "made-up")
+    name = write_segment(cache.segments_folder, [wrong], len(wrong), cache.manifest.fingerprint, (3, 2, 1), "made-up")
     (report,) = [report for report in verify(cache.path) if report.damage is not None]
     assert report.segment == name
     assert report.damage == f"2 of {len(rows)} rows do not have their checksum"
