@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,12 +80,18 @@ def by_segment(numbers: npt.NDArray[np.integer]) -> Iterator[tuple[int, npt.NDAr
             yield int(numbers[positions[0]]), positions
 
 
-def build_index(segments: Sequence[Segment]) -> Index:
-    """The index of these segments, which stand in order of their names; takes at most 33 bytes a row."""
-    starts = np.cumsum([0, *(len(segment.rows) for segment in segments)])
-    high, low = np.empty(starts[-1], np.uint64), np.empty(starts[-1], np.uint64)
-    for segment, start, end in zip(segments, starts[:-1], starts[1:], strict=True):
-        high[start:end], low[start:end] = split_key(segment.rows.keys)
+def build_index(segments: Iterable[Segment]) -> Index:
+    """The index of these segments, which come in order of their names; takes at most 33 bytes a row."""
+    names, layers, halves = list[str](), list[int](), list[tuple[UInt64s, UInt64s]]()
+    for segment in segments:
+        names.append(segment.name)
+        layers.append(len(segment.layers))
+        halves.append(split_key(segment.rows.keys))
+    starts = np.cumsum([0, *(len(high) for high, _ in halves)])
+    none = np.empty(0, np.uint64)
+    high = np.concatenate([none, *(high for high, _ in halves)])
+    low = np.concatenate([none, *(low for _, low in halves)])
+    halves.clear()
     order = np.lexsort((low, high))  # Stable: equal keys stay in the order of segment names.
     high = high[order]
     low = low[order]
@@ -94,8 +100,8 @@ def build_index(segments: Sequence[Segment]) -> Index:
         number[part] = np.searchsorted(starts, order[part], side="right") - 1
         row[part] = order[part] - starts[number[part]]
     return Index(
-        segments=tuple(segment.name for segment in segments),
-        layers=np.array([len(segment.layers) for segment in segments], np.int64),
+        segments=tuple(names),
+        layers=np.array(layers, np.int64),
         high=high,
         low=low,
         segment=number,

@@ -263,7 +263,9 @@ class Cache:
             if (saved := load_index(self.path, names)) is not None:
                 return saved
             try:
-                index = build_index([self.segment(name) for name in names])
+                # Not kept open: what is mapped of each would stay in memory together.
+                fingerprint = self.manifest.fingerprint
+                index = build_index(open_segment(self.segments_folder, name, fingerprint) for name in names)
                 break
             except SegmentGoneError:
                 if attempt == _ATTEMPTS - 1:

@@ -73,7 +73,7 @@ def verify_index(path: Path) -> bool:
     if saved is None:
         return True
     fingerprint = read_manifest(path).fingerprint
-    built = build_index([open_segment(folder, name, fingerprint) for name in names])
+    built = build_index(open_segment(folder, name, fingerprint) for name in names)
     same = all(
         np.array_equal(getattr(saved, field), getattr(built, field))
         for field in ("layers", "high", "low", "segment", "row")
