@@ -6,7 +6,10 @@
 
 from ssna.cache.compaction import Compaction, compact
 from ssna.cache.errors import CacheError, DiskFullError, MissingRowsError, SsnaError
+from ssna.cache.file_hashes import MEMORY as HASH_MEMORY
+from ssna.cache.file_hashes import sha256_of_files
 from ssna.cache.files import (
+    check_writable,
     fsync_file,
     fsync_folder,
     replacing,
@@ -33,6 +36,7 @@ from ssna.cache.verification import SegmentReport, set_aside, verify, verify_ind
 from ssna.cache.writer import SegmentWriter
 
 __all__ = [
+    "HASH_MEMORY",
     "MANIFEST",
     "STORED_DTYPES",
     "Cache",
@@ -47,6 +51,7 @@ __all__ = [
     "SegmentWriter",
     "SsnaError",
     "StoredDtype",
+    "check_writable",
     "clean_name",
     "compact",
     "default_name",
@@ -63,6 +68,7 @@ __all__ = [
     "row_bytes",
     "set_aside",
     "sha256_of_file",
+    "sha256_of_files",
     "slices",
     "split_key",
     "sweep_leftovers",

@@ -107,7 +107,7 @@ def _to_merge(cache: Cache, index: Index, wins: npt.NDArray[np.bool_], segment_b
     same = np.flatnonzero(_same_as_before(index))
     sharing = np.zeros(len(index.segments), np.bool_)
     sharing[index.segment[np.concatenate([same, same - 1])]] = True
-    sizes = np.array([cache.segment(name).rows.nbytes for name in index.segments])
+    sizes = np.array([segment.rows.nbytes for segment in cache.segments(index.segments)])
     small = sizes < segment_bytes // 2
     alone = small.sum() == 1 and not sharing.any()
     return sharing | (small & (not alone))
@@ -149,6 +149,7 @@ def _write(cache: Cache, group: list[_Part], accepts: Callable[[str], bool]) -> 
 
     count = sum(len(part.rows) for part in group)
     name = write_segment(folder, parts(), count, fingerprint, layers, source, accepts)
+    cache.trust(name)
     read = open_segment(folder, name, fingerprint).rows
     if not _equal(read, parts()) or wrong_rows(read):
         (folder / f"{name}{SUFFIX}").unlink()

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from ssna.cache.errors import DiskFullError
+from ssna.cache.errors import CacheError, DiskFullError
 
 TEMPORARY_PREFIX = ".tmp-"
 _LEFTOVER_SECONDS = 3600
@@ -84,6 +84,23 @@ def write_atomically(path: Path, content: bytes | str) -> None:
     """Write the whole file or nothing; text is written as UTF-8."""
     with replacing(path) as temporary:
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def check_writable(folder: Path) -> None:
+    """Make sure, before hours of work, that files can be made in this folder of a cache or cache root.
+
+    Raises:
+        CacheError: if not.
+    """
+    probe = temporary_sibling(folder / "probe")
+    try:
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise CacheError(
+            f"{folder} cannot be written ({error.strerror}), and texts are missing from the cache. Make it writable or "
+            "choose another --cache-root."
+        ) from error
 
 
 def sweep_leftovers(folder: Path) -> None:

@@ -230,8 +230,8 @@ def open_segment(folder: Path, name: str, fingerprint: str) -> Segment:
         raise
     except Exception as error:  # Damaged HDF5 raises errors of many types; all mean the same here.
         if path.exists():
-            raise _damaged(path, f"cannot be read as HDF5 ({error})") from error
-        raise SegmentGoneError(f"{path}: the segment is gone; another process may have compacted the cache.") from error
+            raise damaged(path, f"cannot be read as HDF5 ({error})") from error
+        raise segment_gone(path) from error
     arrays = {field: place.view(path, mapped) for field, place in places.items()}
     _check_shapes(path, arrays, len(layers))
     return Segment(name, layers, Rows(**arrays))
@@ -249,7 +249,7 @@ class _Place:
         count = int(np.prod(self.shape, dtype=object))
         end = self.offset + count * self.dtype.itemsize
         if end > len(mapped):  # Reading past the end of a mapping would end the process by a signal.
-            raise _damaged(path, f"is cut short: {len(mapped)} bytes where {end} are needed")
+            raise damaged(path, f"is cut short: {len(mapped)} bytes where {end} are needed")
         view = np.frombuffer(mapped, self.dtype, count, self.offset) if count else np.empty(0, self.dtype)
         return view.reshape(self.shape)
 
@@ -257,31 +257,31 @@ class _Place:
 def _check_attributes(path: Path, file: h5py.File, fingerprint: str) -> tuple[int, ...]:
     version = file.attrs.get("format_version")
     if version != FORMAT_VERSION:
-        raise _damaged(path, f"has format version {version}; this ssna reads version {FORMAT_VERSION}")
+        raise damaged(path, f"has format version {version}; this ssna reads version {FORMAT_VERSION}")
     found = file.attrs.get("fingerprint")
     if found != fingerprint:
-        raise _damaged(path, f"belongs to the fingerprint {str(found)[:12]}, this cache is {fingerprint[:12]}")
+        raise damaged(path, f"belongs to the fingerprint {str(found)[:12]}, this cache is {fingerprint[:12]}")
     layers = np.atleast_1d(file.attrs.get("layers", ()))
     if layers.ndim != 1 or layers.dtype.kind not in "iu" or not len(layers):
-        raise _damaged(path, "has no list of layer numbers")
+        raise damaged(path, "has no list of layer numbers")
     return tuple(int(layer) for layer in layers)
 
 
 def _place_of(path: Path, file: h5py.File, name: str) -> _Place:
     if not isinstance(file.get(name, getlink=True), h5py.HardLink):
-        raise _damaged(path, f"has no dataset '{name}' of its own")
+        raise damaged(path, f"has no dataset '{name}' of its own")
     dataset = file[name]
     if not isinstance(dataset, h5py.Dataset):
-        raise _damaged(path, f"has a group where the dataset '{name}' belongs")
+        raise damaged(path, f"has a group where the dataset '{name}' belongs")
     properties = dataset.id.get_create_plist()
     if properties.get_layout() != h5py.h5d.CONTIGUOUS or properties.get_external_count() or dataset.is_virtual:
-        raise _damaged(path, f"stores '{name}' in another way than contiguously in the file itself")
+        raise damaged(path, f"stores '{name}' in another way than contiguously in the file itself")
     dtypes = _DTYPES[name]
     if dataset.dtype not in dtypes:
-        raise _damaged(path, f"stores '{name}' as {dataset.dtype}, expected {' or '.join(map(str, dtypes))}")
+        raise damaged(path, f"stores '{name}' as {dataset.dtype}, expected {' or '.join(map(str, dtypes))}")
     offset = dataset.id.get_offset()
     if offset is None and dataset.size:
-        raise _damaged(path, f"has no bytes for '{name}'")
+        raise damaged(path, f"has no bytes for '{name}'")
     return _Place(offset or 0, dataset.shape, dataset.dtype)
 
 
@@ -301,13 +301,13 @@ _DTYPES = {
 
 def _check_shapes(path: Path, arrays: dict[str, npt.NDArray[Any]], num_layers: int) -> None:
     if arrays["states"].ndim != 3:
-        raise _damaged(path, f"has 'states' of shape {arrays['states'].shape}, expected three dimensions")
+        raise damaged(path, f"has 'states' of shape {arrays['states'].shape}, expected three dimensions")
     n, _, width = arrays["states"].shape
     expected: dict[str, tuple[int, ...]] = dict.fromkeys(arrays, (n,))
     expected |= {"keys": (n, KEY_BYTES), "states": (n, num_layers, width), "scales": (n, num_layers)}
     for name, array in arrays.items():
         if array.shape != expected[name]:
-            raise _damaged(path, f"has '{name}' of shape {array.shape}, expected {expected[name]}")
+            raise damaged(path, f"has '{name}' of shape {array.shape}, expected {expected[name]}")
 
 
 def wrong_rows(rows: Rows) -> list[int]:
@@ -317,7 +317,13 @@ def wrong_rows(rows: Rows) -> list[int]:
     return positions
 
 
-def _damaged(path: Path, what: str) -> CacheError:
+def segment_gone(path: Path) -> SegmentGoneError:
+    """What to raise of a listed segment that is no longer there."""
+    return SegmentGoneError(f"{path}: the segment is gone; another process may have compacted the cache.")
+
+
+def damaged(path: Path, what: str) -> CacheError:
+    """What to raise of a file that cannot be a segment; `what` goes on after its path."""
     return CacheError(
         f"{path} {what}. It is not a sound segment of this cache: move the file away and run `ssna extract` again, "
         "which computes its rows anew."

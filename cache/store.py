@@ -14,11 +14,13 @@ import numpy as np
 import numpy.typing as npt
 
 from ssna.cache.errors import CacheError, MissingRowsError, SegmentGoneError, WrongIndexError
-from ssna.cache.files import TEMPORARY_PREFIX, sweep_leftovers, write_atomically
+from ssna.cache.file_hashes import MEMORY, remember_sha256
+from ssna.cache.files import TEMPORARY_PREFIX, sha256_of_file, sweep_leftovers, write_atomically
 from ssna.cache.index import MISSING, Index, Int64s, build_index, by_segment, index_path, load_index, save_index
 from ssna.cache.keys import Keys
 from ssna.cache.precision import Floats, decode
-from ssna.cache.segment import FORMAT_VERSION, Segment, list_segments, open_segment
+from ssna.cache.segment import FORMAT_VERSION, SUFFIX, Segment, list_segments, open_segment
+from ssna.cache.soundness import check_files
 
 Result = TypeVar("Result")
 
@@ -68,6 +70,7 @@ class Cache:
         self.manifest = manifest
         self.segments_folder = path / SEGMENTS
         self._open: dict[str, Segment] = {}
+        self._sound = set[str]()
         self._index = self._load_index()
 
     @classmethod
@@ -148,13 +151,40 @@ class Cache:
 
     def segment(self, name: str) -> Segment:
         """A segment, checked and mapped on first use."""
-        if name not in self._open:
-            self._open[name] = open_segment(self.segments_folder, name, self.manifest.fingerprint)
-        return self._open[name]
+        return self.segments([name])[0]
+
+    def segments(self, names: Sequence[str]) -> list[Segment]:
+        """Segments, checked and mapped on first use.
+
+        Raises:
+            SegmentGoneError: if one is no longer there.
+            CacheError: if one is damaged, naming the file.
+        """
+        self._check_files([name for name in names if name not in self._open])
+        for name in names:
+            if name not in self._open:
+                self._open[name] = open_segment(self.segments_folder, name, self.manifest.fingerprint)
+        return [self._open[name] for name in names]
+
+    @property
+    def hash_memory(self) -> Path:
+        """Where sound files are remembered: beside the cache, not in it, where it would travel with the cache."""
+        return self.path.parent / MEMORY
+
+    def _check_files(self, names: Sequence[str]) -> None:
+        """Make sure that these files may be parsed."""
+        unknown = [name for name in names if name not in self._sound]
+        check_files(self.segments_folder, unknown, self.manifest.fingerprint, self.hash_memory)
+        self._sound.update(unknown)
+
+    def trust(self, name: str) -> None:
+        """Remember a segment that this process has written: its structure need not be tried out."""
+        path = self.segments_folder / f"{name}{SUFFIX}"
+        remember_sha256({path: sha256_of_file(path)}, self.hash_memory)
 
     def has(self, keys: Keys, layers: int) -> npt.NDArray[np.bool_]:
         """Which keys ``(m, 16)`` have a row with at least that many layers, bool ``(m,)``."""
-        segments, _ = self._index.find(keys, layers)
+        segments, _ = self._despite_compaction(lambda: self._find(keys, layers))
         present: npt.NDArray[np.bool_] = segments != MISSING
         return present
 
@@ -193,16 +223,29 @@ class Cache:
     def _token_counts(self, keys: Keys, layers: int) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.bool_]]:
         number, row = self._find_all(keys, layers)
         counts, truncated = np.empty(len(keys), np.uint32), np.empty(len(keys), np.bool_)
-        for i, here in by_segment(number):
-            segment = self.segment(self._index.segments[i])
+        places = list(by_segment(number))
+        used = self.segments([self._index.segments[i] for i, _ in places])
+        for segment, (_, here) in zip(used, places, strict=True):
             self._check_rows(segment, row[here], keys[here])
             rows = segment.rows
             counts[here], truncated[here] = rows.token_counts[row[here]], rows.truncated[row[here]]
         return counts, truncated
 
+    def _find(self, keys: Keys, layers: int) -> tuple[Int64s, Int64s]:
+        try:
+            return self._index.find(keys, layers)
+        except IndexError as error:  # It names a segment that there is not.
+            raise self._wrong_index() from error
+
+    def _wrong_index(self) -> WrongIndexError:
+        return WrongIndexError(
+            f"{index_path(self.path, self._index.segments)} does not fit the segments. Delete it; it is made anew on "
+            "the next use."
+        )
+
     def _find_all(self, keys: Keys, layers: int) -> tuple[Int64s, Int64s]:
         """Segment and row of each key, all of which must be there."""
-        number, row = self._index.find(keys, layers)
+        number, row = self._find(keys, layers)
         if (number == MISSING).any():
             missing = np.flatnonzero(number == MISSING)
             raise MissingRowsError(
@@ -214,7 +257,7 @@ class Cache:
     def _read(self, keys: Keys, layers: int) -> LayerStates:
         number, row = self._find_all(keys, layers)
         places = list(by_segment(number))
-        used = [self.segment(self._index.segments[i]) for i, _ in places]
+        used = self.segments([self._index.segments[i] for i, _ in places])
         width = used[0].rows.states.shape[2] if used else 0
         block_numbers = used[0].layers[:layers] if used else ()
         states = np.empty((len(keys), layers, width), np.float32)
@@ -233,10 +276,7 @@ class Cache:
     def _check_rows(self, segment: Segment, rows: Int64s, keys: Keys) -> None:
         """Make sure that the index, which is not trusted, names rows of these keys."""
         if (rows >= len(segment.rows)).any() or not np.array_equal(segment.rows.keys[rows], keys):
-            raise WrongIndexError(
-                f"{index_path(self.path, self._index.segments)} does not fit the segment {segment.name}. Delete it; it "
-                "is made anew on the next use."
-            )
+            raise self._wrong_index()
 
     def _copy(
         self,
@@ -263,6 +303,7 @@ class Cache:
             if (saved := load_index(self.path, names)) is not None:
                 return saved
             try:
+                self._check_files(names)
                 # Not kept open: what is mapped of each would stay in memory together.
                 fingerprint = self.manifest.fingerprint
                 index = build_index(open_segment(self.segments_folder, name, fingerprint) for name in names)

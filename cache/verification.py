@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 import numpy as np
 
-from ssna.cache.errors import CacheError, SegmentGoneError
-from ssna.cache.files import fsync_folder, rename_without_replacing, sha256_of_file
+from ssna.cache.errors import SegmentGoneError
+from ssna.cache.file_hashes import MEMORY, recall_sha256
+from ssna.cache.files import fsync_folder, sha256_of_file
 from ssna.cache.index import build_index, index_path, load_index
-from ssna.cache.segment import SUFFIX, list_segments, name_of_digest, open_segment, wrong_rows
+from ssna.cache.segment import SUFFIX, Rows, list_segments, name_of_digest, open_segment, wrong_rows
+from ssna.cache.soundness import parse_errors
 from ssna.cache.store import SEGMENTS, SET_ASIDE, read_manifest
 
+_FILES_AT_ONCE = 64
 _ROWS_AT_ONCE = 4096
 
 
@@ -40,21 +44,28 @@ def verify(path: Path) -> Iterator[SegmentReport]:
     Raises:
         CacheError: if the folder is no cache.
     """
-    fingerprint = read_manifest(path).fingerprint
-    for name in list_segments(path / SEGMENTS):
-        with suppress(SegmentGoneError, FileNotFoundError):  # Another process has compacted the cache meanwhile.
-            yield _verify_segment(path / SEGMENTS, name, fingerprint)
+    fingerprint, folder = read_manifest(path).fingerprint, path / SEGMENTS
+    names = list_segments(folder)
+    for start in range(0, len(names), _FILES_AT_ONCE):
+        hashes = dict[str, str]()
+        for name in names[start : start + _FILES_AT_ONCE]:
+            with suppress(FileNotFoundError):  # Another process has compacted the cache meanwhile.
+                hashes[name] = sha256_of_file(folder / f"{name}{SUFFIX}")
+        passing = [name for name, sha256 in hashes.items() if name_of_digest(sha256) == name]
+        for name in hashes.keys() - passing:
+            yield SegmentReport(name, 0, "its bytes do not have the SHA-256 that its name says")
+        known = recall_sha256([folder / f"{name}{SUFFIX}" for name in passing], path.parent / MEMORY)
+        new = [name for name, sha256 in zip(passing, known, strict=True) if sha256 != hashes[name]]
+        errors = parse_errors(folder, new, fingerprint)
+        for name in passing:
+            if name not in errors:
+                with suppress(SegmentGoneError):
+                    yield _verify_rows(name, open_segment(folder, name, fingerprint).rows)
+            elif not isinstance(errors[name], SegmentGoneError):
+                yield SegmentReport(name, 0, str(errors[name]))
 
 
-def _verify_segment(folder: Path, name: str, fingerprint: str) -> SegmentReport:
-    if name_of_digest(sha256_of_file(folder / f"{name}{SUFFIX}")) != name:
-        return SegmentReport(name, 0, "its bytes do not have the SHA-256 that its name says")
-    try:
-        rows = open_segment(folder, name, fingerprint).rows
-    except SegmentGoneError:
-        raise
-    except CacheError as error:
-        return SegmentReport(name, 0, str(error))
+def _verify_rows(name: str, rows: Rows) -> SegmentReport:
     bad = list[str]()
     for start in range(0, len(rows), _ROWS_AT_ONCE):
         part = rows.take(slice(start, start + _ROWS_AT_ONCE))
@@ -87,7 +98,12 @@ def set_aside(path: Path, segment: str) -> Path:
     """Move a damaged segment out of the cache, so that the next extraction fills the gap; returns where it is."""
     folder = path / SET_ASIDE
     folder.mkdir(exist_ok=True)
-    target = folder / f"{segment}{SUFFIX}"
-    rename_without_replacing(path / SEGMENTS / f"{segment}{SUFFIX}", target)
+    source, target = path / SEGMENTS / f"{segment}{SUFFIX}", folder / f"{segment}{SUFFIX}"
+    for number in count(2):  # One of that name may have been set aside before.
+        if not target.exists():
+            break
+        target = folder / f"{segment}-{number}{SUFFIX}"
+    source.rename(target)
+    fsync_folder(folder)
     fsync_folder(path / SEGMENTS)
     return target

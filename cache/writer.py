@@ -97,9 +97,10 @@ class SegmentWriter:
         self._last_commit = time.monotonic()
 
     def _write(self, parts: Iterable[Rows], count: int) -> str:
-        return write_segment(
-            self._cache.segments_folder, parts, count, self._cache.manifest.fingerprint, self._layers, self._llm
-        )
+        folder, fingerprint = self._cache.segments_folder, self._cache.manifest.fingerprint
+        name = write_segment(folder, parts, count, fingerprint, self._layers, self._llm)
+        self._cache.trust(name)
+        return name
 
     def _merge_own_segments(self) -> None:
         """Join this run's small segments into segments of up to `COMMIT_BYTES`, then remove the small ones.

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ssna.cache import Cache, DiskFullError, SegmentWriter, SsnaError, row_bytes
+from ssna.cache import Cache, DiskFullError, SegmentWriter, SsnaError, check_writable, row_bytes
 from ssna.stage1_extract.batching import TokenIds, batch_size, longest_first
 from ssna.stage1_extract.llm_files import LLMError, LLMFiles, find_llm
 from ssna.stage1_extract.settings import (
@@ -122,6 +122,7 @@ def extract_texts(
 
     Raises:
         LLMError: if the LLM cannot be used, or has not that many layers.
+        CacheError: if the cache is damaged, or lacks texts and cannot be written.
         DiskFullError: if the disk has no room for the states.
         NonFiniteStatesError: if states of some texts are not finite; all others are committed.
     """
@@ -134,6 +135,7 @@ def extract_texts(
     cache, done = job.cache, _Done()
     if cache is None or mine.any():
         _check_room(root, int(mine.sum()), job)
+        check_writable(root if cache is None else cache.segments_folder)
         run = _Run(job, options)
         # Only an LLM that could be loaded gets a cache.
         cache = cache or create(root, name, job.settings, job.files, *run.about_states())

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ssna.cache import SsnaError, sha256_of_file, write_atomically
+from ssna.cache import SsnaError
 
 CONFIG = "config.json"
 _WEIGHTS = "model.safetensors"
@@ -251,21 +250,3 @@ def _read_json(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise LLMError(f"{path} holds no JSON object: copy the model again.")
     return content
-
-
-def hash_files(paths: Sequence[Path], memory: Path) -> dict[str, str]:
-    """SHA-256 by file name; hashes are remembered in the file `memory` by path, size, mtime and inode."""
-    try:
-        remembered = json.loads(memory.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        remembered = {}
-    hashes, known = {}, dict(remembered)
-    for path in paths:
-        status = path.stat()
-        identity = f"{path.resolve()}|{status.st_size}|{status.st_mtime_ns}|{status.st_ino}"
-        if identity not in known:
-            known[identity] = sha256_of_file(path)
-        hashes[path.name] = known[identity]
-    if known != remembered and os.access(memory.parent, os.W_OK):
-        write_atomically(memory, json.dumps(known, indent=1))
-    return hashes

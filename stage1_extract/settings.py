@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from ssna.cache import STORED_DTYPES, Cache, StoredDtype, clean_name, default_name, fingerprint_of, manifests_below
+from ssna.cache import (
+    HASH_MEMORY,
+    STORED_DTYPES,
+    Cache,
+    StoredDtype,
+    clean_name,
+    default_name,
+    fingerprint_of,
+    manifests_below,
+    sha256_of_files,
+)
 from ssna.stage1_extract.frozen_llm import Reading
-from ssna.stage1_extract.llm_files import CONFIG, LLMError, LLMFiles, hash_files
+from ssna.stage1_extract.llm_files import CONFIG, LLMError, LLMFiles
 from ssna.stage1_extract.pooling import POOLINGS, Pooling
 
 DtypeChoice = Literal["auto", "float32", "bfloat16", "float16"]
 COMPUTE_DTYPES: tuple[DtypeChoice, ...] = get_args(DtypeChoice)
-_HASH_MEMORY = "file-hashes.json"
 _TEXT = "{text}"
 _DEFAULT_TOKENS = 512
 
@@ -93,20 +102,24 @@ def settings_of(files: LLMFiles, options: ExtractOptions, device: str, root: Pat
     Raises:
         LLMError: if an option does not fit the LLM.
     """
-    memory = root / _HASH_MEMORY
     prefix, suffix = _split_template(options.template)
     config = [] if files.gguf else [files.folder / CONFIG]
+
+    def hashes(paths: Sequence[Path]) -> dict[str, str]:
+        names = [path.relative_to(files.folder).as_posix() for path in paths]
+        return dict(zip(names, sha256_of_files(paths, root / HASH_MEMORY), strict=True))
+
     return {
-        "weights": hash_files(files.weights, memory),
-        "tokenizer": hash_files(files.tokenizer, memory),
-        "config": hash_files(config, memory),
+        "weights": hashes(files.weights),
+        "tokenizer": hashes(files.tokenizer),
+        "config": hashes(config),
         "pooling": _resolve_pooling(files, options.pooling),
         "compute_dtype": _resolve_dtype(options.dtype, device),
         "max_tokens": _resolve_max_tokens(files, options.max_tokens),
         "prefix": prefix,
         "suffix": suffix,
         "stored_dtype": options.store,
-        "remote_code": hash_files(files.code, memory) or None,
+        "remote_code": hashes(files.code) or None,
     }
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -132,19 +134,26 @@ def test_two_processes_divide_the_texts_and_say_so_once(
 
 _ONE_DIES = """
 import os, time
+from pathlib import Path
 from ssna.cache import writer
 from ssna.cli import main
 from ssna.stage1_extract.frozen_llm import FrozenLLM
 
 writer.commit_interval = lambda elapsed: 1e9  # Nothing is committed before the end.
 real, batches = FrozenLLM.pooled_states, 0
+other_holds_rows = Path(__file__).with_name("other_holds_rows")
 
 def slow(self, token_ids, layers):
     global batches
     batches += 1
-    if batches == 2 and os.environ["RANK"] == "1":
-        os._exit(9)
-    time.sleep(0.5 * batches)
+    if os.environ["RANK"] == "1":
+        while batches == 2 and not other_holds_rows.exists():
+            time.sleep(0.05)
+        if batches == 2:
+            os._exit(9)
+    elif batches == 2:
+        other_holds_rows.touch()
+        time.sleep(60)
     return real(self, token_ids, layers)
 
 FrozenLLM.pooled_states = slow
@@ -174,6 +183,85 @@ def test_when_one_process_dies_the_others_commit_what_they_hold(
     assert (of_rank[there] == 0).all()
     again = ssna("extract", dataset.path, "--llm", tiny_llm, "--json", SSNA_CACHE=str(tmp_path / "root"))
     assert json.loads(again.stdout)["extracted"] == len(texts) - there.sum()
+
+
+_SLOW = """
+import time
+from ssna.cache import writer
+from ssna.cli import main
+from ssna.stage1_extract.frozen_llm import FrozenLLM
+
+writer.commit_interval = lambda elapsed: 0.1
+real = FrozenLLM.pooled_states
+FrozenLLM.pooled_states = lambda self, ids, layers: (time.sleep(0.2), real(self, ids, layers))[1]
+main()
+"""
+
+
+def test_of_two_independent_commands_the_survivor_is_unaffected(
+    tmp_path: Path, dataset: Dataset, tiny_llm: Path, shared_cache_root: Path
+) -> None:
+    root = tmp_path / "root"
+    command = [
+        sys.executable, "-c", _SLOW, "extract", str(dataset.path), "--llm", str(tiny_llm), "--cache-root", str(root),
+        "--batch-tokens", "16", "--json",
+    ]  # fmt: skip
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    victim, survivor = (
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+        for _ in range(2)
+    )
+    while victim.poll() is None and not list(root.glob("*/segments/*.h5")):
+        time.sleep(0.02)
+    victim.kill()
+    victim.communicate()
+    assert victim.returncode == -signal.SIGKILL, "it had ended before it was killed"
+    output, errors = survivor.communicate(timeout=300)
+    assert survivor.returncode == 0, errors
+    texts = dataset.items()["text"].unique().to_list()
+    assert json.loads(output)["extracted"] == len(texts)
+    (folder,), (alone,) = root.glob("*/"), shared_cache_root.glob("*/")
+    expected = Cache.open(alone).read(keys_of_texts(texts), 3).states
+    np.testing.assert_allclose(Cache.open(folder).read(keys_of_texts(texts), 3).states, expected, rtol=2e-3, atol=2e-3)
+    assert cache_command(root, "verify").returncode == 0
+
+
+def without_override(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """`ssna` by somebody who cannot write where the folder says so, which root can."""
+    command = [str(Path(sys.executable).parent / "ssna"), *arguments, "--cache-root", str(root)]
+    if os.geteuid() == 0:
+        if (setpriv := shutil.which("setpriv")) is None:
+            pytest.skip("root without setpriv writes everywhere")
+        taken = "-dac_override,-dac_read_search"
+        command = [setpriv, "--inh-caps", taken, "--bounding-set", taken, *command]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=300, env=environment)
+
+
+def test_a_read_only_cache_is_used_and_tells_what_it_lacks(root: Path, dataset: Dataset, tiny_llm: Path) -> None:
+    extract = ("extract", str(dataset.path), "--llm", str(tiny_llm), "--json")
+    (folder,) = root.glob("*/")
+    for index in folder.glob("index-*"):
+        index.unlink()
+    places = [root, folder, folder / "segments"]
+    for place in places:
+        place.chmod(0o555)
+    try:
+        there = without_override(root, *extract)
+        lacking = without_override(root, *extract, "--pooling", "cls")
+        (folder / "segments").chmod(0o755)
+        next(folder.glob("segments/*.h5")).unlink()
+        (folder / "segments").chmod(0o555)
+        empty = without_override(root, *extract)
+    finally:
+        for place in places:
+            place.chmod(0o755)
+    assert (there.returncode, json.loads(there.stdout)["extracted"]) == (0, 0), there.stderr
+    for refused, place in ((lacking, root), (empty, folder / "segments")):
+        assert refused.returncode == 1
+        assert refused.stderr.startswith(f"Error: {place} cannot be written"), refused.stderr
+    again = without_override(root, *extract)
+    assert json.loads(again.stdout)["extracted"] == dataset.items()["text"].n_unique()
 
 
 def test_processes_can_share_the_weights_instead_of_the_texts(tmp_path: Path, dataset: Dataset) -> None:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import shutil
 from pathlib import Path
 
 import pytest
 
-from ssna.stage1_extract import llm_files
-from ssna.stage1_extract.llm_files import LLMError, find_llm, hash_files
+from ssna.stage1_extract.llm_files import LLMError, find_llm
 
 
 @pytest.fixture
@@ -116,18 +113,3 @@ def test_a_hub_id_is_downloaded_without_pickles_and_remembered_as_typed(
         assert not any("bin" in pattern or ".py" in pattern for pattern in patterns)
     with pytest.raises(LLMError, match="--revision v2 is for hub ids"):
         find_llm(str(tiny_llm), revision="v2")
-
-
-def test_hashes_are_remembered_until_the_file_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    file, memory = tmp_path / "weights", tmp_path / "file-hashes.json"
-    file.write_bytes(b"one")
-    expected = hashlib.sha256(b"one").hexdigest()
-    assert hash_files([file], memory) == {"weights": expected}
-    real, calls = llm_files.sha256_of_file, []
-    monkeypatch.setattr(llm_files, "sha256_of_file", lambda path: calls.append(path) or real(path))
-    assert hash_files([file], memory) == {"weights": expected}
-    assert calls == []
-    file.write_bytes(b"two")
-    os.utime(file, ns=(0, 0))
-    assert hash_files([file], memory) == {"weights": hashlib.sha256(b"two").hexdigest()}
-    assert calls == [file]

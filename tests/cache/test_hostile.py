@@ -1,0 +1,138 @@
+"""Damaged, foreign and hostile files on the reading path."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ssna.cache import Cache, CacheError, soundness, verify
+from ssna.cache.files import sha256_of_file
+from ssna.cache.index import index_path
+from ssna.cache.segment import name_of_digest, open_segment, wrong_rows
+from ssna.cache.soundness import parse_errors
+from tests.cache.strategies import add_rows, keys_for, make_cache, states_for
+
+ATTACKS = range(900, 1400)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A cache of one segment, copied from elsewhere: nothing is remembered of it."""
+    cache = make_cache(tmp_path / "made here")
+    add_rows(cache, range(20))
+    (tmp_path / "root").mkdir()
+    return Path(shutil.copytree(cache.path, tmp_path / "root" / cache.path.name))
+
+
+def read(path: Path) -> np.ndarray:
+    return Cache.open(path).read(keys_for(range(20)), 3).states
+
+
+def flip(file: Path, bit: int) -> None:
+    content = bytearray(file.read_bytes())
+    content[bit // 8] ^= 1 << bit % 8
+    file.write_bytes(content)
+
+
+def test_a_copied_cache_is_read(path: Path) -> None:
+    np.testing.assert_array_equal(read(path), states_for(range(20)))
+
+
+@pytest.mark.parametrize("place", [0.0, 0.1, 0.5, 0.99])
+@pytest.mark.parametrize("indexed", [True, False])
+def test_a_flipped_bit_is_an_error_that_names_the_file(path: Path, place: float, indexed: bool) -> None:
+    (file,) = (path / "segments").glob("*.h5")
+    if not indexed:
+        next(path.glob("index-*")).unlink()
+    flip(file, int(place * file.stat().st_size * 8))
+    with pytest.raises(CacheError, match="does not have the SHA-256 that its name says") as caught:
+        read(path)
+    assert str(file) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "content", [lambda old: old[: len(old) // 2], lambda old: b"", lambda old: b"PK\x03\x04" * 100, lambda old: old * 2]
+)
+def test_a_file_of_other_bytes_is_an_error_that_names_the_file(path: Path, content: Callable[[bytes], bytes]) -> None:
+    (file,) = (path / "segments").glob("*.h5")
+    file.write_bytes(content(file.read_bytes()))
+    with pytest.raises(CacheError, match="does not have the SHA-256") as caught:
+        read(path)
+    assert str(file) in str(caught.value)
+
+
+def attacks(content: bytes, seed: int) -> bytes:
+    """The file with some of its HDF5 structure changed."""
+    rng = random.Random(seed)
+    structure = [i for i in range(len(content)) if content[i]]  # Mostly what HDF5 itself wrote.
+    changed = bytearray(content)
+    for at in rng.sample(structure, rng.choice((1, 1, 2, 8))):
+        if rng.random() < 0.5:
+            changed[at] = rng.randrange(256)
+        else:
+            wild = rng.choice((0, 1, 2**31, 2**32 - 1, 2**63, 2**64 - 1, len(content)))
+            changed[at : at + 8] = struct.pack("<Q", wild)
+    return bytes(changed[: len(content)])
+
+
+def put(folder: Path, content: bytes) -> str:
+    """A file under the name that its own SHA-256 gives it, which anyone can compute."""
+    file = folder / "new"
+    file.write_bytes(content)
+    name = name_of_digest(sha256_of_file(file))
+    file.rename(folder / f"{name}.h5")
+    return name
+
+
+def test_hostile_files_under_their_right_names_end_no_reader(path: Path, tmp_path: Path) -> None:
+    """Of such files about one in three hundred crashes libhdf5 or never returns from it."""
+    (sound,) = (path / "segments").glob("*.h5")
+    content, fingerprint = sound.read_bytes(), Cache.open(path).manifest.fingerprint
+    names = [put(tmp_path, attacks(content, seed)) for seed in ATTACKS]
+    errors = parse_errors(tmp_path, names, fingerprint, seconds=2)
+    assert len(errors) > len(ATTACKS) / 10, "hardly any attack did harm"
+    assert all(str(tmp_path / f"{name}.h5") in str(error) for name, error in errors.items())
+    for name in set(names) - set(errors):
+        wrong_rows(open_segment(tmp_path, name, fingerprint).rows)
+    sound.rename(tmp_path / sound.name)
+    name = next(iter(errors))
+    (tmp_path / f"{name}.h5").rename(sound.with_name(f"{name}.h5"))
+    with pytest.raises(CacheError, match=name):
+        read(path)
+    (report,) = verify(path)
+    assert name in str(report.damage)
+
+
+def test_a_file_that_never_ends_the_parser_is_an_error_and_those_after_it_are_tried(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = Cache.open(path)
+    add_rows(cache, range(20, 25), commit_each=True)
+    names = Cache.open(path).index.segments
+    errors = parse_errors(cache.segments_folder, names, cache.manifest.fingerprint, seconds=1e-6)
+    assert list(errors) == list(names)
+    assert all("crash or never return" in str(error) for error in errors.values())
+    assert parse_errors(cache.segments_folder, names, cache.manifest.fingerprint) == {}
+    monkeypatch.setattr(soundness, "_SECONDS_A_FILE", 1e-6)
+    (path.parent / "file-hashes.json").unlink()
+    with pytest.raises(CacheError, match=r"\.h5 makes the HDF5 library crash or never return"):
+        read(path)
+
+
+@pytest.mark.parametrize("offset", [-4, -120, -200])
+def test_a_hostile_index_is_made_anew(path: Path, offset: int) -> None:
+    """Its last two arrays are the segments and the rows of 20 keys, 4 bytes each."""
+    file = index_path(path, [next((path / "segments").glob("*.h5")).stem])
+    content = bytearray(file.read_bytes())
+    content[offset : offset + 4] = b"\xff\xff\xff\xff"
+    file.write_bytes(content)
+    if offset < -160:  # A key: the row is not found, which costs an extraction but gives no wrong state.
+        assert not Cache.open(path).has(keys_for(range(20)), 3).all()
+    else:
+        np.testing.assert_array_equal(read(path), states_for(range(20)))
