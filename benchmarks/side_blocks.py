@@ -26,13 +26,13 @@ def main(items: int, layers: int, state_width: int, threads: int) -> None:
     torch.set_num_threads(threads)
     torch.manual_seed(0)
     states = torch.randn(layers, items, state_width)
-    encoder = ItemEncoder((layers, state_width), items, AdaptOptions())
+    encoder, numbers = ItemEncoder([(layers, state_width)], items, AdaptOptions()), torch.arange(1, items + 1)
     gradient = torch.randn(items, AdaptOptions().width)
     used, seconds = item_encoder._CPU_BLOCK_ITEMS, {}
     for block in (256, 512, 1024, 2048, 4096, items):
         item_encoder._CPU_BLOCK_ITEMS = block
         encoder.zero_grad()
-        seconds[block] = best_of(lambda: encoder(states, 0, items).backward(gradient))
+        seconds[block] = best_of(lambda: encoder([states], numbers).backward(gradient))
     for block, value in seconds.items():
         click.echo(f"{block:>8,} items {value / seconds[used]:.2f} ×")
 

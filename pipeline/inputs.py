@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,15 @@ from ssna.columns import ITEM, TEXT
 from ssna.corpus import Corpus, load_corpus
 from ssna.dataset import Dataset, open_dataset
 from ssna.errors import DatasetError
-from ssna.stage2_adapt import AdaptOptions, OptionError, Standardization, fit_standardization
+from ssna.stage2_adapt import AdaptOptions, OptionError, Preparation, fit_preparation
+
+
+@dataclass(frozen=True)
+class Source:
+    """An LLM's cache, and the states of the corpus's items out of it."""
+
+    cache: Cache
+    states: LayerStates
 
 
 @dataclass(frozen=True)
@@ -23,12 +32,16 @@ class Inputs:
 
     dataset: Dataset
     corpus: Corpus
-    cache: Cache | None
-    states: LayerStates | None
+    sources: Sequence[Source]
+    """Of each LLM"""
 
 
 def read_inputs(
-    dataset: Path, llm: str | None, cache: Path | str | None, root: Path | str | None, options: AdaptOptions
+    dataset: Path,
+    llms: Sequence[str],
+    caches: Sequence[Path | str],
+    root: Path | str | None,
+    options: AdaptOptions,
 ) -> Inputs:
     """Read and check everything before a run begins; nothing is written.
 
@@ -36,22 +49,24 @@ def read_inputs(
         SsnaError: of a kind that says what is wrong with the dataset, the cache or the options.
     """
     if not options.needs_states:
-        if llm is not None or cache is not None:
+        if llms or caches:
             model = "--model popularity" if options.model == "popularity" else "--side none"
             raise OptionError(f"{model} reads no LLM states. Leave --llm and --cache out, or choose a side network.")
         opened = open_dataset(dataset)
-        return Inputs(opened, load_corpus(opened, options), None, None)
-    if (llm is None) == (cache is None):
-        found = "neither" if llm is None else "both"
+        return Inputs(opened, load_corpus(opened, options), [])
+    if not llms and not caches:
         raise OptionError(
-            f"a side network needs the states of one LLM: expected --llm or --cache, found {found}. "
+            "a side network needs the states of an LLM: expected --llm or --cache, found neither. "
             "(--side none and --model popularity need no LLM.)"
         )
     opened = open_dataset(dataset)
-    path = Path(cache) if cache is not None else find_cache(resolve_cache_root(root), str(llm))
-    store = Cache.open(path)
+    paths = [*(find_cache(resolve_cache_root(root), llm) for llm in llms), *map(Path, caches)]
+    stores = [Cache.open(path) for path in paths]
+    if len({store.manifest.fingerprint for store in stores}) < len(stores):
+        raise OptionError(f"the same cache was given twice ({', '.join(map(str, paths))}). Give each once.")
     corpus = load_corpus(opened, options)
-    return Inputs(opened, corpus, store, _read_states(store, corpus, opened, options.layers))
+    sources = [Source(store, _read_states(store, corpus, opened, options.layers)) for store in stores]
+    return Inputs(opened, corpus, sources)
 
 
 def _read_states(cache: Cache, corpus: Corpus, dataset: Dataset, wanted: int | None) -> LayerStates:
@@ -87,10 +102,10 @@ def _extract_command(cache: Cache, dataset: Dataset) -> str:
     return shlex.join(command)
 
 
-def standardization_of(states: torch.Tensor, corpus: Corpus) -> Standardization:
+def preparation_of(states: torch.Tensor, corpus: Corpus, options: AdaptOptions) -> Preparation:
     """Fitted on the distinct texts of the training items: items that share a text count once."""
     texts = corpus.items[TEXT].head(corpus.num_trained)
     first_of_each = pl.select(pl.lit(texts).arg_unique()).to_series().sort().to_numpy()
     if len(first_of_each) == corpus.num_trained:
-        return fit_standardization(states[:, : corpus.num_trained])
-    return fit_standardization(states[:, torch.tensor(first_of_each, dtype=torch.long)])
+        return fit_preparation(states[:, : corpus.num_trained], options.preparation)
+    return fit_preparation(states[:, torch.tensor(first_of_each, dtype=torch.long)], options.preparation)

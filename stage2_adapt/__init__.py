@@ -5,7 +5,20 @@ The LLM is never loaded here, and `transformers` never imported.
 
 from ssna.stage2_adapt.checkpoint import load_tensors, save_tensors
 from ssna.stage2_adapt.evaluation import evaluate
-from ssna.stage2_adapt.options import CANDIDATES, MODELS, SIDES, AdaptOptions, OptionError
+from ssna.stage2_adapt.options import (
+    ACTIVATIONS,
+    CANDIDATES,
+    FUSIONS,
+    LOSSES,
+    MODELS,
+    PRECISIONS,
+    PREPARATIONS,
+    SCHEDULES,
+    SCORERS,
+    SIDES,
+    AdaptOptions,
+    OptionError,
+)
 from ssna.stage2_adapt.popularity import count_popularity
 from ssna.stage2_adapt.recommendation import top_items
 from ssna.stage2_adapt.recommenders import Popularity, Recommender, SequenceRecommender
@@ -18,29 +31,36 @@ from ssna.stage2_adapt.sequences import (
     split_by_time,
     training_counts,
 )
-from ssna.stage2_adapt.states import Standardization, fit_standardization, lowest_first
+from ssna.stage2_adapt.states import Preparation, fit_preparation, lowest_first
 from ssna.stage2_adapt.training import Epoch, Training, TrainingData
 
 __all__ = [
+    "ACTIVATIONS",
     "CANDIDATES",
+    "FUSIONS",
+    "LOSSES",
     "MODELS",
+    "PRECISIONS",
+    "PREPARATIONS",
+    "SCHEDULES",
+    "SCORERS",
     "SIDES",
     "SPLITS",
     "AdaptOptions",
     "Epoch",
     "OptionError",
     "Popularity",
+    "Preparation",
     "Recommender",
     "SequenceRecommender",
     "Sequences",
     "Split",
-    "Standardization",
     "Training",
     "TrainingData",
     "cases_of",
     "count_popularity",
     "evaluate",
-    "fit_standardization",
+    "fit_preparation",
     "leave_one_out",
     "load_tensors",
     "lowest_first",

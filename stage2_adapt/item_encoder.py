@@ -1,14 +1,16 @@
-"""Item vectors: from the LLM's layer states by the side network, from a learned ID table, or both."""
+"""Item vectors: from the LLMs' layer states by side networks, from a learned ID table, or both."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from ssna.stage2_adapt.options import AdaptOptions
 from ssna.stage2_adapt.side_network import SideNetwork
 
-_ITEMS_AT_ONCE = 8192
 # The side network's intermediate values of so many items stay in a CPU's cache (benchmarks/side_blocks.py).
 _CPU_BLOCK_ITEMS = 2048
 
@@ -19,56 +21,73 @@ class ItemEncoder(nn.Module):
     An item without training interactions has an ID vector of exactly zero.
     """
 
-    def __init__(self, states_size: tuple[int, int] | None, num_trained: int, options: AdaptOptions) -> None:
+    def __init__(
+        self,
+        state_sizes: Sequence[tuple[int, int]],
+        num_trained: int,
+        options: AdaptOptions,
+        whitenings: Sequence[Tensor | None] = (),
+    ) -> None:
         """Make the parts that the options ask for.
 
         Args:
-            states_size: layers A and width D of the states; None for a model without a side network.
+            state_sizes: of each LLM, layers A and width D of its states; none for a model without a side network.
             num_trained: T.
-            options: width, and whether items have an ID embedding.
+            options: of the side networks, the ID embedding and their fusion.
+            whitenings: of each LLM, a fixed map ``(A, D, D)`` of its states, which belongs to the model.
         """
         super().__init__()
-        self.side: SideNetwork | None = None
+        self.sides = nn.ModuleList(
+            SideNetwork(
+                layers,
+                width,
+                options.width,
+                integration=options.side,
+                side_width=options.side_width,
+                activation=options.activation,
+                dropout=options.side_dropout,
+                whitening=whitening,
+            )
+            for (layers, width), whitening in zip(state_sizes, whitenings or [None] * len(state_sizes), strict=True)
+        )
         self.id_table: nn.Parameter | None = None
-        if states_size is not None:
-            self.side = SideNetwork(*states_size, options.width)
         if options.learns_ids:
             self.id_table = nn.Parameter(torch.empty(num_trained, options.width).normal_(std=0.02))
+        texts, parts = len(self.sides), len(self.sides) + options.learns_ids
+        self.gates: nn.Linear | None = None
+        if options.fusion == "gate" and parts > 1:
+            self.gates = nn.Linear(texts * options.width, (parts - 1) * options.width)
 
-    def forward(self, states: Tensor | None, first: int, last: int) -> Tensor:
-        """Vectors ``(last - first, d)`` of the items first + 1 to last.
+    def forward(self, states: Sequence[Tensor], items: Tensor) -> Tensor:
+        """Vectors ``(n, d)`` of items.
 
         Args:
-            states: standardised, of exactly these items ``(A, last - first, D)``; None without a side network.
-            first: items before the first.
-            last: number of the last item.
+            states: of each LLM, prepared, of exactly these items ``(A, n, D)``.
+            items: their numbers ``(n,)``, from 1.
         """
-        ids = self._id_vectors(first, last)
-        if self.side is None or states is None:
-            assert ids is not None
-            return ids
-        text = self._text_vectors(self.side, states)
-        return text if ids is None else text + ids
+        if not self.sides:
+            return self._id_vectors(items)
+        if items.device.type != "cpu" or len(items) <= _CPU_BLOCK_ITEMS:
+            return self._fused(states, items)
+        blocks = zip(*(torch.split(part, _CPU_BLOCK_ITEMS, dim=1) for part in states), strict=True)
+        parts = zip(blocks, torch.split(items, _CPU_BLOCK_ITEMS), strict=True)
+        return torch.cat([self._fused(block, numbers) for block, numbers in parts])
 
-    def _text_vectors(self, side: SideNetwork, states: Tensor) -> Tensor:
-        if states.device.type != "cpu":
-            vectors: Tensor = side(states)
-            return vectors
-        return torch.cat([side(block) for block in torch.split(states, _CPU_BLOCK_ITEMS, dim=1)])
+    def _fused(self, states: Sequence[Tensor], items: Tensor) -> Tensor:
+        """The sum of all parts; with gates, all but the first are weighted by what the texts say."""
+        texts: list[Tensor] = [side(part) for side, part in zip(self.sides, states, strict=True)]
+        parts = texts if self.id_table is None else [*texts, self._id_vectors(items)]
+        if self.gates is None:
+            return torch.stack(parts).sum(dim=0) if len(parts) > 1 else parts[0]
+        item, *others = parts
+        weights: Tensor = torch.sigmoid(self.gates(torch.cat(texts, dim=1)))
+        for weight, part in zip(weights.chunk(len(others), dim=1), others, strict=True):
+            item = item + weight * part
+        return item
 
-    def _id_vectors(self, first: int, last: int) -> Tensor | None:
-        if self.id_table is None:
-            return None
-        trained = self.id_table[first:last]
-        missing = last - first - len(trained)
-        return nn.functional.pad(trained, (0, 0, 0, missing)) if missing else trained
-
-    @torch.no_grad()
-    def encode_all(self, states: Tensor | None, num_items: int, device: torch.device) -> Tensor:
-        """Vectors of all items ``(N + 1, d)``, row 0 (padding) zero, from states ``(A, N, D)``; computed in blocks."""
-        blocks = []
-        for first in range(0, num_items, _ITEMS_AT_ONCE):
-            last = min(first + _ITEMS_AT_ONCE, num_items)
-            blocks.append(self(None if states is None else states[:, first:last].to(device), first, last))
-        vectors = torch.cat(blocks)
-        return nn.functional.pad(vectors, (0, 0, 1, 0))
+    def _id_vectors(self, items: Tensor) -> Tensor:
+        assert self.id_table is not None
+        if self.training:  # On training items only.
+            return functional.embedding(items - 1, self.id_table)
+        trained = items <= len(self.id_table)
+        return functional.embedding(torch.where(trained, items - 1, 0), self.id_table) * trained[:, None]

@@ -1,45 +1,51 @@
-"""Full softmax over all training items, in chunks."""
+"""Losses over candidate items, computed in chunks of positions.
+
+Each takes the scores ``scale * states @ items.T`` of P positions over C candidate items, among which every position's
+target is. The scores of all positions are never held at once, nor computed twice: their gradient is known as soon as
+they are, so both matrix products that need it are done in the forward pass.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.nn import functional
 
-# Logits held at once. On a CPU they stay in its cache between the passes over them, which takes half the time of
-# whole logits (benchmarks/loss_chunks.py); a GPU wants fewer, larger kernels.
-_CHUNK_LOGITS = {"cpu": 2**19}
-_CHUNK_LOGITS_ELSEWHERE = 2**26
+# Scores held at once. On a CPU they stay in its cache between the passes over them, which takes half the time of
+# whole scores (benchmarks/loss_chunks.py); a GPU wants fewer, larger kernels.
+_CHUNK_SCORES = {"cpu": 2**19}
+_CHUNK_SCORES_ELSEWHERE = 2**26
 _FEWEST_ROWS = 32
 
+_LossAndGradient = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+"""From scores float32 (p, C), which it may overwrite, and target columns (p, 1): the summed loss, and its gradient."""
 
-class _FullSoftmax(torch.autograd.Function):
-    """Cross-entropy whose gradients are computed chunk by chunk in the forward pass.
 
-    The logits ``(P, N)`` of all positions are never held at once, nor computed twice: the gradient of a chunk's
-    logits is known as soon as they are, so both matrix products that need it are done then.
-    """
+class _ChunkedLoss(torch.autograd.Function):
+    """Mean over positions of a loss of their scores."""
 
     @staticmethod
-    def forward(ctx: Any, states: Tensor, items: Tensor, targets: Tensor, scale: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, states: Tensor, items: Tensor, targets: Tensor, scale: Tensor, loss_and_gradient: _LossAndGradient
+    ) -> Tensor:
+        states, items = states.float(), items.float()  # Under mixed precision these products are of its dtype anyway.
         grad_states = torch.empty_like(states)
         grad_items = torch.zeros_like(items)
         grad_scale = torch.zeros_like(scale)
         total = torch.zeros((), dtype=torch.float32, device=states.device)
-        chunk_logits = _CHUNK_LOGITS.get(states.device.type, _CHUNK_LOGITS_ELSEWHERE)
-        rows = max(_FEWEST_ROWS, chunk_logits // len(items))
+        chunk_scores = _CHUNK_SCORES.get(states.device.type, _CHUNK_SCORES_ELSEWHERE)
+        rows = max(_FEWEST_ROWS, chunk_scores // len(items))
         share = 1 / len(states)
         for start in range(0, len(states), rows):
             part = slice(start, start + rows)
-            chunk, target = states[part], targets[part, None]
+            chunk = states[part]
             scaled = chunk * scale
-            logits = (scaled @ items.T).float()  # (p, N)
-            log_norm = logits.logsumexp(dim=1, keepdim=True)
-            total += (log_norm - logits.gather(1, target)).sum()
-            grad = logits.sub_(log_norm).exp_()  # Softmax; the target's one is taken off, then it is the gradient.
-            grad.scatter_add_(1, target, torch.full_like(target, -1, dtype=grad.dtype))
+            loss, grad = loss_and_gradient((scaled @ items.T).float(), targets[part, None])
+            total += loss
             grad = grad.mul_(share).to(items.dtype)
             grad_scaled = grad @ items
             grad_items.addmm_(grad.T, scaled)
@@ -50,21 +56,70 @@ class _FullSoftmax(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, Tensor]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, Tensor, None]:
         grad_states, grad_items, grad_scale = ctx.saved_tensors
-        return grad_states * grad, grad_items * grad, None, grad_scale * grad
+        return grad_states * grad, grad_items * grad, None, grad_scale * grad, None
 
 
-def full_softmax_loss(states: Tensor, items: Tensor, targets: Tensor, scale: Tensor) -> Tensor:
-    """Mean cross-entropy of the targets under a softmax over all items; a scalar in float32.
-
-    Memory beyond inputs and gradients does not grow with positions times items.
+def softmax_loss(
+    states: Tensor, items: Tensor, targets: Tensor, scale: Tensor, log_inclusion: Tensor | None = None
+) -> Tensor:
+    """Mean cross-entropy of the targets under a softmax over the candidates; a scalar in float32.
 
     Args:
         states: ``(P, d)``, one a position to predict.
-        items: ``(N, d)``, the embeddings of all training items.
+        items: ``(C, d)``, vectors of the candidates.
         targets: ``(P,)``, row in `items` of the item that came next.
         scale: scalar; the scores are ``scale * states @ items.T``.
+        log_inclusion: ``(C,)``, of candidates that are a sample of all items, the logarithm of the probability with
+            which each came into it. It is taken off the scores of all but the target, so that the sum over the sample
+            estimates that over all items without bias (the logQ correction of Bengio and Senécal 2008 and Yi et al.,
+            RecSys 2019, for candidates that count once however often they were drawn). None for all items.
     """
-    loss: Tensor = _FullSoftmax.apply(states, items, targets, scale)  # type: ignore[no-untyped-call]
+
+    def loss_and_gradient(scores: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        wanted = scores.gather(1, target)
+        if log_inclusion is not None:
+            scores = scores.sub_(log_inclusion).scatter_(1, target, wanted)
+        log_norm = scores.logsumexp(dim=1, keepdim=True)
+        loss = (log_norm - wanted).sum()
+        softmax = scores.sub_(log_norm).exp_()
+        return loss, softmax.scatter_add_(1, target, torch.full_like(target, -1, dtype=softmax.dtype))
+
+    return _apply(states, items, targets, scale, loss_and_gradient)
+
+
+def gbce_loss(states: Tensor, items: Tensor, targets: Tensor, scale: Tensor, drawn: Tensor, power: float) -> Tensor:
+    """Mean generalised binary cross-entropy (Petrov and Macdonald, arXiv 2308.07192, equation 7); float32.
+
+    Args:
+        states: ``(P, d)``, one a position to predict.
+        items: ``(C, d)``, vectors of the candidates.
+        targets: ``(P,)``, row in `items` of the item that came next.
+        scale: scalar; the scores are ``scale * states @ items.T``.
+        drawn: float ``(C,)``, how often each candidate was drawn as a negative; a target is never its own negative.
+        power: beta, of the probability of the target; see `gbce_power`.
+    """
+    share = 1 / (1 + float(drawn.sum()))
+
+    def loss_and_gradient(scores: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        wanted = scores.gather(1, target)
+        weights = drawn.expand_as(scores).scatter(1, target, 0)
+        loss = (weights * functional.softplus(scores)).sum() + power * functional.softplus(-wanted).sum()
+        grad = scores.sigmoid_().mul_(weights).scatter_(1, target, -power * torch.sigmoid(-wanted))
+        return loss * share, grad.mul_(share)
+
+    return _apply(states, items, targets, scale, loss_and_gradient)
+
+
+def gbce_power(num_negatives: int, num_items: int, calibration: float) -> float:
+    """Beta: how calibrated scores shall be, from 0 (as drawn) to 1 (as probabilities); arXiv 2308.07192, equation 9."""
+    rate = min(1.0, num_negatives / max(1, num_items - 1))
+    return rate * (calibration * (1 - 1 / rate) + 1 / rate)
+
+
+def _apply(
+    states: Tensor, items: Tensor, targets: Tensor, scale: Tensor, loss_and_gradient: _LossAndGradient
+) -> Tensor:
+    loss: Tensor = _ChunkedLoss.apply(states, items, targets, scale, loss_and_gradient)  # type: ignore[no-untyped-call]
     return loss

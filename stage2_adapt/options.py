@@ -4,17 +4,31 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 from ssna.cache import SsnaError
 from ssna.stage2_adapt.sequences import SPLITS, SplitName
 
-ModelName = Literal["sasrec", "popularity"]
-SideName = Literal["gru", "none"]
+ModelName = Literal["sasrec", "gru4rec", "hstu", "popularity"]
+SideName = Literal["gru", "gate", "residual", "mean", "concat", "last", "frozen", "none"]
+PreparationName = Literal["standardize", "whiten", "none"]
+ActivationName = Literal["gelu", "relu", "silu", "tanh"]
+FusionName = Literal["add", "gate"]
+LossName = Literal["softmax", "sampled", "in-batch", "gbce"]
+ScorerName = Literal["cosine", "dot"]
+ScheduleName = Literal["constant", "cosine"]
+Precision = Literal["auto", "float32", "bfloat16"]
 Candidates = Literal["interacted", "all"]
 
 MODELS: tuple[ModelName, ...] = get_args(ModelName)
 SIDES: tuple[SideName, ...] = get_args(SideName)
+PREPARATIONS: tuple[PreparationName, ...] = get_args(PreparationName)
+ACTIVATIONS: tuple[ActivationName, ...] = get_args(ActivationName)
+FUSIONS: tuple[FusionName, ...] = get_args(FusionName)
+LOSSES: tuple[LossName, ...] = get_args(LossName)
+SCORERS: tuple[ScorerName, ...] = get_args(ScorerName)
+SCHEDULES: tuple[ScheduleName, ...] = get_args(ScheduleName)
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 CANDIDATES: tuple[Candidates, ...] = get_args(Candidates)
 
 
@@ -27,39 +41,67 @@ class AdaptOptions:
     """The model, its training and its evaluation."""
 
     model: ModelName = "sasrec"
-    """`sasrec`, or `popularity`: rank by the number of training interactions"""
+    """`sasrec`, `gru4rec` or `hstu`; or `popularity`: rank by the number of training interactions"""
     side: SideName = "gru"
     """How the layers' adapters are integrated; `none` learns item IDs only and needs no LLM"""
     layers: int | None = None
-    """a, the top layers to adapt; None takes all that the cache holds"""
+    """a, the top layers to adapt of each LLM; None takes all that its cache holds"""
+    preparation: PreparationName = "standardize"
+    """What is done to the states first"""
+    side_width: int | None = None
+    """Of the adapters and their integration; None takes `width`"""
+    side_dropout: float = 0.0
+    """On the adapters' outputs"""
+    activation: ActivationName = "gelu"
+    """Of the adapters"""
     item_id: bool = False
     """Add a learned ID embedding to the side network's item vector"""
+    fusion: FusionName = "add"
+    """Of several LLMs' side networks, and of IDs: `add`, or `gate`, by weights that depend on the text"""
     split: SplitName = "leave-one-out"
     """What is held out for validation and test"""
     candidates: Candidates = "interacted"
     """What is ranked: items with an interaction, or `all` with a text"""
     width: int = 64
-    """d, of adapters, item vectors and SASRec"""
+    """d, of item vectors and of the sequence model"""
     length: int = 50
-    """L, the most recent interactions that SASRec reads"""
+    """L, the most recent interactions that the sequence model reads"""
     blocks: int = 2
-    """SASRec's attention blocks"""
+    """Of the sequence model"""
     heads: int = 2
-    """Attention heads of each"""
+    """Attention heads of each block"""
     dropout: float = 0.2
-    """In SASRec"""
+    """In the sequence model"""
+    scorer: ScorerName = "cosine"
+    """`cosine` with a learned temperature, or `dot` product"""
+    loss: LossName = "softmax"
+    """`softmax` over all training items, `sampled`, `in-batch`, or `gbce`"""
+    negatives: int = 2048
+    """Items drawn a step, by the losses `sampled` and `gbce`"""
+    calibration: float = 0.75
+    """t of gBCE: from 0, scores as the draw makes them, to 1, scores as probabilities"""
     batch_size: int = 128
     """Sequences a training step"""
     learning_rate: float = 1e-3
-    """Of AdamW"""
+    """Of AdamW, at its highest"""
+    schedule: ScheduleName = "constant"
+    """Of the learning rate after the warm-up: `constant`, or a half `cosine` down to 0 at the last epoch"""
+    warmup: int = 0
+    """Steps over which the learning rate rises from 0"""
     weight_decay: float = 0.0
     """Of AdamW, on matrices only"""
+    clip: float = 1.0
+    """Largest norm of the gradient"""
+    precision: Precision = "auto"
+    """Of the computation: auto is bfloat16 (automatic mixed precision) on a GPU that has it, else float32"""
+    compile: bool = False
+    """Compile the model with torch.compile"""
     epochs: int = 100
     """At most so many passes over the training sequences"""
     patience: int = 20
     """Epochs without a better validation NDCG@10 after which training stops"""
     seed: int = 0
-    """Of initialisation, order and dropout"""
+    """Of initialisation, order, negatives and dropout"""
 
     def __post_init__(self) -> None:
         """Check each value, and values against each other.
@@ -67,48 +109,62 @@ class AdaptOptions:
         Raises:
             OptionError: for the first that does not fit.
         """
-        for name, choices in (
-            ("model", MODELS),
-            ("side", SIDES),
-            ("split", SPLITS),
-            ("candidates", CANDIDATES),
-        ):
+        for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
-                raise OptionError(f"--{name} {getattr(self, name)}: expected one of {', '.join(choices)}.")
-        for name in ("width", "length", "blocks", "heads", "batch_size", "epochs", "patience"):
-            _at_least_one(name, getattr(self, name))
-        if self.layers is not None:
-            _at_least_one("layers", self.layers)
-            if not self.needs_states:
-                raise OptionError(f"--layers {self.layers} goes with a side network; this model reads no LLM states.")
+                raise OptionError(f"--{_flag(name)} {getattr(self, name)}: expected one of {', '.join(choices)}.")
+        whole = ("width", "length", "blocks", "heads", "negatives", "batch_size", "epochs", "patience")
+        for name in (*whole, *(name for name in ("layers", "side_width") if getattr(self, name) is not None)):
+            if getattr(self, name) < 1:
+                raise OptionError(f"--{_flag(name)} {getattr(self, name)}: expected at least 1.")
+        if self.layers is not None and not self.needs_states:
+            raise OptionError(f"--layers {self.layers} goes with a side network; this model reads no LLM states.")
         if self.item_id and not self.needs_states:
             raise OptionError("--item-id adds IDs to the text of a side network; this model has none. Leave it out.")
-        if self.width % self.heads:
+        if self.model in ("sasrec", "hstu") and self.width % self.heads:
             raise OptionError(f"--width {self.width} cannot be divided among --heads {self.heads}; make it a multiple.")
-        for name in ("dropout", "learning_rate", "weight_decay"):
+        numbers = ("dropout", "side_dropout", "learning_rate", "weight_decay", "calibration", "clip")
+        for name in numbers:
             if not math.isfinite(getattr(self, name)):
-                raise OptionError(f"--{name.replace('_', '-')} {getattr(self, name)}: expected a finite number.")
+                raise OptionError(f"--{_flag(name)} {getattr(self, name)}: expected a finite number.")
         if not 0 <= self.seed < 2**63:
             raise OptionError(f"--seed {self.seed}: expected a whole number from 0 to 2^63 - 1.")
-        if not 0 <= self.dropout < 1:
-            raise OptionError(f"--dropout {self.dropout:g}: expected a share from 0 to below 1.")
-        if self.learning_rate <= 0 or self.weight_decay < 0:
-            raise OptionError(
-                f"--learning-rate {self.learning_rate:g} and --weight-decay {self.weight_decay:g}: expected a number "
-                "above 0 and one of at least 0."
-            )
+        for name in ("dropout", "side_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise OptionError(f"--{_flag(name)} {getattr(self, name):g}: expected a share from 0 to below 1.")
+        if not 0 <= self.calibration <= 1:
+            raise OptionError(f"--calibration {self.calibration:g}: expected a number from 0 to 1.")
+        for name in ("learning_rate", "clip"):
+            if getattr(self, name) <= 0:
+                raise OptionError(f"--{_flag(name)} {getattr(self, name):g}: expected a number above 0.")
+        for name in ("weight_decay", "warmup"):
+            if getattr(self, name) < 0:
+                raise OptionError(f"--{_flag(name)} {getattr(self, name):g}: expected at least 0.")
 
     @property
     def needs_states(self) -> bool:
         """Whether the model reads LLM states from a cache."""
-        return self.model == "sasrec" and self.side != "none"
+        return self.model != "popularity" and self.side != "none"
 
     @property
     def learns_ids(self) -> bool:
         """Whether items have a learned ID embedding."""
-        return self.model == "sasrec" and (self.side == "none" or self.item_id)
+        return self.model != "popularity" and (self.side == "none" or self.item_id)
 
 
-def _at_least_one(name: str, value: Any) -> None:
-    if value < 1:
-        raise OptionError(f"--{name.replace('_', '-')} {value}: expected at least 1.")
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "model": MODELS,
+    "side": SIDES,
+    "preparation": PREPARATIONS,
+    "activation": ACTIVATIONS,
+    "fusion": FUSIONS,
+    "split": SPLITS,
+    "candidates": CANDIDATES,
+    "scorer": SCORERS,
+    "loss": LOSSES,
+    "schedule": SCHEDULES,
+    "precision": PRECISIONS,
+}
+
+
+def _flag(name: str) -> str:
+    return name.replace("_", "-")

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ssna.stage2_adapt.gru4rec import GRU4Rec
+from ssna.stage2_adapt.hstu import HSTU
 from ssna.stage2_adapt.options import AdaptOptions
 from ssna.stage2_adapt.sasrec import SASRec
 
@@ -48,13 +50,15 @@ class Popularity(nn.Module):
 
 
 class SequenceRecommender(nn.Module):
-    """SASRec over fixed item vectors, scored by cosine with a learned temperature."""
+    """A sequence model over fixed item vectors, scored by cosine with a learned temperature, or by dot product."""
 
     def __init__(self, num_items: int, options: AdaptOptions) -> None:
         super().__init__()
         self.num_items, self.length = num_items, options.length
-        self.network = SASRec(options.width, options.length, options.blocks, options.heads, options.dropout)
-        self.log_scale = nn.Parameter(torch.tensor(_INITIAL_SCALE).log())
+        self.network = _network(options)
+        self.log_scale: nn.Parameter | None = None
+        if options.scorer == "cosine":
+            self.log_scale = nn.Parameter(torch.tensor(_INITIAL_SCALE).log())
         self.item_embeddings: Tensor
         self.register_buffer("item_embeddings", torch.zeros(num_items + 1, options.width))  # Index 0 is padding.
 
@@ -62,13 +66,19 @@ class SequenceRecommender(nn.Module):
         """See `Recommender`."""
         states = self.network(functional.embedding(histories, self.item_embeddings), counts)  # (B, L, d)
         last = states[torch.arange(len(states), device=states.device), counts - 1]
-        return self.scale() * normalized(last) @ normalized(self.item_embeddings[1:]).T
+        return self.scale() * self.scored(last) @ self.scored(self.item_embeddings[1:]).T
 
     def scale(self) -> Tensor:
-        """The factor of the cosines, one over the softmax temperature."""
-        return self.log_scale.exp()
+        """The factor of the scores: of cosines, one over the softmax temperature."""
+        return self.item_embeddings.new_ones(()) if self.log_scale is None else self.log_scale.exp()
+
+    def scored(self, vectors: Tensor) -> Tensor:
+        """The vectors of which scores are products: for cosines at length one, where a zero vector stays zero."""
+        return vectors if self.log_scale is None else functional.normalize(vectors, dim=-1)
 
 
-def normalized(vectors: Tensor) -> Tensor:
-    """The vectors at length one; a zero vector stays zero, so its cosine with anything is 0."""
-    return functional.normalize(vectors, dim=-1)
+def _network(options: AdaptOptions) -> nn.Module:
+    if options.model == "gru4rec":
+        return GRU4Rec(options.width, options.blocks, options.dropout)
+    attention = {"sasrec": SASRec, "hstu": HSTU}[options.model]
+    return attention(options.width, options.length, options.blocks, options.heads, options.dropout)

@@ -6,9 +6,10 @@ that the place from which the next item is predicted is the same, and trained, f
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from ssna.stage2_adapt.positions import Positions
 
 
 class SASRec(nn.Module):
@@ -16,7 +17,7 @@ class SASRec(nn.Module):
 
     def __init__(self, width: int, length: int, blocks: int, heads: int, dropout: float) -> None:
         super().__init__()
-        self.positions = nn.Parameter(torch.empty(length, width).normal_(std=0.02))
+        self.positions = Positions(length, width)
         self.dropout = nn.Dropout(dropout)
         self.blocks = nn.ModuleList(_Block(width, heads, dropout) for _ in range(blocks))
         self.norm = nn.LayerNorm(width)
@@ -30,9 +31,7 @@ class SASRec(nn.Module):
             items: item vectors, no more than `length` of a history.
             counts: ``(B,)``, items in each history.
         """
-        length = len(self.positions)
-        place = torch.arange(items.shape[1], device=items.device) + length - counts[:, None]  # (B, L)
-        hidden = self.dropout(items + self.positions[place.clamp_max(length - 1)])
+        hidden = self.dropout(self.positions(items, counts))
         for block in self.blocks:
             hidden = block(hidden)
         states: Tensor = self.norm(hidden)

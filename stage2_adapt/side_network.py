@@ -1,57 +1,116 @@
-"""The side network: adapters outside the LLM, integrated sequentially over its layers (arXiv 2310.01612, abstract).
+"""The side network: adapters outside the LLM, integrated over its layers (arXiv 2310.01612, abstract).
 
 The paper's abstract fixes that adapters stand outside a frozen LLM, adapt its top layers jointly and are integrated
-sequentially. The form of the adapter and of the integration are this project's own (docs/method.md).
+sequentially. The forms of the adapter and of the integrations are this project's own (docs/method.md).
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ssna.stage2_adapt.options import ActivationName, SideName
+
 # Item vectors start about as small as ID vectors and positions do (standard deviation 0.02). At a gain of 1 neither
 # weighs anything beside the text (docs/method.md has what that costs).
 _INITIAL_GAIN = 0.05
 
+_ACTIVATIONS: dict[ActivationName, Callable[[Tensor], Tensor]] = {
+    "gelu": functional.gelu,
+    "relu": functional.relu,
+    "silu": functional.silu,
+    "tanh": torch.tanh,
+}
+
 
 class SideNetwork(nn.Module):
-    """Folds the A standardised layer states of an item into one vector, lowest layer first.
+    """Folds the A prepared layer states of an item into one vector, lowest layer first.
 
-    z_l = Adapter_l(h_l)           down-projection to width d, then a residual non-linear map
-    s_l = GRUCell(z_l, s_{l-1})    one gated recurrent cell for all layers (Cho et al., arXiv 1406.1078)
-    e   = LayerNorm(s_top + W h_top)
+    p_l = W_l h_l + b_l            adapter: down-projection to the width m of the side network …
+    z_l = p_l + V_l act(p_l)       … and a residual non-linear map
+    s   = Integrate(z_1 … z_A)     see `INTEGRATIONS`
+    e   = LayerNorm(O s + U h_A)   item vector of width d, with a skip from the top layer; O is left out if m = d
     """
 
-    def __init__(self, num_layers: int, state_width: int, width: int) -> None:
+    def __init__(
+        self,
+        num_layers: int,
+        state_width: int,
+        width: int,
+        *,
+        integration: SideName = "gru",
+        side_width: int | None = None,
+        activation: ActivationName = "gelu",
+        dropout: float = 0.0,
+        whitening: Tensor | None = None,
+    ) -> None:
+        """Make the parts that the integration needs.
+
+        Args:
+            num_layers: A.
+            state_width: D.
+            width: d, of the item vector.
+            integration: how the adapters' outputs become one.
+            side_width: m; None means d.
+            activation: of the adapters.
+            dropout: share of the adapters' outputs that is dropped in training.
+            whitening: ``(A, D, D)``, a fixed map of the states that comes first. It is multiplied into the weights,
+                which takes less work than into the states and gives the same vectors.
+        """
         super().__init__()
-        self.down = _stacked_linear(num_layers, state_width, width)
-        self.inner = _stacked_linear(num_layers, width, width)
-        self.down_bias = nn.Parameter(torch.zeros(num_layers, 1, width))
-        self.inner_bias = nn.Parameter(torch.zeros(num_layers, 1, width))
-        self.cell_input = nn.Linear(width, 3 * width)
-        self.cell_state = nn.Linear(width, 3 * width)
+        inner = side_width or width
+        self.num_layers = num_layers
+        self._first = {"last": num_layers - 1, "frozen": num_layers}.get(integration, 0)  # The lowest layer adapted
+        adapted = num_layers - self._first
+        self._activation = _ACTIVATIONS[activation]
+        self.integration: nn.Module | None = None
+        self.out: nn.Module = nn.Identity()
+        if adapted:
+            self.down = _stacked_linear(adapted, state_width, inner)
+            self.inner = _stacked_linear(adapted, inner, inner)
+            self.down_bias = nn.Parameter(torch.zeros(adapted, 1, inner))
+            self.inner_bias = nn.Parameter(torch.zeros(adapted, 1, inner))
+            self.dropout = nn.Dropout(dropout)
+            self.integration = _INTEGRATIONS[integration](adapted, inner)
+            if inner != width:
+                self.out = nn.Linear(inner, width, bias=False)
+        self.whitening: Tensor | None
+        self.register_buffer("whitening", whitening)
         self.skip = nn.Linear(state_width, width, bias=False)
         self.norm = nn.LayerNorm(width)
         nn.init.constant_(self.norm.weight, _INITIAL_GAIN)
 
     def forward(self, states: Tensor) -> Tensor:
         """Item vectors ``(n, d)`` from standardised states ``(A, n, D)``, lowest layer first."""
-        adapted = self._adapt(states)  # (A, n, d)
-        item: Tensor = self.norm(self._integrate(adapted) + self.skip(states[-1]))
-        return item
+        skip = self.skip.weight if self.whitening is None else self.skip.weight @ self.whitening[-1].T
+        item = functional.linear(states[-1], skip)
+        if self.integration is not None:
+            item = item + self.out(self.integration(self.dropout(self._adapt(states))))
+        vector: Tensor = self.norm(item)
+        return vector
 
     def _adapt(self, states: Tensor) -> Tensor:
-        """All adapters as batched products: ``(A, n, D)`` to ``(A, n, d)``."""
-        down = torch.baddbmm(self.down_bias, states, self.down)
-        return down + torch.baddbmm(self.inner_bias, functional.gelu(down), self.inner)
+        """All adapters as batched products: ``(A, n, D)`` to ``(A, n, m)``."""
+        down = self.down if self.whitening is None else self.whitening[self._first :] @ self.down
+        down = torch.baddbmm(self.down_bias, states[self._first :], down)
+        return down + torch.baddbmm(self.inner_bias, self._activation(down), self.inner)
 
-    def _integrate(self, adapted: Tensor) -> Tensor:
-        """The recurrent cell over the layers: ``(A, n, d)`` to ``(n, d)``."""
+
+class _GRU(nn.Module):
+    """s_l = GRUCell(z_l, s_{l-1}), one gated recurrent cell for all layers (Cho et al., arXiv 1406.1078)."""
+
+    def __init__(self, num_layers: int, width: int) -> None:
+        super().__init__()
+        self.cell_input = nn.Linear(width, 3 * width)
+        self.cell_state = nn.Linear(width, 3 * width)
+
+    def forward(self, adapted: Tensor) -> Tensor:
         width = adapted.shape[2]
-        inputs = self.cell_input(adapted)  # (A, n, 3d), for all layers at once: reset, update, candidate
+        inputs = self.cell_input(adapted)  # (A, n, 3m), for all layers at once: reset, update, candidate
         state = torch.zeros_like(adapted[0])
         for from_layer in inputs:
             from_state = self.cell_state(state)
@@ -60,6 +119,75 @@ class SideNetwork(nn.Module):
             candidate = torch.tanh(torch.addcmul(from_layer[:, 2 * width :], reset, from_state[:, 2 * width :]))
             state = torch.lerp(candidate, state, update)
         return state
+
+
+class _Gate(nn.Module):
+    """s_l = g_l s_{l-1} + (1 - g_l) z_l with a learned gate a layer, as IISAN's (arXiv 2404.02059, section 3.2)."""
+
+    def __init__(self, num_layers: int, width: int) -> None:
+        super().__init__()
+        # At first every layer has the same part in the last sum: the gate before layer l keeps (l - 1) / l.
+        keep = torch.arange(1, num_layers) / torch.arange(2, num_layers + 1)
+        self.gate = nn.Parameter(torch.logit(keep))
+
+    def forward(self, adapted: Tensor) -> Tensor:
+        state = adapted[0]
+        for layer, keep in zip(adapted[1:], torch.sigmoid(self.gate), strict=True):
+            state = torch.lerp(layer, state, keep)
+        return state
+
+
+class _Residual(nn.Module):
+    """s_l = z_l + s_{l-1} + F_l(s_{l-1}), where F_l is a two-layer map that starts at zero; at last divided by A.
+
+    So it starts as the mean of the adapters.
+    """
+
+    def __init__(self, num_layers: int, width: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.map_in = _stacked_linear(num_layers - 1, width, width)
+        self.map_in_bias = nn.Parameter(torch.zeros(num_layers - 1, width))
+        self.map_out = nn.Parameter(torch.zeros(num_layers - 1, width, width))
+
+    def forward(self, adapted: Tensor) -> Tensor:
+        state = adapted[0]
+        for layer, first, bias, second in zip(adapted[1:], self.map_in, self.map_in_bias, self.map_out, strict=True):
+            inner = functional.gelu(torch.addmm(bias, self.norm(state), first))
+            state = torch.addmm(layer + state, inner, second)
+        return state / len(adapted)
+
+
+class _Mean(nn.Module):
+    """The mean of independent adapters."""
+
+    def __init__(self, num_layers: int, width: int) -> None:
+        super().__init__()
+
+    def forward(self, adapted: Tensor) -> Tensor:
+        return adapted.mean(dim=0)
+
+
+class _Concat(nn.Module):
+    """A linear map of all adapters' outputs side by side."""
+
+    def __init__(self, num_layers: int, width: int) -> None:
+        super().__init__()
+        self.mix = nn.Linear(num_layers * width, width)
+
+    def forward(self, adapted: Tensor) -> Tensor:
+        mixed: Tensor = self.mix(adapted.transpose(0, 1).flatten(1))
+        return mixed
+
+
+_INTEGRATIONS: dict[SideName, Callable[[int, int], nn.Module]] = {
+    "gru": _GRU,
+    "gate": _Gate,
+    "residual": _Residual,
+    "mean": _Mean,
+    "concat": _Concat,
+    "last": _Mean,  # Of one adapter.
+}
 
 
 def _stacked_linear(num_layers: int, inputs: int, outputs: int) -> nn.Parameter:

@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from ssna.cache import SsnaError
 from ssna.stage2_adapt import checkpoint as ckpt
-from ssna.stage2_adapt.batches import shuffled_batches
+from ssna.stage2_adapt.batches import Batch, BatchMaker
 from ssna.stage2_adapt.evaluation import evaluate
 from ssna.stage2_adapt.item_encoder import ItemEncoder
-from ssna.stage2_adapt.losses import full_softmax_loss
+from ssna.stage2_adapt.losses import gbce_loss, gbce_power, softmax_loss
 from ssna.stage2_adapt.options import AdaptOptions
-from ssna.stage2_adapt.recommenders import SequenceRecommender, normalized
-from ssna.stage2_adapt.sequences import Sequences, Split, cases_of, gather_spans, training_windows
+from ssna.stage2_adapt.recommenders import SequenceRecommender
+from ssna.stage2_adapt.sequences import Sequences, Split, cases_of
 
 CRITERION = "ndcg@10"
-_LARGEST_GRADIENT_NORM = 1.0
+_ITEMS_AT_ONCE = 8192
 
 
 class TrainingError(SsnaError):
@@ -40,8 +42,10 @@ class TrainingData:
     """N"""
     num_trained: int
     """T"""
-    states: Tensor | None
-    """Standardised layer states of items 1 to N, float32 (A, N, D), lowest layer first; None if the model reads none"""
+    states: Sequence[Tensor] = ()
+    """Of each LLM, standardised layer states of items 1 to N, float32 (A, N, D), lowest layer first"""
+    whitenings: Sequence[Tensor | None] = ()
+    """Of each LLM, the map (A, D, D) that whitens them, if they shall be"""
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,11 @@ class History:
     best_value: float = -1.0
     epochs: list[dict[str, Any]] = field(default_factory=list)
 
+    @property
+    def seconds(self) -> float:
+        """That the epochs took."""
+        return float(sum(epoch["seconds"] + epoch["valid_seconds"] for epoch in self.epochs))
+
     def is_over(self, options: AdaptOptions) -> bool:
         """Whether all epochs are done, or the last `patience` of them brought nothing."""
         done = len(self.epochs)
@@ -77,23 +86,26 @@ class Training:
     """A run's model, optimiser and random state."""
 
     def __init__(self, data: TrainingData, options: AdaptOptions, device: torch.device) -> None:
-        starts, ends = training_windows(data.sequences, data.split, options.length)
-        if not len(starts):
+        torch.manual_seed(options.seed)
+        self._data, self._options, self._device = data, options, device
+        self._batches = BatchMaker(data.sequences, data.split, data.num_trained, options, device)
+        if not len(self._batches):
             raise TrainingError(
                 "no user has two interactions to train on. Expected sequences of at least two interactions besides "
                 "those held out; lower --min-user and --min-item of `ssna prepare`, or use more data."
             )
-        torch.manual_seed(options.seed)
-        self._data, self._options, self._device = data, options, device
-        states_size = None if data.states is None else (data.states.shape[0], data.states.shape[2])
-        self._encoder = ItemEncoder(states_size, data.num_trained, options).to(device)
+        sizes = [(len(states), states.shape[2]) for states in data.states]
+        self._encoder = ItemEncoder(sizes, data.num_trained, options, data.whitenings).to(device)
         self._recommender = SequenceRecommender(data.num_items, options).to(device)
+        if options.compile:
+            self._encoder.compile(dynamic=True)
+            self._recommender.network.compile(dynamic=True)
         self._modules = nn.ModuleDict({"encoder": self._encoder, "recommender": self._recommender})
         self._optimizer = _optimizer(self._modules, options)
-        self._order = torch.Generator().manual_seed(options.seed)
-        self._starts, self._ends = torch.from_numpy(starts), torch.from_numpy(ends)
-        self._items = torch.from_numpy(data.sequences.items).to(device)
-        self._trained_states = None if data.states is None else data.states[:, : data.num_trained].to(device)
+        self._trained_states = [states[:, : data.num_trained].to(device) for states in data.states]
+        self._mixed = options.precision == "bfloat16" or (
+            options.precision == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported()
+        )
         self._valid = cases_of(data.sequences, data.split, "valid")
         self.history = History()
         self._best = self._parameters()
@@ -103,18 +115,27 @@ class Training:
         """Number of trained values."""
         return sum(parameter.numel() for parameter in self._modules.parameters())
 
-    def run(self, path: Path, on_epoch: Callable[[Epoch], None], on_step: Callable[[int, int], None]) -> None:
+    def run(
+        self,
+        path: Path,
+        on_epoch: Callable[[Epoch], None],
+        on_step: Callable[[int, int], None],
+        time_limit: float | None = None,
+    ) -> None:
         """Train to the end, with a checkpoint at `path` after each epoch; then take the best epoch's parameters.
 
         Args:
             path: of the checkpoint.
             on_epoch: told of each epoch, before its checkpoint is written.
             on_step: told the steps done in the epoch, and their number.
+            time_limit: seconds after which no further epoch begins, those of the run before it was resumed included.
 
         Raises:
             TrainingError: if the loss is no longer a number; the last checkpoint stays.
         """
-        while not self.history.is_over(self._options):
+        while not self.history.is_over(self._options) and (
+            time_limit is None or not self.history.epochs or self.history.seconds < time_limit
+        ):
             started = time.perf_counter()
             loss = self._train_epoch(on_step)
             trained = time.perf_counter()
@@ -143,47 +164,79 @@ class Training:
 
     def _train_epoch(self, on_step: Callable[[int, int], None]) -> float:
         self._modules.train()
-        total, positions = torch.zeros((), device=self._device), 0
-        lengths = self._ends - self._starts
-        batches = list(shuffled_batches(lengths, self._options.batch_size, self._order))
-        for step, batch in enumerate(batches):
+        number = len(self.history.epochs)
+        # Every epoch has random states of its own, so that nothing but its number is needed to repeat it.
+        torch.manual_seed(_seed_of(self._options.seed, number, "dropout"))
+        order = torch.Generator().manual_seed(_seed_of(self._options.seed, number, "order"))
+        losses, positions = list[Tensor](), list[Tensor]()
+        steps = self._batches.steps
+        for step, batch in enumerate(self._batches.epoch(order)):
+            self._set_learning_rate(number * steps + step, steps)
             loss, count = self._step(batch)
-            total += loss * count
-            positions += count
-            on_step(step + 1, len(batches))
-        mean = float(total) / positions
-        if mean != mean:
+            losses.append(loss)
+            positions.append(count)
+            on_step(step + 1, steps)
+        each, weights = torch.stack(losses), torch.stack(positions)
+        if each.isnan().any():
+            first = int(each.isnan().nonzero()[0]) + 1
             raise TrainingError(
-                f"the loss became NaN in epoch {len(self.history.epochs) + 1}. The checkpoint of the epochs before, if "
-                "any, is kept; train again with a lower --learning-rate (and --overwrite)."
+                f"the loss became NaN in step {first} of epoch {number + 1}. The checkpoint "
+                "of the epochs before, if any, is kept; train again with a lower --learning-rate (and --overwrite)."
             )
-        return mean
+        return float((each * weights).sum() / weights.sum())
 
-    def _step(self, batch: Tensor) -> tuple[Tensor, int]:
-        window, counts = gather_spans(self._items, self._starts[batch], self._ends[batch], self._options.length + 1)
-        inputs, following = window[:, :-1], window[:, 1:]
-        known = following > 0
-        vectors = self._encoder(self._trained_states, 0, self._data.num_trained)  # (T, d)
-        table = functional.pad(vectors, (0, 0, 1, 0))
-        sequences = self._recommender.network(functional.embedding(inputs, table), counts.to(self._device) - 1)
-        states = sequences[known]  # (P, d)
-        loss = full_softmax_loss(
-            normalized(states), normalized(vectors), following[known] - 1, self._recommender.scale()
-        )
+    def _set_learning_rate(self, step: int, steps_an_epoch: int) -> None:
+        options = self._options
+        factor = min(1.0, (step + 1) / options.warmup) if options.warmup else 1.0
+        total = options.epochs * steps_an_epoch
+        if options.schedule == "cosine" and step >= options.warmup:
+            done = (step - options.warmup) / max(1, total - options.warmup)
+            factor = 0.5 * (1 + math.cos(math.pi * done))
+        for group in self._optimizer.param_groups:
+            group["lr"] = options.learning_rate * factor
+
+    def _step(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The mean loss of a batch's positions, and their number."""
+        known = batch.following > 0
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._mixed):
+            vectors = self._encoder(self._states_of(batch.items), batch.items)  # (C, d)
+            table = functional.pad(vectors, (0, 0, 1, 0))
+            hidden = self._recommender.network(functional.embedding(batch.inputs, table), batch.counts)
+            loss = self._loss(batch, hidden[known], vectors, batch.following[known] - 1)
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(self._modules.parameters(), _LARGEST_GRADIENT_NORM)
+        nn.utils.clip_grad_norm_(self._modules.parameters(), self._options.clip)
         self._optimizer.step()
-        return loss.detach(), int(counts.sum()) - len(batch)
+        return loss.detach(), known.sum()
+
+    def _states_of(self, items: Tensor) -> Sequence[Tensor]:
+        """Of each LLM, the states ``(A, n, D)`` of training items, of all of them without a copy."""
+        if len(items) == self._data.num_trained:
+            return self._trained_states
+        return [states.index_select(1, items - 1) for states in self._trained_states]
+
+    def _loss(self, batch: Batch, states: Tensor, vectors: Tensor, targets: Tensor) -> Tensor:
+        """The mean loss of positions with these states ``(P, d)``, targets ``(P,)`` and candidates ``(C, d)``."""
+        options, recommender = self._options, self._recommender
+        states, vectors = recommender.scored(states), recommender.scored(vectors)
+        if options.loss == "gbce":
+            assert batch.drawn is not None
+            power = gbce_power(options.negatives, self._data.num_trained, options.calibration)
+            return gbce_loss(states, vectors, targets, recommender.scale(), batch.drawn, power)
+        return softmax_loss(states, vectors, targets, recommender.scale(), batch.log_inclusion)
 
     def _validate(self) -> dict[str, float]:
         self._refresh_item_embeddings()
         return dict(evaluate(self.recommender(), self._data.sequences, self._valid, self._device))
 
+    @torch.no_grad()
     def _refresh_item_embeddings(self) -> None:
         self._modules.eval()
-        embeddings = self._encoder.encode_all(self._data.states, self._data.num_items, self._device)
-        self._recommender.item_embeddings.copy_(embeddings)
+        for first in range(0, self._data.num_items, _ITEMS_AT_ONCE):
+            last = min(first + _ITEMS_AT_ONCE, self._data.num_items)
+            states = [part[:, first:last].to(self._device) for part in self._data.states]
+            items = torch.arange(first + 1, last + 1, device=self._device)
+            self._recommender.item_embeddings[first + 1 : last + 1] = self._encoder(states, items)
 
     def _parameters(self) -> dict[str, Tensor]:
         return {name: value.detach().clone() for name, value in self._modules.named_parameters()}
@@ -198,11 +251,7 @@ class Training:
             **ckpt.with_prefix("model", self._parameters()),
             **ckpt.with_prefix("best", self._best),
             **ckpt.with_prefix("optimizer", ckpt.optimizer_tensors(self._optimizer, self._modules)),
-            "random.order": self._order.get_state(),
-            "random.cpu": torch.get_rng_state(),
         }
-        if self._device.type == "cuda":
-            tensors["random.cuda"] = torch.cuda.get_rng_state(self._device)
         ckpt.save_tensors(path, tensors, vars(self.history))
 
     def restore(self, path: Path) -> None:
@@ -216,10 +265,12 @@ class Training:
         self._load_parameters(ckpt.without_prefix("model", tensors))
         self._best = {name: value.to(self._device) for name, value in ckpt.without_prefix("best", tensors).items()}
         ckpt.restore_optimizer(self._optimizer, self._modules, ckpt.without_prefix("optimizer", tensors))
-        self._order.set_state(tensors["random.order"])
-        torch.set_rng_state(tensors["random.cpu"])
-        if self._device.type == "cuda" and "random.cuda" in tensors:
-            torch.cuda.set_rng_state(tensors["random.cuda"], self._device)
+
+
+def _seed_of(seed: int, epoch: int, purpose: str) -> int:
+    """An independent seed for each epoch and purpose."""
+    words = np.random.SeedSequence([seed, epoch, *purpose.encode()]).generate_state(2, np.uint32)
+    return int(words[0]) << 31 ^ int(words[1])
 
 
 def _optimizer(modules: nn.Module, options: AdaptOptions) -> torch.optim.Optimizer:

@@ -6,7 +6,7 @@ import importlib.metadata
 import platform
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ import ssna
 from ssna.devices import peak_memory_bytes, resolve_device
 from ssna.errors import RunError
 from ssna.folders import check_output
-from ssna.inputs import Inputs, read_inputs, standardization_of
+from ssna.inputs import Inputs, Source, preparation_of, read_inputs
 from ssna.runs import (
     CHECKPOINT_FILE,
     CONFIG_FILE,
@@ -57,14 +57,15 @@ def adapt(
     dataset: Path | str,
     output: Path | str,
     *,
-    llm: str | None = None,
-    cache: Path | str | None = None,
+    llm: str | Sequence[str] | None = None,
+    cache: Path | str | Sequence[Path | str] | None = None,
     options: AdaptOptions | None = None,
     cache_root: Path | str | None = None,
     device: str = "auto",
     threads: int | None = None,
     overwrite: bool = False,
     resume: bool = False,
+    time_limit: float | None = None,
     on_epoch: Callable[[Epoch], None] | None = None,
     on_step: Callable[[int, int], None] | None = None,
 ) -> Mapping[str, Any]:
@@ -73,14 +74,15 @@ def adapt(
     Args:
         dataset: a dataset folder.
         output: the run folder to write.
-        llm: whose states to adapt: the name of a cache, or the path or hub id it was extracted from.
-        cache: folder of one cache, instead of `llm`.
+        llm: whose states to adapt: the name of a cache, or the path or hub id it was extracted from. Several are fused.
+        cache: folders of caches, instead of `llm` or beside it.
         options: the model, its training and its evaluation.
         cache_root: the folder of all caches; None means `$SSNA_CACHE`, else the user's cache folder.
         device: a PyTorch device, or `auto`.
         threads: of the CPU; None leaves PyTorch's choice. The same seed and thread count give the same metrics.
         overwrite: replace a run folder that is there.
         resume: go on with a run folder that is there; one that is finished is left as it is.
+        time_limit: seconds of training after which no further epoch begins; the best one so far is taken.
         on_epoch: called after each epoch.
         on_step: called with the steps done in an epoch and their number.
 
@@ -101,7 +103,7 @@ def adapt(
     where = resolve_device(device)
     if threads is not None:
         torch.set_num_threads(threads)
-    inputs = read_inputs(Path(dataset), llm, cache, cache_root, options)
+    inputs = read_inputs(Path(dataset), _listed(llm), _listed(cache), cache_root, options)
     config = _config(inputs, options, where)
     if resume and (output / CONFIG_FILE).exists():
         _check_same_run(output, read_json(output / CONFIG_FILE), config)
@@ -111,29 +113,25 @@ def adapt(
         raise RunError(f"{output} holds no run to resume. Give the folder of a run, or a new one.")
     # All that can be wrong with the inputs has been found by the time the folder is made.
     prepared = None if options.model == "popularity" else _prepare_training(inputs, options, where)
-    inputs = replace(inputs, states=None)  # Training has its own copy, in its own order.
+    inputs = replace(inputs, sources=[])  # Training has its own copy, in its own order.
     output.mkdir(parents=True, exist_ok=True)
     if overwrite:
         clear_run(output)
     write_json(output / CONFIG_FILE, config)
     if prepared is None:
         return _finish_popularity(output, inputs, where, started)
-    return _train(output, inputs, prepared, where, started, on_epoch, on_step)
+    return _train(output, inputs, prepared, where, started, time_limit, on_epoch, on_step)
+
+
+def _listed(given: Path | str | Sequence[Path | str] | None) -> list[Any]:
+    """One, several or none as a list."""
+    if given is None:
+        return []
+    return [given] if isinstance(given, (str, Path)) else list(given)
 
 
 def _config(inputs: Inputs, options: AdaptOptions, device: torch.device) -> dict[str, Any]:
     """What config.json says: everything that the run was made from."""
-    cache = None
-    if inputs.cache is not None and inputs.states is not None:
-        manifest = inputs.cache.manifest
-        cache = {
-            "name": manifest.name,
-            "fingerprint": manifest.fingerprint,
-            "layers": list(inputs.states.layers),
-            "rows_digest": inputs.states.digest,
-            "path": str(inputs.cache.path.resolve()),
-            "llm": manifest.llm["source"],
-        }
     libraries = ("torch", "numpy", "polars", "h5py", "safetensors")
     return {
         "ssna": ssna.__version__,
@@ -143,7 +141,7 @@ def _config(inputs: Inputs, options: AdaptOptions, device: torch.device) -> dict
             "fingerprint": inputs.dataset.fingerprint,
             "path": str(inputs.dataset.path.resolve()),
         },
-        "cache": cache,
+        "caches": [_described(source) for source in inputs.sources],
         "device": str(device),
         "threads": torch.get_num_threads(),
         "versions": {
@@ -153,38 +151,61 @@ def _config(inputs: Inputs, options: AdaptOptions, device: torch.device) -> dict
     }
 
 
+def _described(source: Source) -> dict[str, Any]:
+    manifest = source.cache.manifest
+    return {
+        "name": manifest.name,
+        "fingerprint": manifest.fingerprint,
+        "layers": list(source.states.layers),
+        "rows_digest": source.states.digest,
+        "path": str(source.cache.path.resolve()),
+        "llm": manifest.llm["source"],
+    }
+
+
 def _check_same_run(output: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """Refuse to go on with a run of other options or data, naming the difference."""
-    for part, names in (
-        ("options", list(now["options"])),
-        ("dataset", ["fingerprint"]),
-        ("cache", ["fingerprint", "layers", "rows_digest"]),
+    old_caches, new_caches = (config.get("caches", []) for config in (before, now))
+    if len(old_caches) != len(new_caches):
+        raise RunError(
+            f"{output} cannot be resumed: it read {len(old_caches)} caches, now there are {len(new_caches)}. Give what "
+            "it was started with, or another --output."
+        )
+    for part, names, old, new in (
+        ("options", list(now["options"]), before.get("options", {}), now["options"]),
+        ("dataset", ["fingerprint"], before.get("dataset", {}), now["dataset"]),
+        *(
+            ("cache", ["fingerprint", "layers", "rows_digest"], *both)
+            for both in zip(old_caches, new_caches, strict=True)
+        ),
     ):
         for name in names:
-            old, new = ((config.get(part) or {}).get(name) for config in (before, now))
-            if old != new:
+            if old.get(name) != new.get(name):
                 raise RunError(
-                    f"{output} cannot be resumed: its {part} had {name} = {old}, now it is {new}. Give what it was "
-                    "started with, or another --output."
+                    f"{output} cannot be resumed: its {part} had {name} = {old.get(name)}, now it is {new.get(name)}. "
+                    "Give what it was started with, or another --output."
                 )
 
 
 @dataclass(frozen=True)
 class _Prepared:
-    """A training that has not begun, and the standardisation constants of the states it trains on."""
+    """A training that has not begun, and the constants by which its states were prepared."""
 
     training: Training
     constants: Mapping[str, torch.Tensor]
 
 
 def _prepare_training(inputs: Inputs, options: AdaptOptions, device: torch.device) -> _Prepared:
-    corpus, states, constants = inputs.corpus, None, dict[str, torch.Tensor]()
-    if inputs.states is not None:
-        states = lowest_first(torch.from_numpy(inputs.states.states))
-        standardization = standardization_of(states, corpus)
-        standardization.apply(states)
-        constants = {"items.mean": standardization.mean, "items.deviation": standardization.deviation}
-    data = TrainingData(corpus.sequences, corpus.split, len(corpus.items), corpus.num_trained, states)
+    corpus, constants = inputs.corpus, dict[str, torch.Tensor]()
+    all_states, whitenings = list[torch.Tensor](), list[torch.Tensor | None]()
+    for number, source in enumerate(inputs.sources):
+        states = lowest_first(torch.from_numpy(source.states.states))
+        preparation = preparation_of(states, corpus, options)
+        all_states.append(preparation.apply(states))
+        whitenings.append(preparation.whitening)
+        constants[f"items.sides.{number}.mean"] = preparation.mean
+        constants[f"items.sides.{number}.deviation"] = preparation.deviation
+    data = TrainingData(corpus.sequences, corpus.split, len(corpus.items), corpus.num_trained, all_states, whitenings)
     return _Prepared(Training(data, options, device), constants)
 
 
@@ -194,6 +215,7 @@ def _train(
     prepared: _Prepared,
     device: torch.device,
     started: float,
+    time_limit: float | None,
     on_epoch: Callable[[Epoch], None] | None,
     on_step: Callable[[int, int], None] | None,
 ) -> Mapping[str, Any]:
@@ -201,14 +223,14 @@ def _train(
     if (output / CHECKPOINT_FILE).exists():
         training.restore(output / CHECKPOINT_FILE)
     trim_metrics(output / METRICS_FILE, len(training.history.epochs))
-    earlier = sum(epoch["seconds"] + epoch["valid_seconds"] for epoch in training.history.epochs)
+    earlier = training.history.seconds
 
     def record(epoch: Epoch) -> None:
         append_epoch(output / METRICS_FILE, epoch)
         if on_epoch is not None:
             on_epoch(epoch)
 
-    training.run(output / CHECKPOINT_FILE, record, on_step or (lambda done, total: None))
+    training.run(output / CHECKPOINT_FILE, record, on_step or (lambda done, total: None), time_limit)
     parameters = {f"items.{name}": value for name, value in training.side_parameters().items()}
     training_results = {
         "best_epoch": training.history.best_epoch,

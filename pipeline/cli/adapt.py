@@ -12,7 +12,20 @@ from ssna.api.adapt import adapt
 from ssna.cli.options import cache_root_option, device_option, json_option, layers_number, option_of
 from ssna.cli.results import print_results
 from ssna.runs import is_finished
-from ssna.stage2_adapt import CANDIDATES, MODELS, SIDES, SPLITS, AdaptOptions
+from ssna.stage2_adapt import (
+    ACTIVATIONS,
+    CANDIDATES,
+    FUSIONS,
+    LOSSES,
+    MODELS,
+    PRECISIONS,
+    PREPARATIONS,
+    SCHEDULES,
+    SCORERS,
+    SIDES,
+    SPLITS,
+    AdaptOptions,
+)
 from ssna.terminal import print_json, print_line, print_note, training_progress
 
 _option = option_of(AdaptOptions)
@@ -20,10 +33,15 @@ _option = option_of(AdaptOptions)
 
 @click.command("adapt", epilog="\b\nExample: ssna adapt data/ml-100k --llm minilm --item-id --output runs/text-and-ids")
 @click.argument("dataset")
-@click.option("--llm", metavar="NAME", help="Cache of layer states: its name, or the path or id it was made from.")
-@click.option("--cache", type=click.Path(file_okay=False), help="Folder of one cache, instead of --llm.")
+@click.option(
+    "--llm",
+    metavar="NAME",
+    multiple=True,
+    help="Cache of layer states: its name, or the path or id it was made from. Several are fused.",
+)
+@click.option("--cache", type=click.Path(file_okay=False), multiple=True, help="Folder of a cache, instead of --llm.")
 @click.option("--output", required=True, metavar="RUN", help="Run folder to write.")
-@_option("model", "The recommender, or the popularity baseline.", type=click.Choice(MODELS))
+@_option("model", "The sequence model, or the popularity baseline.", type=click.Choice(MODELS))
 @_option("side", "Integration of the layers' adapters; none learns item IDs only.", type=click.Choice(SIDES))
 @click.option(
     "--layers",
@@ -31,21 +49,38 @@ _option = option_of(AdaptOptions)
     metavar="A",
     help="Top layers to adapt, or all.  [default: all that are cached]",
 )
+@_option("preparation", "Of the states.", type=click.Choice(PREPARATIONS))
+@_option("side_width", "Of the adapters.  [default: --width]", type=int, metavar="D")
+@_option("side_dropout", "Share of the adapters' outputs dropped in training.", type=float, metavar="P")
+@_option("activation", "Of the adapters.", type=click.Choice(ACTIVATIONS))
 @_option("item_id", "Add a learned ID embedding to each item.", is_flag=True)
+@_option("fusion", "Of several LLMs and of IDs: their sum, or weighted by the text.", type=click.Choice(FUSIONS))
 @_option("split", "What validates and tests.", type=click.Choice(SPLITS))
 @_option("candidates", "What is ranked: interacted items, or all with a text.", type=click.Choice(CANDIDATES))
-@_option("width", "Of adapters, item vectors and SASRec.", type=int, metavar="D")
+@_option("width", "Of item vectors and the sequence model.", type=int, metavar="D")
 @_option("length", "Most recent interactions that are read.", type=int, metavar="L")
-@_option("blocks", "SASRec's attention blocks.", type=int, metavar="N")
+@_option("blocks", "Of the sequence model.", type=int, metavar="N")
 @_option("heads", "Attention heads of each block.", type=int, metavar="N")
 @_option("dropout", "Share of values dropped in training.", type=float, metavar="P")
+@_option("scorer", "Cosine with a learned temperature, or dot product.", type=click.Choice(SCORERS))
+@_option("loss", "Over all training items, or a sample of them.", type=click.Choice(LOSSES))
+@_option("negatives", "Items drawn a step, for the losses sampled and gbce.", type=int, metavar="N")
+@_option("calibration", "t of gBCE.", type=float, metavar="T")
 @_option("batch_size", "Sequences a step.", type=int, metavar="B")
-@_option("learning_rate", "Of AdamW.", type=float, metavar="X")
+@_option("learning_rate", "Of AdamW, at its highest.", type=float, metavar="X")
+@_option("schedule", "Of the learning rate after the warm-up.", type=click.Choice(SCHEDULES))
+@_option("warmup", "Steps over which the learning rate rises.", type=int, metavar="N")
 @_option("weight_decay", "Of AdamW, on matrices.", type=float, metavar="X")
+@_option("clip", "Largest norm of the gradient.", type=float, metavar="X")
+@_option("precision", "Of the computation; auto is bfloat16 on a GPU that has it.", type=click.Choice(PRECISIONS))
+@_option("compile", "Compile the model.", is_flag=True)
 @_option("epochs", "At most so many.", type=int, metavar="E")
 @_option("patience", "Epochs without a better validation NDCG@10 before stopping.", type=int, metavar="N")
 @_option("seed", "Of initialisation, order and dropout.", type=int, metavar="S")
 @click.option("--threads", type=click.IntRange(1), metavar="N", help="CPU threads.  [default: PyTorch's choice]")
+@click.option(
+    "--time-limit", type=click.FloatRange(0, min_open=True), metavar="SECONDS", help="Begin no further epoch after it."
+)
 @click.option("--overwrite", is_flag=True, help="Replace a run folder that is there.")
 @click.option("--resume", is_flag=True, help="Go on with a run folder that is there.")
 @device_option

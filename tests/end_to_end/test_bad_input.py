@@ -210,4 +210,4 @@ def test_every_command_has_help_with_an_example(arguments: list[str]) -> None:
 def test_an_unknown_choice_lists_the_choices() -> None:
     done = ssna("adapt", "data", "--output", "out", "--side", "lstm")
     assert done.returncode == 2
-    assert "'lstm' is not one of 'gru', 'none'" in done.stderr
+    assert "'lstm' is not one of 'gru', 'gate', 'residual', 'mean', 'concat', 'last', 'frozen', 'none'" in done.stderr

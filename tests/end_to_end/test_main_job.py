@@ -79,7 +79,7 @@ def test_a_run_folder_holds_what_the_contract_says(workplace: Path, name: str) -
     assert [line["epoch"] for line in lines] == list(range(1, results["epochs"] + 1))
     config = json.loads((folder / "config.json").read_text())
     assert config["options"]["seed"] == 0
-    assert (config["cache"] is None) == (name in ("ids", "popularity"))
+    assert (config["caches"] == []) == (name in ("ids", "popularity"))
 
 
 def test_the_trained_models_beat_popularity(workplace: Path) -> None:
@@ -120,8 +120,8 @@ def test_the_same_seed_and_threads_give_the_same_metrics(workplace: Path) -> Non
 def test_fewer_layers_need_no_new_extraction(workplace: Path) -> None:
     as_json(workplace, "adapt", "data", "--llm", "tiny", "--layers", "2", "--output", "runs/two-layers", *TINY)
     config = json.loads((workplace / "runs" / "two-layers" / "config.json").read_text())
-    assert config["cache"]["layers"] == [3, 2]
-    assert load_file(workplace / "runs" / "two-layers" / "model.safetensors")["items.mean"].shape == (2, 16)
+    assert config["caches"][0]["layers"] == [3, 2]
+    assert load_file(workplace / "runs" / "two-layers" / "model.safetensors")["items.sides.0.mean"].shape == (2, 16)
 
 
 def test_the_llm_may_be_named_by_its_path(workplace: Path, tiny_llm: Path) -> None:

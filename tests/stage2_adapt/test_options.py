@@ -10,8 +10,8 @@ from ssna.stage2_adapt import AdaptOptions, OptionError
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"model": "gru4rec"}, "--model gru4rec: expected one of sasrec, popularity"),
-        ({"side": "lstm"}, "--side lstm: expected one of gru, none"),
+        ({"model": "bert4rec"}, "--model bert4rec: expected one of sasrec, gru4rec, hstu, popularity"),
+        ({"side": "lstm"}, "--side lstm: expected one of gru, gate, residual, mean, concat, last, frozen, none"),
         ({"split": "random"}, "--split random: expected one of leave-one-out, time"),
         ({"candidates": "100"}, "--candidates 100: expected one of interacted, all"),
         ({"batch_size": 0}, "--batch-size 0: expected at least 1"),

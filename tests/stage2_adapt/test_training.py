@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -10,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ssna.stage2_adapt import AdaptOptions, Epoch, Training, TrainingData, evaluate, leave_one_out
-from ssna.stage2_adapt.batches import shuffled_batches
+from ssna.stage2_adapt.batches import Batch, BatchMaker, shuffled_batches
 from ssna.stage2_adapt.checkpoint import CheckpointError
 from ssna.stage2_adapt.popularity import count_popularity
-from ssna.stage2_adapt.sequences import cases_of
+from ssna.stage2_adapt.sequences import Split, cases_of
 from ssna.stage2_adapt.training import History, TrainingError
 from tests.stage2_adapt.strategies import pack
 
@@ -25,7 +26,7 @@ CIRCLE = pack([[(start + step) % N + 1 for step in range(6)] for start in range(
 
 def data(states: bool = True) -> TrainingData:
     generator = torch.Generator().manual_seed(1)
-    made_up = torch.randn(2, N, 5, generator=generator) if states else None
+    made_up = [torch.randn(2, N, 5, generator=generator)] if states else []
     return TrainingData(CIRCLE, leave_one_out(CIRCLE), N, N, made_up)
 
 
@@ -54,7 +55,24 @@ def outcome(epochs: list[Epoch]) -> list[tuple[int, float, dict[str, float]]]:
     return [(epoch.epoch, epoch.loss, epoch.valid) for epoch in epochs]
 
 
-@pytest.mark.parametrize("chosen", [{"side": "none"}, {}, {"item_id": True}], ids=["ids", "text", "text-and-ids"])
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        {"side": "none"},
+        {},
+        {"item_id": True},
+        {"item_id": True, "fusion": "gate", "side": "residual", "side_width": 12},
+        {"model": "gru4rec"},
+        {"model": "hstu", "side": "gate"},
+        {"side": "mean", "preparation": "none"},
+        {"side": "concat", "scorer": "dot"},
+        {"loss": "sampled", "negatives": 3},
+        {"loss": "in-batch", "side": "last"},
+        {"loss": "gbce", "negatives": 5},
+        {"precision": "bfloat16", "warmup": 5, "schedule": "cosine"},
+    ],
+    ids=lambda chosen: "-".join(map(str, chosen.values())) or "defaults",
+)
 def test_it_learns_what_follows_what(tmp_path: Path, chosen: dict[str, object]) -> None:
     training, epochs = train(tmp_path / "c", options(epochs=100, patience=100, dropout=0.0, **chosen))
     assert epochs[-1].loss < epochs[0].loss / 4
@@ -124,8 +142,9 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_checkpoint(
     path = tmp_path / "c"
     train(path, options(epochs=1))
     before = path.read_bytes()
-    monkeypatch.setattr(Training, "_step", lambda self, batch: (torch.tensor(float("nan")), 3))
-    with pytest.raises(TrainingError, match="the loss became NaN in epoch 2"):
+    steps = iter([1.0, float("nan"), 1.0])
+    monkeypatch.setattr(Training, "_step", lambda self, batch: (torch.tensor(next(steps)), torch.tensor(3)))
+    with pytest.raises(TrainingError, match="the loss became NaN in step 2 of epoch 2"):
         train(path, options(epochs=2))
     assert path.read_bytes() == before
 
@@ -133,13 +152,13 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_checkpoint(
 def test_nothing_to_train_on_is_an_error() -> None:
     sequences = pack([[1, 2, 3], [4]])
     with pytest.raises(TrainingError, match="no user has two interactions to train on"):
-        Training(TrainingData(sequences, leave_one_out(sequences), N, N, None), options(side="none"), CPU)
+        Training(TrainingData(sequences, leave_one_out(sequences), N, N), options(side="none"), CPU)
 
 
 def test_without_validation_users_the_last_epoch_is_taken(tmp_path: Path) -> None:
     sequences = pack([[1, 2], [2, 3]])
     training = Training(
-        TrainingData(sequences, leave_one_out(sequences), N, 3, None), options(side="none", epochs=3, patience=1), CPU
+        TrainingData(sequences, leave_one_out(sequences), N, 3), options(side="none", epochs=3, patience=1), CPU
     )
     training.run(tmp_path / "c", lambda epoch: None, lambda done, total: None)
     assert training.history.best_epoch == 3
@@ -148,11 +167,67 @@ def test_without_validation_users_the_last_epoch_is_taken(tmp_path: Path) -> Non
 
 def test_no_llm_state_is_ever_trained(tmp_path: Path) -> None:
     given_states = data()
-    assert given_states.states is not None
-    before = given_states.states.clone()
+    before = given_states.states[0].clone()
     training = Training(given_states, options(epochs=1), CPU)
     training.run(tmp_path / "c", lambda epoch: None, lambda done, total: None)
-    assert torch.equal(given_states.states, before)
+    assert torch.equal(given_states.states[0], before)
+
+
+def test_the_learning_rate_rises_and_falls_as_it_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rates = []
+    real = Training._step
+
+    def watch(self: Training, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        rates.append(self._optimizer.param_groups[0]["lr"])
+        return real(self, batch)
+
+    monkeypatch.setattr(Training, "_step", watch)
+    train(tmp_path / "c", options(epochs=4, warmup=4, schedule="cosine", learning_rate=0.01))
+    assert len(rates) == 12, "24 windows in batches of 8, four epochs"
+    assert rates[:4] == pytest.approx([0.0025, 0.005, 0.0075, 0.01])
+    assert rates[4:] == pytest.approx([0.005 * (1 + math.cos(math.pi * i / 8)) for i in range(8)])
+
+
+def test_no_epoch_begins_after_the_time_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    training = Training(data(), options(epochs=9), CPU)
+    monkeypatch.setattr(type(training.history), "seconds", property(lambda self: 10.0 * len(self.epochs)))
+    training.run(tmp_path / "c", lambda epoch: None, lambda done, total: None, time_limit=20)
+    assert len(training.history.epochs) == 2
+
+
+def maker(**changes: object) -> BatchMaker:
+    return BatchMaker(CIRCLE, leave_one_out(CIRCLE), N, options(**changes), CPU)
+
+
+@pytest.mark.parametrize("loss", ["softmax", "sampled", "in-batch", "gbce"])
+def test_a_batch_names_the_items_of_its_windows(loss: str) -> None:
+    """Item i is always followed by item i + 1, whatever the candidates are."""
+    for batch in maker(loss=loss, negatives=2, batch_size=3).epoch(torch.Generator().manual_seed(0)):
+        items = torch.cat([torch.zeros(1, dtype=torch.long), batch.items])
+        inputs, following = items[batch.inputs], items[batch.following]
+        assert batch.items.tolist() == sorted(set(batch.items.tolist()))
+        assert torch.equal(inputs > 0, torch.arange(inputs.shape[1]) < batch.counts[:, None])
+        assert torch.equal(following[inputs > 0], inputs[inputs > 0] % N + 1)
+        if loss == "gbce":
+            assert batch.drawn is not None
+            assert batch.drawn.sum() == 2
+
+
+@pytest.mark.parametrize(("loss", "negatives"), [("in-batch", 1), ("sampled", 2)])
+def test_items_are_candidates_as_often_as_the_correction_takes_them_to_be(loss: str, negatives: int) -> None:
+    sequences = pack([[1, 2, 1], [1, 3, 1], [1, 2, 4], [5, 1, 2], [1, 6, 6]] * 8)
+    split = Split(sequences.starts[1:], sequences.starts[1:])
+    made = BatchMaker(sequences, split, 6, options(loss=loss, negatives=negatives, batch_size=2), CPU)
+    seen, batches = torch.zeros(6), 0
+    taken = torch.zeros(6)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(150):
+        for batch in made.epoch(generator):
+            assert batch.log_inclusion is not None
+            seen[batch.items - 1] += 1
+            taken[batch.items - 1] = batch.log_inclusion.exp()
+            batches += 1
+    torch.testing.assert_close(seen / batches, taken, atol=0.03, rtol=0)
 
 
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=80), st.integers(1, 5), st.integers(0, 3))

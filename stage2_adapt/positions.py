@@ -1,0 +1,24 @@
+"""Learned positions, counted from the end of a history."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class Positions(nn.Module):
+    """A vector for each place, added to the item there.
+
+    Counted from the end, the place from which the next item is predicted is the same, and trained, for histories of
+    every length.
+    """
+
+    def __init__(self, length: int, width: int) -> None:
+        super().__init__()
+        self.vectors = nn.Parameter(torch.empty(length, width).normal_(std=0.02))
+
+    def forward(self, items: Tensor, counts: Tensor) -> Tensor:
+        """The items ``(B, L, d)``, left-aligned, `counts` ``(B,)`` of them in each history, with their places added."""
+        length = len(self.vectors)
+        place = torch.arange(items.shape[1], device=items.device) + length - counts[:, None]  # (B, L)
+        return items + self.vectors[place.clamp_max(length - 1)]

@@ -1,0 +1,60 @@
+"""Item vectors from text, IDs and both."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from ssna.stage2_adapt.item_encoder import ItemEncoder
+from ssna.stage2_adapt.options import AdaptOptions
+
+ITEMS = torch.arange(1, 6)
+
+
+def options(**changes: object) -> AdaptOptions:
+    return AdaptOptions(**{"width": 4, "heads": 2, "dropout": 0.0, **changes})  # type: ignore[arg-type]
+
+
+def test_items_without_training_have_an_id_vector_of_exactly_zero() -> None:
+    encoder = ItemEncoder([], num_trained=3, options=options(side="none")).eval()
+    vectors = encoder([], ITEMS)
+    assert vectors.shape == (5, 4)
+    assert vectors[:3].all()
+    assert vectors[3:].tolist() == [[0.0] * 4] * 2
+    torch.testing.assert_close(encoder.train()([], ITEMS[:3]), vectors[:3])
+
+
+def test_text_and_ids_are_added_and_untrained_items_keep_their_text() -> None:
+    torch.manual_seed(0)
+    encoder = ItemEncoder([(2, 6)], num_trained=3, options=options(item_id=True)).eval()
+    states = torch.randn(2, 5, 6)
+    vectors, text = encoder([states], ITEMS), encoder.sides[0](states)
+    assert encoder.id_table is not None
+    torch.testing.assert_close(vectors[:3], text[:3] + encoder.id_table)
+    torch.testing.assert_close(vectors[3:], text[3:])
+
+
+def test_two_llms_and_ids_are_fused_by_gates_that_depend_on_the_texts() -> None:
+    torch.manual_seed(0)
+    encoder = ItemEncoder([(2, 6), (3, 5)], 3, options(item_id=True, fusion="gate")).eval()
+    states = [torch.randn(2, 5, 6), torch.randn(3, 5, 5)]
+    one, other = (side(part) for side, part in zip(encoder.sides, states, strict=True))
+    assert encoder.gates is not None
+    assert encoder.id_table is not None
+    nn.init.normal_(encoder.gates.weight)
+    weights = torch.sigmoid(torch.cat([one, other], dim=1) @ encoder.gates.weight.T + encoder.gates.bias)
+    ids = torch.cat([encoder.id_table, torch.zeros(2, 4)])
+    torch.testing.assert_close(encoder(states, ITEMS), one + weights[:, :4] * other + weights[:, 4:] * ids)
+
+
+@pytest.mark.parametrize("fusion", ["add", "gate"])
+def test_items_are_encoded_alike_in_blocks_and_in_any_order(fusion: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    encoder = ItemEncoder([(2, 6), (1, 3)], 3, options(item_id=True, fusion=fusion)).eval()
+    states = [torch.randn(2, 5, 6), torch.randn(1, 5, 3)]
+    whole = encoder(states, ITEMS)
+    monkeypatch.setattr("ssna.stage2_adapt.item_encoder._CPU_BLOCK_ITEMS", 2)
+    torch.testing.assert_close(encoder(states, ITEMS), whole)
+    order = torch.tensor([4, 0, 2])
+    torch.testing.assert_close(encoder([part[:, order] for part in states], ITEMS[order]), whole[order])

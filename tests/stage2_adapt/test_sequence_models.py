@@ -1,0 +1,76 @@
+"""SASRec, GRU4Rec and HSTU: what each position sees."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from ssna.stage2_adapt.options import AdaptOptions
+from ssna.stage2_adapt.recommenders import SequenceRecommender
+
+MODELS = ["sasrec", "gru4rec", "hstu"]
+
+
+def make(model: str) -> nn.Module:
+    torch.manual_seed(0)
+    options = AdaptOptions(model=model, width=8, length=6, blocks=2, heads=2, dropout=0.0)  # type: ignore[arg-type]
+    network = SequenceRecommender(3, options).network.eval()
+    for parameter in network.parameters():
+        nn.init.normal_(parameter, std=0.5)
+    return network
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_position_sees_neither_later_items_nor_padding(model: str) -> None:
+    network, counts = make(model), torch.tensor([4, 4])
+    items = torch.randn(2, 6, 8)
+    padded_otherwise = items.clone()
+    padded_otherwise[:, 4:] = torch.randn(2, 2, 8)
+    torch.testing.assert_close(network(items, counts)[:, :4], network(padded_otherwise, counts)[:, :4])
+    torch.testing.assert_close(network(items, counts)[:, :4], network(items[:, :4], counts))
+    later_changed = items.clone()
+    later_changed[:, 3] = torch.randn(2, 8)
+    torch.testing.assert_close(network(items, counts)[:, :3], network(later_changed, counts)[:, :3])
+    assert not torch.allclose(network(items, counts)[:, 3], network(later_changed, counts)[:, 3])
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_order_of_items_matters(model: str) -> None:
+    network, counts = make(model), torch.tensor([3])
+    items = torch.randn(1, 3, 8)
+    assert not torch.allclose(network(items, counts)[:, 2], network(items[:, [1, 0, 2]], counts)[:, 2])
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_every_parameter_gets_a_gradient(model: str) -> None:
+    network = make(model)
+    network(torch.randn(3, 6, 8), torch.tensor([6, 6, 6])).pow(3).sum().backward()
+    # A key's bias moves all scores of a query alike, which a softmax does not see.
+    unseen = [name for name, p in network.named_parameters() if p.grad is None or not p.grad.any()]
+    assert unseen == []
+
+
+@pytest.mark.parametrize("model", ["sasrec", "hstu"])
+def test_positions_are_counted_from_the_end(model: str) -> None:
+    network = make(model)
+    seen = []
+    network.blocks[0].register_forward_pre_hook(lambda module, arguments: seen.append(arguments[0]))
+    network(torch.zeros(2, 3, 8), torch.tensor([3, 2]))
+    torch.testing.assert_close(seen[0][0], network.positions.vectors[3:])
+    torch.testing.assert_close(seen[0][1, :2], network.positions.vectors[4:])
+
+
+def test_hstu_is_pointwise_attention_as_the_paper_writes_it() -> None:
+    block = make("hstu").blocks[0]
+    hidden = torch.randn(1, 3, 8)
+    gates, queries, keys, values = nn.functional.silu(block.maps(block.norm_in(hidden)))[0].split(8, dim=1)
+    mixed = torch.zeros(3, 8)
+    for head in range(2):
+        part = slice(4 * head, 4 * head + 4)
+        for i in range(3):
+            for j in range(i + 1):
+                score = queries[i, part] @ keys[j, part] + block.distance_bias[head, i - j]
+                mixed[i, part] += nn.functional.silu(score) / 6 * values[j, part]
+    expected = hidden[0] + block.out(block.norm_mixed(mixed) * gates)
+    torch.testing.assert_close(block(hidden)[0], expected)
