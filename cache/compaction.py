@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from ssna.cache.errors import CacheError
+from ssna.cache.errors import CacheError, SegmentGoneError
 from ssna.cache.index import Index, by_segment
 from ssna.cache.segment import SUFFIX, Rows, open_segment, write_segment, wrong_rows
 from ssna.cache.store import Cache
 from ssna.cache.writer import COMMIT_BYTES
 
-_NAME_VALUES = 16  # Of a name's first hexadecimal digit.
+# Names are told apart by their first hexadecimal digits, few enough that a name in each range is soon found.
+_NAME_DIGITS = 3
+_ATTEMPTS = 5
+_NAME_VALUES = 16**_NAME_DIGITS
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,14 @@ def compact(cache: Cache, segment_bytes: int = COMMIT_BYTES) -> Compaction:
         CacheError: if a segment is damaged, or another process compacts the cache as well.
         OSError: if there is no room for the new segments beside the old ones.
     """
+    for _ in range(_ATTEMPTS):
+        with suppress(SegmentGoneError):  # An extraction that ended has merged its own: its list is another now.
+            return _compact(cache, segment_bytes)
+        cache.refresh()
+    return _compact(cache, segment_bytes)
+
+
+def _compact(cache: Cache, segment_bytes: int) -> Compaction:
     index = cache.index
     wins = _winning(index)
     merged = _to_merge(cache, index, wins, segment_bytes)
@@ -116,7 +128,7 @@ def _to_merge(cache: Cache, index: Index, wins: npt.NDArray[np.bool_], segment_b
 def _in_range(level: int, levels: int) -> Callable[[str], bool]:
     """Accepts names of the level-th of equal ranges of names."""
     first, last = (_NAME_VALUES * (level + i) // levels for i in (0, 1))
-    return lambda name: first <= int(name[0], _NAME_VALUES) < last
+    return lambda name: first <= int(name[:_NAME_DIGITS], 16) < last
 
 
 def _groups(cache: Cache, index: Index, chosen: npt.NDArray[np.bool_], segment_bytes: int) -> Iterator[list[_Part]]:

@@ -7,6 +7,8 @@ import hashlib
 import os
 import secrets
 import shutil
+import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,6 +17,7 @@ from ssna.cache.errors import CacheError, DiskFullError
 
 TEMPORARY_PREFIX = ".tmp-"
 _LEFTOVER_SECONDS = 3600
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def temporary_sibling(path: Path) -> Path:
@@ -119,6 +122,26 @@ def sweep_leftovers(folder: Path) -> None:
         with suppress(OSError):
             if now - path.stat().st_mtime > _LEFTOVER_SECONDS:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+@contextmanager
+def signals_held_back() -> Iterator[None]:
+    """A second Ctrl-C or SIGTERM waits until this is done: the first one often comes with another close behind it."""
+    if threading.current_thread() is not threading.main_thread():  # Only there are signals handled.
+        yield
+        return
+    came = list[int]()
+    # None: a handler that was not set from Python, which cannot be put back.
+    before = {int(number): handler for number in _SIGNALS if (handler := signal.getsignal(number)) is not None}
+    for number in before:
+        signal.signal(number, lambda number, frame: came.append(number))
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for number in came:
+            signal.raise_signal(number)
 
 
 def rename_without_replacing(temporary: Path, path: Path) -> bool:

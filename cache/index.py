@@ -158,5 +158,5 @@ def load_index(folder: Path, segments: Sequence[str]) -> Index | None:
         if offset != len(mapped):
             return None
         return Index(tuple(segments), np.array([e["layers"] for e in listed], np.int64), *arrays)
-    except (ValueError, KeyError, TypeError, struct.error):
+    except (ValueError, KeyError, TypeError, OverflowError, struct.error):
         return None

@@ -37,7 +37,8 @@ def encode(states: Floats, dtype: StoredDtype) -> tuple[npt.NDArray[np.generic],
         np.divide(largest, _INT8_MAX, out=scales, where=largest > _INT8_MAX * np.finfo(np.float32).tiny)
         scaled = states / scales[:, :, None]
         return np.rint(scaled).clip(-_INT8_MAX, _INT8_MAX).astype(np.int8), scales
-    _, exponents = np.frexp(largest / np.float32(_FLOAT16_MAX))
+    mantissas, exponents = np.frexp(largest / np.float32(_FLOAT16_MAX))
+    exponents -= mantissas == 0.5  # The quotient is a power of two itself.
     np.ldexp(np.float32(1), exponents, out=scales, where=largest > _FLOAT16_MAX)
     if (scales != 1).any():
         states = states / scales[:, :, None]

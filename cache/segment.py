@@ -264,7 +264,10 @@ def _check_attributes(path: Path, file: h5py.File, fingerprint: str) -> tuple[in
     layers = np.atleast_1d(file.attrs.get("layers", ()))
     if layers.ndim != 1 or layers.dtype.kind not in "iu" or not len(layers):
         raise damaged(path, "has no list of layer numbers")
-    return tuple(int(layer) for layer in layers)
+    top = int(layers[0])
+    if top < len(layers) or layers.tolist() != list(range(top, top - len(layers), -1)):
+        raise damaged(path, f"has the layer numbers {layers.tolist()[:9]}, expected them descending one by one")
+    return tuple(layers.tolist())
 
 
 def _place_of(path: Path, file: h5py.File, name: str) -> _Place:

@@ -13,13 +13,13 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from ssna.cache.errors import CacheError, MissingRowsError, SegmentGoneError, WrongIndexError
-from ssna.cache.file_hashes import MEMORY, remember_sha256
-from ssna.cache.files import TEMPORARY_PREFIX, sha256_of_file, sweep_leftovers, write_atomically
+from ssna.cache.errors import CacheError, DiskFullError, MissingRowsError, SegmentGoneError, WrongIndexError
+from ssna.cache.file_hashes import MEMORY, HashedFile, remember_sha256
+from ssna.cache.files import TEMPORARY_PREFIX, sweep_leftovers, write_atomically
 from ssna.cache.index import MISSING, Index, Int64s, build_index, by_segment, index_path, load_index, save_index
 from ssna.cache.keys import Keys
 from ssna.cache.precision import Floats, decode
-from ssna.cache.segment import FORMAT_VERSION, SUFFIX, Segment, list_segments, open_segment
+from ssna.cache.segment import FORMAT_VERSION, SUFFIX, Segment, damaged, list_segments, open_segment
 from ssna.cache.soundness import check_files
 
 Result = TypeVar("Result")
@@ -179,8 +179,8 @@ class Cache:
 
     def trust(self, name: str) -> None:
         """Remember a segment that this process has written: its structure need not be tried out."""
-        path = self.segments_folder / f"{name}{SUFFIX}"
-        remember_sha256({path: sha256_of_file(path)}, self.hash_memory)
+        with suppress(OSError):  # Another process may have merged or compacted it away already.
+            remember_sha256([HashedFile.of(self.segments_folder / f"{name}{SUFFIX}")], self.hash_memory)
 
     def has(self, keys: Keys, layers: int) -> npt.NDArray[np.bool_]:
         """Which keys ``(m, 16)`` have a row with at least that many layers, bool ``(m,)``."""
@@ -225,8 +225,8 @@ class Cache:
         counts, truncated = np.empty(len(keys), np.uint32), np.empty(len(keys), np.bool_)
         places = list(by_segment(number))
         used = self.segments([self._index.segments[i] for i, _ in places])
-        for segment, (_, here) in zip(used, places, strict=True):
-            self._check_rows(segment, row[here], keys[here])
+        for segment, (i, here) in zip(used, places, strict=True):
+            self._check_rows(i, segment, row[here], keys[here])
             rows = segment.rows
             counts[here], truncated[here] = rows.token_counts[row[here]], rows.truncated[row[here]]
         return counts, truncated
@@ -262,19 +262,21 @@ class Cache:
         block_numbers = used[0].layers[:layers] if used else ()
         states = np.empty((len(keys), layers, width), np.float32)
         checksums = np.empty(len(keys), "<u8")
-        for segment, (_, wanted) in zip(used, places, strict=True):
+        for segment, (i, wanted) in zip(used, places, strict=True):
+            self._check_rows(i, segment, row[wanted], keys[wanted])
             if segment.layers[:layers] != block_numbers or segment.rows.states.shape[2] != width:
                 raise CacheError(
                     f"{self.path}: the segments {used[0].name} and {segment.name} hold other layers or widths "
                     "under the same fingerprint; remove the cache and extract again."
                 )
-            self._check_rows(segment, row[wanted], keys[wanted])
             self._copy(segment, row[wanted], wanted, states, checksums)
         digest = hashlib.sha256(checksums.data).hexdigest()
         return LayerStates(states, digest, block_numbers)
 
-    def _check_rows(self, segment: Segment, rows: Int64s, keys: Keys) -> None:
-        """Make sure that the index, which is not trusted, names rows of these keys."""
+    def _check_rows(self, number: int, segment: Segment, rows: Int64s, keys: Keys) -> None:
+        """Make sure that the index, which is not trusted, names rows of these keys, and layers that are there."""
+        if self._index.layers[number] != len(segment.layers):
+            raise self._wrong_index()
         if (rows >= len(segment.rows)).any() or not np.array_equal(segment.rows.keys[rows], keys):
             raise self._wrong_index()
 
@@ -294,6 +296,9 @@ class Cache:
             here, there = rows[part], part if whole else to[part]
             taken = stored.states[here] if layers == stored.states.shape[1] else stored.states[here, :layers]
             scales = stored.scales[here, :layers]
+            if not (np.isfinite(scales) & (scales > 0)).all():
+                path = self.segments_folder / f"{segment.name}{SUFFIX}"
+                raise damaged(path, "has scales that are no positive numbers")
             states[there] = taken if (scales == 1).all() else decode(taken, scales)
             checksums[there] = stored.checksums[here]
 
@@ -311,7 +316,7 @@ class Cache:
             except SegmentGoneError:
                 if attempt == _ATTEMPTS - 1:
                     raise
-        with suppress(OSError):  # A read-only cache is indexed in memory.
+        with suppress(OSError, DiskFullError):  # A cache that cannot be written is indexed in memory.
             save_index(self.path, index)
         return index
 
@@ -331,6 +336,7 @@ def read_manifest(path: Path) -> Manifest:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
         manifest = Manifest(content["name"], content["fingerprint"], content["settings"], content["llm"])
+        str(manifest.llm["source"]), int(manifest.llm["blocks"]), int(manifest.llm["state_width"])
         version = content["format_version"]
     except FileNotFoundError as error:
         raise CacheError(
@@ -364,10 +370,16 @@ def sources_of(path: Path, manifest: Manifest) -> list[str]:
     return list(dict.fromkeys([str(manifest.llm.get("source", "")), *map(str, further)]))
 
 
+def folders_below(root: Path) -> list[Path]:
+    """Every folder below a root that holds a manifest, sound or not, sorted."""
+    folders = sorted(file.parent for file in root.glob(f"*/{MANIFEST}"))
+    return [folder for folder in folders if not folder.name.startswith(TEMPORARY_PREFIX)]
+
+
 def manifests_below(root: Path) -> Sequence[tuple[Path, Manifest]]:
     """Every cache below a root with its manifest, sorted by folder name; folders that are none are passed over."""
     found = []
-    for file in sorted(root.glob(f"*/{MANIFEST}")):
+    for folder in folders_below(root):
         with suppress(CacheError):
-            found.append((file.parent, read_manifest(file.parent)))
+            found.append((folder, read_manifest(folder)))
     return found

@@ -47,10 +47,16 @@ def verify(path: Path) -> Iterator[SegmentReport]:
     fingerprint, folder = read_manifest(path).fingerprint, path / SEGMENTS
     names = list_segments(folder)
     for start in range(0, len(names), _FILES_AT_ONCE):
-        hashes = dict[str, str]()
+        hashes, unreadable = dict[str, str](), dict[str, str]()
         for name in names[start : start + _FILES_AT_ONCE]:
-            with suppress(FileNotFoundError):  # Another process has compacted the cache meanwhile.
+            try:
                 hashes[name] = sha256_of_file(folder / f"{name}{SUFFIX}")
+            except FileNotFoundError:  # Another process has compacted the cache meanwhile.
+                continue
+            except OSError as error:
+                unreadable[name] = f"it cannot be read ({error.strerror})"
+        for name, why in unreadable.items():
+            yield SegmentReport(name, 0, why)
         passing = [name for name, sha256 in hashes.items() if name_of_digest(sha256) == name]
         for name in hashes.keys() - passing:
             yield SegmentReport(name, 0, "its bytes do not have the SHA-256 that its name says")
@@ -84,7 +90,10 @@ def verify_index(path: Path) -> bool:
     if saved is None:
         return True
     fingerprint = read_manifest(path).fingerprint
-    built = build_index(open_segment(folder, name, fingerprint) for name in names)
+    try:
+        built = build_index(open_segment(folder, name, fingerprint) for name in names)
+    except SegmentGoneError:  # Another process has replaced a segment, and with it the index.
+        return True
     same = all(
         np.array_equal(getattr(saved, field), getattr(built, field))
         for field in ("layers", "high", "low", "segment", "row")

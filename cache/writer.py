@@ -10,8 +10,8 @@ from types import TracebackType
 import numpy as np
 import numpy.typing as npt
 
-from ssna.cache.errors import DiskFullError, SegmentGoneError
-from ssna.cache.files import sweep_leftovers
+from ssna.cache.errors import CacheError, DiskFullError
+from ssna.cache.files import signals_held_back, sweep_leftovers
 from ssna.cache.keys import Keys
 from ssna.cache.precision import Floats, StoredDtype, encode
 from ssna.cache.segment import SUFFIX, Rows, checksums_of, open_segment, write_segment
@@ -43,6 +43,7 @@ class SegmentWriter:
         self._started = self._last_commit = time.monotonic()
         self.committed_rows = 0
         sweep_leftovers(cache.segments_folder)
+        sweep_leftovers(cache.path)
 
     def __enter__(self) -> SegmentWriter:
         return self
@@ -53,7 +54,8 @@ class SegmentWriter:
         self.commit()
         if error is None:
             # Merging is a kindness: another process may be compacting the cache already, or the disk be too full.
-            with suppress(SegmentGoneError, FileNotFoundError, DiskFullError):
+            # Damage that it meets in other segments is told by whoever reads them.
+            with suppress(CacheError, FileNotFoundError, DiskFullError):
                 self._merge_own_segments()
 
     def add(
@@ -90,10 +92,11 @@ class SegmentWriter:
             DiskFullError: if there is no room for it; the rows stay held.
             OSError: if it cannot be written for another reason; the rows stay held.
         """
-        if count := sum(map(len, self._held)):
-            self._own_segments[self._write(self._held, count)] = count
-            self.committed_rows += count
-        self._held, self._held_bytes = [], 0
+        with signals_held_back():
+            if count := sum(map(len, self._held)):
+                self._own_segments[self._write(self._held, count)] = count
+                self.committed_rows += count
+            self._held, self._held_bytes = [], 0
         self._last_commit = time.monotonic()
 
     def _write(self, parts: Iterable[Rows], count: int) -> str:

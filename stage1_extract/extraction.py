@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ssna.cache import Cache, DiskFullError, SegmentWriter, SsnaError, check_writable, row_bytes
+from ssna.cache import Cache, DiskFullError, SegmentWriter, SsnaError, check_writable, row_bytes, sweep_leftovers
 from ssna.stage1_extract.batching import TokenIds, batch_size, longest_first
 from ssna.stage1_extract.llm_files import LLMError, LLMFiles, find_llm
 from ssna.stage1_extract.settings import (
@@ -32,6 +32,7 @@ from ssna.stage1_extract.texts import TextBlocks, Wanted, Window, ahead, find_wa
 # their tokens take some ten megabytes.
 _WINDOW = 32_768
 _SECONDS_BETWEEN_LOOKS = 0.5
+_DONE = "ssna/done"
 
 Progress = Callable[[int, int], None]
 """Called with the number of texts done and the number to do."""
@@ -128,22 +129,30 @@ def extract_texts(
     """
     started = time.monotonic()
     root.mkdir(parents=True, exist_ok=True)
+    with suppress(OSError):  # A root that cannot be written may hold all that is needed.
+        sweep_leftovers(root)
     job = _prepare(texts, llm, root, name, options, device)
     rank, world_size = processes()
     shares = 1 if options.tensor_parallel else world_size
     mine = job.wanted.share(rank % shares, shares)
     cache, done = job.cache, _Done()
     if cache is None or mine.any():
-        _check_room(root, int(mine.sum()), job)
+        _check_room(root, job.wanted.num_missing, job)  # Of all processes, which write to the same disk.
         check_writable(root if cache is None else cache.segments_folder)
         run = _Run(job, options)
         # Only an LLM that could be loaded gets a cache.
         cache = cache or create(root, name, job.settings, job.files, *run.about_states())
-        done = run.extract(cache, texts, mine, progress)
-    with suppress(OSError):  # A read-only cache is used as it is.
+        try:
+            done = run.extract(cache, texts, mine, progress)
+        except NonFiniteStatesError:
+            # torchrun ends all processes as soon as one fails, so the others' texts come first.
+            _wait_until_all_are_done(shares)
+            raise
+    _wait_until_all_are_done(shares)
+    with suppress(OSError, DiskFullError):  # A cache that cannot be written is used as it is.
         cache.remember_source(job.files.source)
     if rank == 0 and shares > 1:
-        done = _wait_for_others(cache, job, done)
+        done = _totals(cache, job, done)
     return Extraction(
         cache=str(cache.path),
         name=cache.manifest.name,
@@ -315,11 +324,11 @@ class _Run:
             try:
                 states = self._llm.pooled_states([ids[i] for i in batch], self._job.layers)
             except torch.OutOfMemoryError as error:
-                if len(batch) == 1:
+                if len(batch) == 1 or self._options.tensor_parallel:  # There all processes would have to repeat it.
                     raise LLMError(
-                        f"{self._job.files.source} and a text of {lengths[batch[0]]} tokens do not fit into the "
-                        f"memory of {self._job.device}. Give a lower --max-tokens, --dtype bfloat16 or "
-                        "--device-map auto."
+                        f"{self._job.files.source} and {len(batch)} texts of up to {lengths[batch[0]]} tokens do not "
+                        f"fit into the memory of {self._job.device}. Give a lower --batch-tokens or --max-tokens, "
+                        "--dtype bfloat16 or --device-map auto."
                     ) from error
                 longest = int(lengths[batch[0]])
                 self._batch_tokens = longest * (len(batch) // 2)
@@ -339,18 +348,29 @@ def _check_room(root: Path, rows: int, job: _Job) -> None:
         )
 
 
-def _wait_for_others(cache: Cache, job: _Job, mine: _Done) -> _Done:
-    """Until the other processes have committed their shares; then the totals of all.
+def _wait_until_all_are_done(world_size: int) -> None:
+    """Until every process has committed its share.
 
-    A process that fails ends with a status other than 0, on which torchrun ends this one too.
+    One that dies ends with a status other than 0, on which torchrun ends this one too.
     """
-    wanted, done = job.wanted, _Done(job.wanted.num_missing)
-    cache.refresh()
-    while not all(cache.has(keys, job.layers).all() for keys in wanted.missing_keys()):
+    if world_size == 1:
+        return
+    from torch.distributed.rendezvous import rendezvous
+
+    store, _, _ = next(rendezvous("env://"))
+    store.add(_DONE, 1)
+    while store.add(_DONE, 0) < world_size:
         time.sleep(_SECONDS_BETWEEN_LOOKS)
-        cache.refresh()
-    for keys in wanted.missing_keys():
-        token_counts, truncated = cache.token_counts(keys, job.layers)
+
+
+def _totals(cache: Cache, job: _Job, mine: _Done) -> _Done:
+    """Of all processes, from what they committed."""
+    done = _Done()
+    cache.refresh()
+    for keys in job.wanted.missing_keys():
+        there = keys[cache.has(keys, job.layers)]
+        token_counts, truncated = cache.token_counts(there, job.layers)
+        done.texts += len(there)
         done.tokens += int(token_counts.sum())
         done.truncated += int(truncated.sum())
     done.padded = round(done.tokens * mine.padded / mine.tokens) if mine.tokens else 0

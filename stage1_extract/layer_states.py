@@ -45,10 +45,13 @@ class LayerStates:
         for watcher in watchers:
             watcher.remove()
         self._by_block = bool(blocks) and all(_same(seen.get(i), hidden_states[i]) for i in range(num_blocks - 1))
-        self.state_width = last.shape[2]
-        self.has_final_norm = self._by_block and not _same(seen.get(num_blocks - 1), last)
+        # Some models project their output to another width (OPT-350M): then the last block's own output is the top.
+        widths = {hidden.shape[2] for hidden in hidden_states[:-1]} or {last.shape[2]}
+        self._top_by_block = self._by_block and widths != {last.shape[2]}
+        self.state_width = seen[num_blocks - 1].shape[2] if self._top_by_block else last.shape[2]
+        self.has_final_norm = self._by_block and not self._top_by_block and not _same(seen.get(num_blocks - 1), last)
         if self._by_block:
-            for i, block in enumerate(blocks[:-1]):
+            for i, block in enumerate(blocks if self._top_by_block else blocks[:-1]):
                 block.register_forward_hook(lambda module, given, output, i=i: self._take(i, output))
 
     def _probe(self, num_blocks: int, device: torch.device) -> tuple[list[Tensor], Tensor]:
@@ -69,7 +72,7 @@ class LayerStates:
         """
         self._weights, self._wanted = weights, layers
         output = self._run(ids, mask, output_hidden_states=not self._by_block)
-        top = pool(output.last_hidden_state, weights)
+        top = self._pooled.pop(self._num_blocks - 1) if self._top_by_block else pool(output.last_hidden_state, weights)
         if self._by_block:
             others = [self._pooled.pop(self._num_blocks - 1 - i) for i in range(1, layers)]
         else:

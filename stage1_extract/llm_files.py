@@ -14,9 +14,10 @@ from ssna.cache import SsnaError
 CONFIG = "config.json"
 _WEIGHTS = "model.safetensors"
 _SHARDS = "model.safetensors.index.json"
+_TOKENIZER_CONFIG = "tokenizer_config.json"
 _TOKENIZER_FILES = (
     "tokenizer.json",
-    "tokenizer_config.json",
+    _TOKENIZER_CONFIG,
     "special_tokens_map.json",
     "added_tokens.json",
     "vocab.txt",
@@ -40,7 +41,7 @@ _VOCABULARIES = (
 _HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 _POOLING = "1_Pooling/config.json"
 # What to fetch of a hub repository: neither pickle weights nor the same weights for other frameworks.
-_HUB_PATTERNS = ("*.safetensors", _SHARDS, CONFIG, _POOLING, *_TOKENIZER_FILES)
+_HUB_PATTERNS = ("model*.safetensors", _SHARDS, CONFIG, _POOLING, *_TOKENIZER_FILES)
 # Their position table has that many rows which no token can use.
 _UNUSED_POSITIONS = {"roberta": 2, "xlm-roberta": 2, "camembert": 2, "mpnet": 2}
 
@@ -58,7 +59,7 @@ class LLMFiles:
     folder: Path
     weights: Sequence[Path]
     tokenizer: Sequence[Path]
-    """Empty for a GGUF file, which holds its own"""
+    """Of a GGUF file, which holds its own, only a tokenizer_config.json beside it, which transformers reads as well"""
     config: Mapping[str, Any]
     gguf: Path | None = None
     """The GGUF file that holds everything"""
@@ -92,10 +93,10 @@ class LLMFiles:
         limits = []
         if positions := self.config.get("max_position_embeddings", self.config.get("n_positions")):
             limits.append(int(positions) - _UNUSED_POSITIONS.get(str(self.config.get("model_type")), 0))
-        tokenizer_config = self.folder / "tokenizer_config.json"
-        if tokenizer_config.exists():
+        tokenizer_config = self.folder / _TOKENIZER_CONFIG
+        if tokenizer_config in self.tokenizer:
             length = _read_json(tokenizer_config).get("model_max_length")
-            if length is not None and length < 10**9:  # Larger ones mean "no limit".
+            if isinstance(length, (int, float)) and length < 10**9:  # Larger ones mean "no limit".
                 limits.append(int(length))
         return min(limits, default=None)
 
@@ -167,7 +168,8 @@ def _files_of_gguf(path: Path) -> LLMFiles:
     except Exception as error:  # The reader raises errors of many kinds on a damaged file.
         raise LLMError(f"{path} is no sound GGUF file ({error!r}): copy it again.") from error
     config = {"architectures": [architecture], "model_type": architecture, **numbers}
-    return LLMFiles(str(path), path.parent, [path], [], config, gguf=path)
+    beside = path.parent / _TOKENIZER_CONFIG
+    return LLMFiles(str(path), path.parent, [path], [beside] if beside.is_file() else [], config, gguf=path)
 
 
 def _download(hub_id: str, revision: str | None, with_code: bool) -> Path:
@@ -197,9 +199,9 @@ def _files_in(folder: Path, source: str, trust_remote_code: bool) -> LLMFiles:
 
 def _code_in(folder: Path, config: Mapping[str, Any]) -> list[Path]:
     """The Python files beside the model, all of which its code may use."""
-    entries = config.get("auto_map", {}).values()
-    classes = [name for entry in entries for name in (entry if isinstance(entry, list) else [entry])]
-    if elsewhere := [name for name in classes if name and "--" in name]:
+    said = [config, *(_read_json(path) for path in [folder / _TOKENIZER_CONFIG] if path.is_file())]
+    classes = [name for content in said for name in _class_names(content.get("auto_map"))]
+    if elsewhere := [name for name in classes if "--" in name]:
         raise LLMError(
             f"{folder} takes its code from another repository ({elsewhere[0]}), which could change unseen. Download "
             "that repository's Python files beside the model and name them in auto_map."
@@ -209,11 +211,23 @@ def _code_in(folder: Path, config: Mapping[str, Any]) -> list[Path]:
     return code
 
 
+def _class_names(auto_map: Any) -> list[str]:
+    """All strings in an `auto_map`, however it is nested."""
+    if isinstance(auto_map, Mapping):
+        auto_map = list(auto_map.values())
+    if isinstance(auto_map, list):
+        return [name for entry in auto_map for name in _class_names(entry)]
+    return [auto_map] if isinstance(auto_map, str) else []
+
+
 def _weight_files(folder: Path, source: str) -> list[Path]:
     if (folder / _WEIGHTS).is_file():
         return [folder / _WEIGHTS]
     if (folder / _SHARDS).is_file():
-        shards = sorted(set(_read_json(folder / _SHARDS)["weight_map"].values()))
+        weight_map = _read_json(folder / _SHARDS).get("weight_map")
+        if not isinstance(weight_map, dict) or not weight_map:
+            raise LLMError(f"{folder / _SHARDS} lists no weight files: copy the model again.")
+        shards = sorted(set(map(str, weight_map.values())))
         if missing := [name for name in shards if not (folder / name).is_file()]:
             raise LLMError(
                 f"{folder} lacks {len(missing)} of {len(shards)} weight files ({missing[0]}): copy it again."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -54,6 +55,11 @@ def load_model(files: LLMFiles, dtype: ComputeDtype, placement: Placement) -> nn
     if placement.device_map is not None:
         options |= {"device_map": placement.device_map, "offload_folder": placement.offload_folder}
     if placement.tensor_parallel:
+        if "RANK" not in os.environ:
+            raise LLMError(
+                "--tensor-parallel shares the weights among the processes of torchrun, and this one was started "
+                "without it. Run `torchrun --nproc-per-node N -m ssna extract …`, or leave the option out."
+            )
         options["tp_plan"] = "auto"
     try:
         model, loading = _auto_class(files).from_pretrained(files.folder, **options)

@@ -16,11 +16,12 @@ from ssna.cache import (
     SegmentReport,
     compact,
     find_cache,
+    folders_below,
     foreign_entries,
-    manifests_below,
     read_manifest,
     resolve_cache_root,
     set_aside,
+    temporary_sibling,
     verify,
     verify_index,
 )
@@ -77,8 +78,12 @@ class Verification:
 
 
 def list_caches(cache_root: Path | str | None = None) -> list[Path]:
-    """The folder of every cache below the root; None means `$SSNA_CACHE`, else the user's cache folder."""
-    return [path for path, _ in manifests_below(resolve_cache_root(cache_root))]
+    """The folder of every cache below the root, sound or not.
+
+    Args:
+        cache_root: None means `$SSNA_CACHE`, else the user's cache folder.
+    """
+    return folders_below(resolve_cache_root(cache_root))
 
 
 def locate_cache(which: str, cache_root: Path | str | None = None) -> Path:
@@ -160,9 +165,12 @@ def remove_cache(path: Path | str) -> None:
         CacheError: if the folder is no cache, or holds something else as well.
     """
     folder = Path(path)
+    if folder.is_symlink():
+        raise CacheError(f"{folder} is a link to {folder.resolve()}. Remove that cache, or only the link with `rm`.")
     read_manifest(folder)
     if foreign := foreign_entries(folder):
         raise CacheError(f"{folder} holds {foreign[0]}, which is no part of a cache. Move it away first.")
-    # Without its manifest the folder is no cache: a removal that is interrupted leaves none that lacks rows.
-    (folder / MANIFEST).unlink()
-    shutil.rmtree(folder)
+    # Under a temporary name the folder is no cache: what an interrupted removal leaves is swept by a later extraction.
+    gone = temporary_sibling(folder)
+    folder.rename(gone)
+    shutil.rmtree(gone)

@@ -71,6 +71,8 @@ class _Terminated(BaseException):
 def main() -> None:
     """Run the command line; a user's mistake ends in one sentence and an exit status other than 0."""
     signal.signal(signal.SIGTERM, _stop)
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # Not under nohup.
+        signal.signal(signal.SIGHUP, _stop)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # A title is no reason to fail in a terminal that lacks its letters.

@@ -9,6 +9,7 @@ import click
 
 from ssna.api.caches import (
     CacheSummary,
+    Verification,
     compact_cache,
     describe_cache,
     list_caches,
@@ -93,9 +94,16 @@ def verify_command(
     context: click.Context, caches: tuple[str, ...], repair: bool, cache_root: str | None, as_json: bool
 ) -> None:
     """Recompute every checksum; exit status 1 if anything is damaged."""
-    found = [verify_cache(path, repair, _report_to(path)) for path in _chosen(caches, cache_root)]
+    found, unreadable = list[Verification](), dict[Path, str]()
+    for path in _chosen(caches, cache_root):
+        try:
+            found.append(verify_cache(path, repair, _report_to(path)))
+        except CacheError as error:  # Of its manifest; the other caches are verified all the same.
+            unreadable[path] = str(error)
+            print_note(str(error))
     if as_json:
-        print_json([verification.as_json() for verification in found])
+        broken = [{"path": str(path), "sound": False, "error": error} for path, error in unreadable.items()]
+        print_json([*(verification.as_json() for verification in found), *broken])
     else:
         for verification in found:
             bad = len(verification.damaged)
@@ -104,7 +112,7 @@ def verify_command(
             print_line(f"{verification.path}: {held}, {state}")
             for place in verification.set_aside:
                 print_line(f"set aside: {place}")
-    if not all(verification.sound for verification in found):
+    if unreadable or not all(verification.sound for verification in found):
         context.exit(1)
 
 

@@ -33,6 +33,17 @@ def answers(path: Path, numbers: range) -> dict[tuple[int, int], bytes]:
     }
 
 
+def test_a_text_that_was_extracted_with_every_depth_of_a_deep_llm(tmp_path: Path) -> None:
+    cache, depths = make_cache(tmp_path), range(1, 41)
+    for depth in depths:
+        states = np.full((1, depth, 2), depth, np.float32)
+        with SegmentWriter(cache, list(range(40, 40 - depth, -1)), "float16", "made-up") as writer:
+            writer.add(keys_for([1]), states, np.ones(1, np.uint32), np.zeros(1, np.bool_))
+    before = {depth: Cache.open(cache.path).read(keys_for([1]), depth).states.tobytes() for depth in depths}
+    compact(Cache.open(cache.path))
+    assert {depth: Cache.open(cache.path).read(keys_for([1]), depth).states.tobytes() for depth in depths} == before
+
+
 def test_small_segments_become_one_and_rows_stay_as_they_are(tmp_path: Path) -> None:
     cache = make_cache(tmp_path)
     add_rows(cache, range(20), commit_each=True)

@@ -53,6 +53,24 @@ def test_two_processes_keep_what_the_other_found(tmp_path: Path, monkeypatch: py
     assert sha256_of_files([one, other], memory) == [of(b"one"), of(b"other")]
 
 
+def test_of_a_file_that_changes_while_it_is_read_nothing_false_is_remembered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, memory = tmp_path / "weights", tmp_path / "file-hashes.json"
+    file.write_bytes(b"old")
+    real = file_hashes.sha256_of_file
+
+    def rewritten(path: Path) -> str:
+        sha256 = real(path)
+        path.write_bytes(b"a new one")
+        return sha256
+
+    monkeypatch.setattr(file_hashes, "sha256_of_file", rewritten)
+    sha256_of_files([file], memory)
+    monkeypatch.setattr(file_hashes, "sha256_of_file", real)
+    assert sha256_of_files([file], memory) == [of(b"a new one")]
+
+
 def test_a_file_that_is_gone_is_forgotten_and_an_absent_folder_is_not(tmp_path: Path) -> None:
     memory = tmp_path / "file-hashes.json"
     for name in ("here/file", "disk/file"):

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
 import struct
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from ssna.cache import Cache, CacheError, soundness, verify
+from ssna.cache import Cache, CacheError, MissingRowsError, soundness, verify
 from ssna.cache.files import sha256_of_file
 from ssna.cache.index import index_path
-from ssna.cache.segment import name_of_digest, open_segment, wrong_rows
+from ssna.cache.segment import Rows, name_of_digest, open_segment, write_segment, wrong_rows
 from ssna.cache.soundness import parse_errors
 from tests.cache.strategies import add_rows, keys_for, make_cache, states_for
 
@@ -109,20 +111,67 @@ def test_hostile_files_under_their_right_names_end_no_reader(path: Path, tmp_pat
     assert name in str(report.damage)
 
 
-def test_a_file_that_never_ends_the_parser_is_an_error_and_those_after_it_are_tried(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_that_never_ends_the_parser_is_an_error_and_those_after_it_are_tried(path: Path) -> None:
     cache = Cache.open(path)
     add_rows(cache, range(20, 25), commit_each=True)
-    names = Cache.open(path).index.segments
-    errors = parse_errors(cache.segments_folder, names, cache.manifest.fingerprint, seconds=1e-6)
-    assert list(errors) == list(names)
-    assert all("crash or never return" in str(error) for error in errors.values())
-    assert parse_errors(cache.segments_folder, names, cache.manifest.fingerprint) == {}
-    monkeypatch.setattr(soundness, "_SECONDS_A_FILE", 1e-6)
-    (path.parent / "file-hashes.json").unlink()
-    with pytest.raises(CacheError, match=r"\.h5 makes the HDF5 library crash or never return"):
+    names = sorted([*Cache.open(path).index.segments, "5"])
+    os.mkfifo(cache.segments_folder / "5.h5")  # Opening it waits for somebody who writes.
+    errors = parse_errors(cache.segments_folder, names, cache.manifest.fingerprint, seconds=1)
+    assert list(errors) == ["5"]
+    assert "5.h5 makes the HDF5 library crash or never return" in str(errors["5"])
+
+
+def test_modules_in_the_current_folder_are_no_verdict_on_a_cache(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "platform.py").write_text("import sys; sys.exit(3)")
+    monkeypatch.chdir(tmp_path)
+    np.testing.assert_array_equal(read(path), states_for(range(20)))
+    assert [report.damage for report in verify(path)] == [None]
+
+
+@pytest.mark.parametrize(
+    "script", ["import sys; sys.exit(3)", "import os; os.kill(os.getpid(), 9)", "print('ssna: ready')"]
+)
+def test_a_process_that_ends_by_itself_is_no_verdict_on_a_cache(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str
+) -> None:
+    program = tmp_path / "python"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -c "{script}"\n')
+    program.chmod(0o755)
+    monkeypatch.setattr(soundness.sys, "executable", str(program))
+    with pytest.raises(CacheError, match="Nothing is known to be wrong with the cache"):
         read(path)
+    assert not (path.parent / "file-hashes.json").exists()
+
+
+@pytest.mark.parametrize("depth", ["3", "0", "9999999999999999999999"])
+def test_layers_that_the_index_made_up_are_not_read(path: Path, depth: str) -> None:
+    cache = Cache.open(path)
+    add_rows(cache, range(20, 25), layers=1)
+    file = index_path(path, Cache.open(path).index.segments)
+    content = file.read_bytes()
+    (length,) = struct.unpack("<Q", content[8:16])
+    header = content[16 : 16 + length].replace(b'"layers": 1', f'"layers": {depth}'.encode())
+    arrays = content[16 + length + -(16 + length) % 64 :]
+    file.write_bytes(content[:8] + struct.pack("<Q", len(header)) + header + bytes(-(16 + len(header)) % 64) + arrays)
+    opened = Cache.open(path)
+    if depth == "3":
+        with pytest.raises(MissingRowsError):
+            opened.read(keys_for([20]), 3)
+    np.testing.assert_array_equal(opened.read(keys_for(range(20)), 3).states, states_for(range(20)))
+
+
+def test_scales_that_are_no_numbers_are_an_error(tmp_path: Path) -> None:
+    cache = make_cache(tmp_path)
+    add_rows(cache, range(3))
+    (name,) = cache.index.segments
+    rows = cache.segment(name).rows
+    wrong = Rows(**{**rows.fields(), "scales": np.full_like(rows.scales, np.nan)})
+    (cache.segments_folder / f"{name}.h5").unlink()
+    write_segment(cache.segments_folder, [wrong], 3, cache.manifest.fingerprint, [3, 2, 1], "made-up")
+    with pytest.raises(CacheError, match="has scales that are no positive numbers"):
+        Cache.open(cache.path).read(keys_for(range(3)), 3)
 
 
 @pytest.mark.parametrize("offset", [-4, -120, -200])

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ssna.cache import Cache, CacheError, MissingRowsError, fingerprint_of, keys_of_texts
+from ssna.cache import Cache, CacheError, DiskFullError, MissingRowsError, fingerprint_of, keys_of_texts
 from ssna.cache.index import MISSING, Index, build_index, load_index, save_index
 from ssna.cache.segment import list_segments, open_segment
 from tests.cache.strategies import add_rows, keys_for, make_cache, states_for
@@ -159,6 +159,19 @@ def test_a_reader_lists_again_when_a_segment_is_gone(tmp_path: Path) -> None:
     add_rows(cache, [1, 2])  # As another process that compacts would: first the new segment, then the removal.
     old.unlink()
     np.testing.assert_array_equal(reader.read(keys_for([1]), 3).states, states_for([1]))
+
+
+def test_a_full_disk_does_not_keep_a_cache_from_being_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = make_cache(tmp_path)
+    add_rows(cache, range(3))
+    for index in cache.path.glob("index-*"):
+        index.unlink()
+
+    def full(*arguments: object) -> None:
+        raise DiskFullError("full")
+
+    monkeypatch.setattr("ssna.cache.store.save_index", full)
+    assert Cache.open(cache.path).has(keys_for(range(3)), 3).all()
 
 
 def test_rows_committed_later_are_seen_after_a_refresh(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -21,6 +22,20 @@ def add(writer: SegmentWriter, numbers: list[int], states: np.ndarray | None = N
     n = len(numbers)
     values = states_for(numbers) if states is None else states
     return writer.add(keys_for(numbers), values, np.ones(n, np.uint32), np.zeros(n, np.bool_))
+
+
+def test_a_second_signal_waits_until_what_is_held_is_committed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache, real = make_cache(tmp_path), writer_module.write_segment
+
+    def interrupted(*arguments: object) -> str:
+        signal.raise_signal(signal.SIGINT)
+        return real(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(writer_module, "write_segment", interrupted)
+    with pytest.raises(KeyboardInterrupt), SegmentWriter(cache, [3, 2, 1], "float16", "made-up") as writer:
+        add(writer, [1, 2])
+        raise KeyboardInterrupt
+    assert Cache.open(cache.path).has(keys_for([1, 2]), 3).all()
 
 
 @pytest.mark.parametrize(("elapsed", "seconds"), [(0, 5), (400, 5), (1000, 10), (6000, 60), (100_000, 60)])

@@ -100,6 +100,25 @@ def test_remove_asks_unless_told_yes(root: Path) -> None:
     assert missing.stderr.count("\n") == 1
 
 
+def test_a_damaged_manifest_is_named_by_verify(root: Path) -> None:
+    (folder,) = root.glob("*/")
+    manifest = folder / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"mean"', '"last"'))
+    done = cache_command(root, "verify")
+    assert (done.returncode, f"{manifest} was changed by hand" in done.stderr) == (1, True)
+    (report,) = json.loads(cache_command(root, "verify", "--json").stdout)
+    assert (report["sound"], str(manifest) in report["error"]) == (False, True)
+
+
+def test_remove_does_not_follow_a_link(root: Path, tmp_path: Path) -> None:
+    (folder,) = root.glob("*/")
+    elsewhere = folder.rename(tmp_path / "elsewhere")
+    folder.symlink_to(elsewhere)
+    done = cache_command(root, "remove", "tiny-bert", "--yes")
+    assert (done.returncode, "is a link to" in done.stderr) == (1, True)
+    assert (elsewhere / "manifest.json").exists()
+
+
 def test_remove_leaves_a_folder_that_holds_something_else(root: Path) -> None:
     (folder,) = root.glob("*/")
     (folder / "thesis.tex").touch()
@@ -183,6 +202,48 @@ def test_when_one_process_dies_the_others_commit_what_they_hold(
     assert (of_rank[there] == 0).all()
     again = ssna("extract", dataset.path, "--llm", tiny_llm, "--json", SSNA_CACHE=str(tmp_path / "root"))
     assert json.loads(again.stdout)["extracted"] == len(texts) - there.sum()
+
+
+_ONE_TEXT_IS_BAD = """
+import os, time
+import numpy as np
+from ssna.cli import main
+from ssna.stage1_extract.frozen_llm import FrozenLLM
+
+real, first = FrozenLLM.pooled_states, True
+
+def spoil(self, token_ids, layers):
+    global first
+    states = real(self, token_ids, layers)
+    if os.environ["RANK"] == "1" and first:
+        states[0] = np.nan
+    elif os.environ["RANK"] == "0":
+        time.sleep(0.2)
+    first = False
+    return states
+
+FrozenLLM.pooled_states = spoil
+main()
+"""
+
+
+def test_a_text_that_the_llm_fails_on_does_not_stop_the_other_processes(
+    tmp_path: Path, dataset: Dataset, tiny_llm: Path
+) -> None:
+    script = tmp_path / "one_is_bad.py"
+    script.write_text(_ONE_TEXT_IS_BAD)
+    command = [
+        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script),
+        "extract", str(dataset.path), "--llm", str(tiny_llm), "--cache-root", str(tmp_path / "root"),
+        "--batch-tokens", "16",
+    ]  # fmt: skip
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300, env=environment)
+    assert done.returncode != 0
+    assert "the LLM gave inf or NaN for 1 of" in done.stderr
+    keys = keys_of_texts(dataset.items()["text"].unique().to_list())
+    (folder,) = (tmp_path / "root").glob("*/")
+    assert (~Cache.open(folder).has(keys, 3)).sum() == 1, "all but the bad text"
 
 
 _SLOW = """

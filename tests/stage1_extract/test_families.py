@@ -67,6 +67,32 @@ def test_states_are_transformers_own_pooled_by_hand(family: Family, folder: Path
     np.testing.assert_array_equal(llm.pooled_states(tokenizer(TEXTS)[0], 2), states[:, :2])
 
 
+def test_a_model_that_projects_its_output_gives_the_blocks_own_states(tmp_path: Path) -> None:
+    """As OPT-350M does: blocks of one width, an output of another."""
+    from transformers import OPTConfig, OPTModel
+
+    torch.manual_seed(0)
+    config = OPTConfig(
+        vocab_size=200, hidden_size=16, word_embed_proj_dim=8, num_hidden_layers=3, num_attention_heads=2, ffn_dim=32,
+        max_position_embeddings=64, do_layer_norm_before=False,
+    )  # fmt: skip
+    model = OPTModel(config).eval()
+    model.save_pretrained(tmp_path)
+    save_tokenizer(tmp_path, "<s> $A")
+    tokenizer, llm = load(tmp_path)
+    assert (llm.state_width, llm.has_final_norm) == (16, False)
+    ids = tokenizer(TEXTS)[0]
+    outputs = list[torch.Tensor]()
+    for layer in model.decoder.layers:
+        layer.register_forward_hook(lambda module, given, output: outputs.append(output[0]))
+    for text, states in zip(ids, llm.pooled_states(ids, 3), strict=True):
+        outputs.clear()
+        model(torch.from_numpy(text)[None].long())
+        hidden = [output.reshape(len(text), 16).detach().numpy() for output in reversed(outputs)]
+        skip = int(len(text) > 1 and text[0] == 1)
+        np.testing.assert_allclose(states, [layer[skip:].mean(0) for layer in hidden], rtol=1e-4, atol=1e-5)
+
+
 def test_only_the_base_model_is_loaded_and_its_final_norm_is_known(family: Family, folder: Path) -> None:
     _, llm = load(folder)
     assert llm.has_final_norm == family.final_norm

@@ -22,6 +22,19 @@ from tests.stage1_extract.kills import TEXTS
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
 
 
+_SLOW = """
+import time
+from ssna.cache import writer
+from ssna.cli import main
+from ssna.stage1_extract.frozen_llm import FrozenLLM
+
+writer.commit_interval = lambda elapsed: 0.2
+real = FrozenLLM.pooled_states
+FrozenLLM.pooled_states = lambda self, ids, layers: (time.sleep(0.1), real(self, ids, layers))[1]
+main()
+"""
+
+
 def kill_repeatedly(llm: Path, folder: Path, kills: int) -> dict[str, int]:
     command = [sys.executable, "-m", "tests.stage1_extract.kills", str(llm), str(folder), str(kills), "0"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=ENVIRONMENT, timeout=900)
@@ -43,17 +56,22 @@ def test_a_hundred_kills(tiny_llm: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_five_kills_of_the_full_command(tiny_llm: Path, tmp_path: Path) -> None:
+    """Slowed down and committing often, so that each kill falls into the work."""
     pl.DataFrame({"item_id": TEXTS, "text": TEXTS}).write_parquet(tmp_path / "items.parquet")
-    command = [str(Path(sys.executable).parent / "ssna"), "extract", str(tmp_path), "--llm", str(tiny_llm)]
+    command = [sys.executable, "-c", _SLOW, "extract", str(tmp_path), "--llm", str(tiny_llm), "--batch-tokens", "64"]
     root, rng, keys = tmp_path / "caches", random.Random(0), keys_of_texts(TEXTS)
     environment = {**ENVIRONMENT, "SSNA_CACHE": str(root)}
     before = np.zeros(len(TEXTS), np.bool_)
     rows: dict[int, bytes] = {}
     for _ in range(5):
+        segments = set(root.glob("*/segments/*.h5"))
         with subprocess.Popen(
             command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         ) as process:
-            time.sleep(rng.uniform(1, 8))
+            while process.poll() is None and set(root.glob("*/segments/*.h5")) <= segments:
+                time.sleep(0.02)
+            time.sleep(rng.uniform(0, 1))
+            assert process.poll() is None, "it had ended before it was killed"
             process.send_signal(rng.choice([signal.SIGKILL, signal.SIGTERM, signal.SIGINT]))
         for path in root.glob("*/manifest.json"):
             cache = Cache.open(path.parent)
@@ -62,7 +80,11 @@ def test_five_kills_of_the_full_command(tiny_llm: Path, tmp_path: Path) -> None:
             states = cache.read(keys[there], 3).states
             now = {int(i): row.tobytes() for i, row in zip(np.flatnonzero(there), states, strict=True)}
             assert all(now[i] == row for i, row in rows.items()), "no committed row has changed"
+            assert len(now) > len(rows), "each run commits some more"
             before, rows = there, now
+    assert len(rows) < len(TEXTS)
     assert ssna("extract", tmp_path, "--llm", tiny_llm, SSNA_CACHE=str(root)).returncode == 0
-    (folder,) = root.glob("*/")
-    assert Cache.open(folder).has(keys, 3).all()
+    assert ssna("extract", tmp_path, "--llm", tiny_llm, SSNA_CACHE=str(tmp_path / "unbroken")).returncode == 0
+    (folder,), (unbroken,) = root.glob("*/"), (tmp_path / "unbroken").glob("*/")
+    states, expected = (Cache.open(path).read(keys, 3).states for path in (folder, unbroken))
+    np.testing.assert_allclose(states, expected, rtol=2e-3, atol=2e-3)

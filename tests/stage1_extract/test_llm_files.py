@@ -113,3 +113,31 @@ def test_a_hub_id_is_downloaded_without_pickles_and_remembered_as_typed(
         assert not any("bin" in pattern or ".py" in pattern for pattern in patterns)
     with pytest.raises(LLMError, match="--revision v2 is for hub ids"):
         find_llm(str(tiny_llm), revision="v2")
+
+
+@pytest.mark.parametrize("content", [{}, {"weight_map": []}])
+def test_a_list_of_weights_without_any_is_named(tiny_llm: Path, tmp_path: Path, content: object) -> None:
+    folder = Path(shutil.copytree(tiny_llm, tmp_path / "llm"))
+    (folder / "model.safetensors").unlink()
+    (folder / "model.safetensors.index.json").write_text(json.dumps(content))
+    with pytest.raises(LLMError, match="lists no weight files"):
+        find_llm(str(folder))
+
+
+def change_tokenizer(folder: Path, **changes: object) -> None:
+    file = folder / "tokenizer_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+
+
+def test_a_limit_of_tokens_that_is_no_number_is_none(tiny_llm: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(tiny_llm, tmp_path / "llm"))
+    change_tokenizer(folder, model_max_length="63")
+    assert find_llm(str(folder)).token_limit == 64
+
+
+def test_code_of_another_repository_is_refused_wherever_it_is_named(tiny_llm: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(tiny_llm, tmp_path / "llm"))
+    (folder / "code.py").write_text("")
+    change_tokenizer(folder, auto_map={"AutoTokenizer": ["someone/else--tok.Tok", None]})
+    with pytest.raises(LLMError, match="takes its code from another repository"):
+        find_llm(str(folder), trust_remote_code=True)
