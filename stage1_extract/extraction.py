@@ -334,6 +334,15 @@ class _Run:
                 self._batch_tokens = longest * (len(batch) // 2)
                 torch.cuda.empty_cache()
                 continue
+            except Exception as error:
+                # A missing compiler, or code that it cannot compile, shows in the first batch.
+                if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+                    raise
+                reason = (str(error).strip() or repr(error)).splitlines()[0]
+                raise LLMError(
+                    f"--compile: PyTorch could not compile {self._job.files.source} ({reason}). Leave the option out, "
+                    "or install what it asks for."
+                ) from error
             yield batch, states
             start += len(batch)
 

@@ -226,6 +226,21 @@ def test_a_full_disk_says_how_much_is_needed_and_keeps_what_was_committed(tiny_l
     assert run(tiny_llm, tmp_path, texts).extracted == left
 
 
+def test_an_llm_that_cannot_be_compiled_is_one_sentence(
+    tiny_llm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from torch._dynamo.exc import BackendCompilerFailed
+
+    from ssna.stage1_extract.frozen_llm import FrozenLLM
+
+    def fail(self: FrozenLLM, token_ids: list[np.ndarray], layers: int) -> np.ndarray:
+        raise BackendCompilerFailed(fail, RuntimeError("no C++ compiler"), None)
+
+    monkeypatch.setattr(FrozenLLM, "pooled_states", fail)
+    with pytest.raises(LLMError, match="--compile: PyTorch could not compile .*tiny-bert"):
+        run(tiny_llm, tmp_path)
+
+
 def test_states_that_are_not_finite_are_an_error_that_keeps_the_others(
     tiny_llm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
