@@ -11,7 +11,6 @@ sentence-transformers, which the demo extra brings. Every part prints ratios of 
 
 from __future__ import annotations
 
-import os
 import shutil
 import statistics
 import subprocess
@@ -165,7 +164,9 @@ def read(rows: int, layers: int, width: int, repeats: int) -> None:
     texts = [str(i) for i in range(rows)]
     keys = keys_of_texts(texts)
     with tempfile.TemporaryDirectory() as folder:
-        cache = Cache.create(Path(folder), "made-up", {"a": 1}, {"source": "made-up", "blocks": layers})
+        cache = Cache.create(
+            Path(folder), "made-up", {"a": 1}, {"source": "made-up", "blocks": layers, "state_width": width}
+        )
         with SegmentWriter(cache, list(range(layers, 0, -1)), "float16", "made-up") as writer:
             for start in range(0, rows, 1000):
                 part = keys[start : start + 1000]
@@ -202,13 +203,21 @@ def read(rows: int, layers: int, width: int, repeats: int) -> None:
         click.echo(f"  {name}: {taken / own:.2f}")
 
 
-_MEMORY = """
+# Linux's own count for this process alone: what `getrusage` says includes the process that started it.
+_PEAK = """
+def peak():
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM"))
+"""
+_MEMORY = (
+    _PEAK
+    + """
 import sys
-from pathlib import Path
-import polars as pl
 from ssna import ExtractOptions, extract
 extract(sys.argv[1], sys.argv[2], options=ExtractOptions(batch_tokens=16384), cache_root=sys.argv[3], device="cpu")
+print(peak())
 """
+)
 
 
 @main.command()
@@ -237,7 +246,8 @@ def memory(counts: str) -> None:
             ).to_series()
             frame = pl.DataFrame({"item_id": numbers.cast(pl.String), "text": text})
             frame.write_parquet(data / "items.parquet", row_group_size=100_000)
-            peak = peak_bytes([sys.executable, "-c", _MEMORY, str(data), str(llm), str(Path(folder) / "cache")])
+            command = [sys.executable, "-c", _MEMORY, str(data), str(llm), str(Path(folder) / "cache")]
+            peak = int(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
             peaks.append((count, peak))
             click.echo(f"{count:>10,} texts: peak {peak / 2**20:,.0f} MiB")
             shutil.rmtree(data)
@@ -246,31 +256,24 @@ def memory(counts: str) -> None:
         click.echo(f"{few:,} to {many:,} texts: {(most - least) / (many - few):.0f} bytes a text more")
 
 
-def peak_bytes(command: list[str]) -> int:
-    """Peak resident memory of a process."""
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, env={**os.environ, "OMP_NUM_THREADS": "2"})
-    _, status, usage = os.wait4(process.pid, 0)
-    if status:
-        raise click.ClickException(f"{command[0]} ended with status {status}.")
-    return usage.ru_maxrss * 1024
-
-
-_OPEN = """
-import resource, sys, time
+_OPEN = (
+    _PEAK
+    + """
+import sys, time
 from pathlib import Path
 import numpy as np
 from ssna.cache import Cache, keys_of_texts
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = peak()
 started = time.perf_counter()
 cache = Cache.open(Path(sys.argv[1]))
 opened = time.perf_counter() - started
 asked = keys_of_texts(str(i) for i in range(1000))
 assert not cache.has(asked, 1).any()
 found = time.perf_counter() - started
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-print(f"{opened:.3f} s to open, {found:.3f} s with a look-up of 1,000 keys; peak {peak / 1024:.0f} MiB "
-      f"({(peak - before) / 1024:.0f} above the imports)")
+print(f"{opened:.3f} s to open, {found:.3f} s with a look-up of 1,000 keys; peak {peak() / 2**20:.0f} MiB "
+      f"({(peak() - before) / 2**20:.0f} above the imports)")
 """
+)
 
 
 @main.command(name="open")
@@ -280,7 +283,7 @@ def open_(rows: int, segments: int) -> None:
     """Open a cache of many rows, first without its index, then with it."""
     rng = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as folder:
-        cache = Cache.create(Path(folder), "made-up", {"a": 1}, {"source": "made-up", "blocks": 1})
+        cache = Cache.create(Path(folder), "made-up", {"a": 1}, {"source": "made-up", "blocks": 1, "state_width": 1})
         each = rows // segments
         for _ in range(segments):
             made = Rows(

@@ -48,14 +48,17 @@ def find_cache(root: Path, llm: str) -> Path:
         CacheError: if no cache fits, or several do; the message lists what there is.
     """
     caches = manifests_below(root)
-    matches = [path for path, manifest in caches if manifest.name in (llm, clean_name(llm))]
+    matches = [path for path, manifest in caches if path.name == llm or manifest.name in (llm, clean_name(llm))]
     if not matches:
         matches = [path for path, manifest in caches if _made_from(path, manifest, llm)]
     if len(matches) == 1:
         return matches[0]
     if matches:
-        choices = " or ".join(f"--cache {path}" for path in matches)
-        raise CacheError(f"{len(matches)} caches below {root} fit '{llm}' (they differ in settings): say {choices}.")
+        choices = " or ".join(map(str, matches))
+        raise CacheError(
+            f"{len(matches)} caches below {root} fit '{llm}' (they differ in settings, see `ssna cache info`). Give "
+            f"the folder instead (--cache FOLDER of `ssna adapt`): {choices}."
+        )
     names = ", ".join(sorted({manifest.name for _, manifest in caches})) or "none"
     raise CacheError(
         f"no cache below {root} fits '{llm}' (found: {names}). Run `ssna extract DATASET --llm PATH_OR_ID` first, "

@@ -328,6 +328,7 @@ def segment_gone(path: Path) -> SegmentGoneError:
 def damaged(path: Path, what: str) -> CacheError:
     """What to raise of a file that cannot be a segment; `what` goes on after its path."""
     return CacheError(
-        f"{path} {what}. It is not a sound segment of this cache: move the file away and run `ssna extract` again, "
+        f"{path} {what}. It is not a sound segment of this cache: set it aside with `ssna cache verify --repair "
+        f"{path.parent.parent}` and run `ssna extract` again, "
         "which computes its rows anew."
     )

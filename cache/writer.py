@@ -101,8 +101,9 @@ class SegmentWriter:
 
     def _write(self, parts: Iterable[Rows], count: int) -> str:
         folder, fingerprint = self._cache.segments_folder, self._cache.manifest.fingerprint
-        name = write_segment(folder, parts, count, fingerprint, self._layers, self._llm)
-        self._cache.trust(name)
+        with signals_held_back():  # HDF5 calls back into Python to write; an exception that begins there is lost.
+            name = write_segment(folder, parts, count, fingerprint, self._layers, self._llm)
+            self._cache.trust(name)
         return name
 
     def _merge_own_segments(self) -> None:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         remove_cache,
         verify_cache,
     )
+    from ssna.api.compare import Difference, compare
     from ssna.api.evaluate import evaluate
     from ssna.api.extract import extract, plan_extraction
     from ssna.api.prepare import prepare
@@ -44,6 +45,7 @@ __all__ = [
     "CacheSummary",
     "Columns",
     "Dataset",
+    "Difference",
     "ExtractOptions",
     "Extraction",
     "Item",
@@ -55,6 +57,7 @@ __all__ = [
     "__version__",
     "adapt",
     "compact_cache",
+    "compare",
     "describe_cache",
     "evaluate",
     "extract",
@@ -71,6 +74,7 @@ _HOMES = {
     "CacheSummary": "ssna.api.caches",
     "Columns": "ssna.sources",
     "Dataset": "ssna.dataset",
+    "Difference": "ssna.api.compare",
     "ExtractOptions": "ssna.stage1_extract",
     "Extraction": "ssna.stage1_extract",
     "Item": "ssna.api.recommend",
@@ -81,6 +85,7 @@ _HOMES = {
     "Verification": "ssna.api.caches",
     "adapt": "ssna.api.adapt",
     "compact_cache": "ssna.api.caches",
+    "compare": "ssna.api.compare",
     "describe_cache": "ssna.api.caches",
     "evaluate": "ssna.api.evaluate",
     "extract": "ssna.api.extract",

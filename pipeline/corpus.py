@@ -10,7 +10,7 @@ import polars as pl
 from ssna.columns import ITEM, ITEM_INDEX, TEXT, TIME, TITLE, USER
 from ssna.dataset import Dataset
 from ssna.errors import DatasetError
-from ssna.stage2_adapt import AdaptOptions, Sequences, Split, leave_one_out, split_by_time, training_counts
+from ssna.stage2_adapt import AdaptOptions, Sequences, Split, leave_last, left_out, split_by_time, training_counts
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,8 @@ def _numbers(item_ids: pl.Series, known: pl.Series) -> np.ndarray:
 
 
 def _split(sequences: Sequences, timestamps: pl.Series, options: AdaptOptions) -> Split:
-    if options.split == "leave-one-out":
-        return leave_one_out(sequences)
+    if (k := left_out(options.split)) is not None:
+        return leave_last(sequences, k)
     return split_by_time(sequences, None if timestamps.null_count() else timestamps.to_numpy())
 
 

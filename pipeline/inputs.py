@@ -95,8 +95,18 @@ def _extract_command(cache: Cache, dataset: Dataset) -> str:
     """The command that brings the dataset's missing texts into this very cache."""
     manifest, root = cache.manifest, cache.path.parent
     command = ["ssna", "extract", str(dataset.path), "--llm", manifest.llm["source"], "--name", manifest.name]
-    for option, setting in (("max-tokens", "max_tokens"), ("dtype", "compute_dtype"), ("store", "stored_dtype")):
-        command += [f"--{option}", str(manifest.settings[setting])]
+    settings = manifest.settings
+    for option, setting in (
+        ("max-tokens", "max_tokens"),
+        ("dtype", "compute_dtype"),
+        ("store", "stored_dtype"),
+        ("pooling", "pooling"),
+    ):
+        command += [f"--{option}", str(settings[setting])]
+    if settings["prefix"] or settings["suffix"]:
+        command += ["--template", f"{settings['prefix']}{{text}}{settings['suffix']}"]
+    if settings["remote_code"]:
+        command.append("--trust-remote-code")
     if root.resolve() != resolve_cache_root().resolve():
         command += ["--cache-root", str(root)]
     return shlex.join(command)

@@ -14,7 +14,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ssna.cache import Cache, DiskFullError, SegmentWriter, SsnaError, check_writable, row_bytes, sweep_leftovers
+from ssna.cache import (
+    Cache,
+    DiskFullError,
+    SegmentWriter,
+    SsnaError,
+    check_writable,
+    manifests_below,
+    row_bytes,
+    sweep_leftovers,
+)
 from ssna.stage1_extract.batching import TokenIds, batch_size, longest_first
 from ssna.stage1_extract.llm_files import LLMError, LLMFiles, find_llm
 from ssna.stage1_extract.settings import (
@@ -92,6 +101,7 @@ class _Job:
 
 
 def _prepare(texts: TextBlocks, llm: str, root: Path, name: str | None, options: ExtractOptions, device: str) -> _Job:
+    _refuse_name_of_cache(llm, root)
     files = find_llm(llm, options.revision, options.trust_remote_code)
     layers = resolve_layers(files, options.layers)
     settings = settings_of(files, options, device, root)
@@ -345,6 +355,16 @@ class _Run:
                 ) from error
             yield batch, states
             start += len(batch)
+
+
+def _refuse_name_of_cache(llm: str, root: Path) -> None:
+    """`ssna adapt --llm` takes the name of a cache, `ssna extract --llm` what it is made from: an easy slip."""
+    for path, manifest in manifests_below(root):
+        if manifest.name == llm != manifest.llm["source"] and not Path(llm).exists():
+            raise LLMError(
+                f"--llm {llm}: that is the name of the cache {path}. Give what it was made from: "
+                f"--llm {manifest.llm['source']} --name {llm}."
+            )
 
 
 def _check_room(root: Path, rows: int, job: _Job) -> None:

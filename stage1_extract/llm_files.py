@@ -145,7 +145,7 @@ def find_llm(llm: str, revision: str | None = None, trust_remote_code: bool = Fa
         raise LLMError(
             f"{llm} is a file; expected the folder of a model (with {CONFIG} and {_WEIGHTS}), a .gguf file or a hub id."
         )
-    if not _HUB_ID.fullmatch(llm):
+    if not _HUB_ID.fullmatch(llm) or path.suffix == ".gguf":
         raise LLMError(f"there is no {llm}; expected the folder of a model, a .gguf file or a hub id such as org/name.")
     return _files_in(_download(llm, revision, trust_remote_code), llm, trust_remote_code)
 

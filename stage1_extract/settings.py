@@ -163,12 +163,16 @@ def find_existing(root: Path, name: str | None, settings: Mapping[str, Any]) -> 
     Raises:
         LLMError: if it is there under another name.
     """
+    if name is not None and not name.strip():
+        raise LLMError("--name '': expected a name. Leave the option out for one that is derived from --llm.")
     fingerprint = fingerprint_of(settings)
     for path, manifest in manifests_below(root):
         if manifest.fingerprint != fingerprint:
             continue
         if name is None or clean_name(name) == manifest.name:
-            return Cache.open(path)
+            cache = Cache.open(path)
+            cache.segments(cache.index.segments)  # Only sound rows count as cached.
+            return cache
         raise LLMError(
             f"--name {name}: the states of this LLM with these settings are in {path}, under the name "
             f"'{manifest.name}'. Leave --name out, or give that one."

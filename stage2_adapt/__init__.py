@@ -4,7 +4,8 @@ The LLM is never loaded here, and `transformers` never imported.
 """
 
 from ssna.stage2_adapt.checkpoint import load_tensors, save_tensors
-from ssna.stage2_adapt.evaluation import evaluate
+from ssna.stage2_adapt.evaluation import Evaluation, evaluate, evaluate_fully
+from ssna.stage2_adapt.metrics import bootstrap_interval, metrics_by_case, paired_p_value
 from ssna.stage2_adapt.options import (
     ACTIVATIONS,
     CANDIDATES,
@@ -27,8 +28,10 @@ from ssna.stage2_adapt.sequences import (
     Sequences,
     Split,
     cases_of,
-    leave_one_out,
+    leave_last,
+    left_out,
     split_by_time,
+    targets_of,
     training_counts,
 )
 from ssna.stage2_adapt.states import Preparation, fit_preparation, lowest_first
@@ -48,6 +51,7 @@ __all__ = [
     "SPLITS",
     "AdaptOptions",
     "Epoch",
+    "Evaluation",
     "OptionError",
     "Popularity",
     "Preparation",
@@ -57,15 +61,21 @@ __all__ = [
     "Split",
     "Training",
     "TrainingData",
+    "bootstrap_interval",
     "cases_of",
     "count_popularity",
     "evaluate",
+    "evaluate_fully",
     "fit_preparation",
-    "leave_one_out",
+    "leave_last",
+    "left_out",
     "load_tensors",
     "lowest_first",
+    "metrics_by_case",
+    "paired_p_value",
     "save_tensors",
     "split_by_time",
+    "targets_of",
     "top_items",
     "training_counts",
 ]

@@ -1,20 +1,31 @@
-"""Ranking all items for held-out targets, and the metrics of the ranks (docs/evaluation.md)."""
+"""Ranking all items for held-out targets (docs/evaluation.md)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from ssna.cache import SsnaError
+from ssna.stage2_adapt.metrics import CUTOFFS, Ranks, metrics_by_group, metrics_of
 from ssna.stage2_adapt.recommenders import Recommender
-from ssna.stage2_adapt.sequences import Cases, Sequences, gather_spans, targets_of
+from ssna.stage2_adapt.sequences import (
+    Cases,
+    Int64s,
+    Sequences,
+    Split,
+    cases_of,
+    gather_spans,
+    targets_of,
+    training_counts,
+)
 
-CUTOFFS = (5, 10, 20)
+POPULARITY_GROUPS = ("head", "tail", "unseen")
+_HEAD_ONE_IN = 5
 # What is held at once: scores, and cases, whose hidden states are what grows for a small catalogue.
 _CHUNK_SCORES = 2**23
 _CHUNK_CASES = 1024
@@ -24,20 +35,14 @@ class NaNScoreError(SsnaError):
     """The model scores an item NaN, so no ranking exists."""
 
 
-@dataclass(frozen=True)
-class Ranks:
-    """Where each target of each case came, 1 is best."""
-
-    case: npt.NDArray[np.int64]
-    """(P,): position of the pair's case"""
-    rank: npt.NDArray[np.int64]
-    """(P,)"""
-    num_cases: int
-
-
 @torch.no_grad()
 def rank_targets(
-    model: Recommender, sequences: Sequences, cases: Cases, device: torch.device, filter_history: bool = False
+    model: Recommender,
+    sequences: Sequences,
+    cases: Cases,
+    device: torch.device,
+    filter_history: bool = False,
+    recommended: Tensor | None = None,
 ) -> Ranks:
     """Rank every target among all items, none sampled.
 
@@ -49,6 +54,8 @@ def rank_targets(
         cases: whose targets to rank.
         device: of the model.
         filter_history: whether items of the history are ranked last, a target that is among them too.
+        recommended: int ``(N,)`` on the device, set to the best place at which each item is recommended to anybody, as
+            far as the last cut-off; None saves the time that takes.
 
     Raises:
         NaNScoreError: if any score is NaN.
@@ -61,11 +68,24 @@ def rank_targets(
     for start in range(0, len(cases), at_once):
         stop = min(start + at_once, len(cases))
         scores = _scores(model, items, cases, slice(start, stop), filter_history)
+        if recommended is not None:
+            _note_recommended(scores, recommended)
         pairs = slice(*np.searchsorted(case, [start, stop]))
         mine = scores if one_each else scores[torch.from_numpy(case[pairs] - start).to(device)]
         wanted = mine.gather(1, torch.from_numpy(target[pairs, None] - 1).to(device))
         ranks[pairs] = (mine >= wanted).sum(dim=1).cpu().numpy()  # The target itself counts as the 1.
     return Ranks(case, ranks, len(cases))
+
+
+def _note_recommended(scores: Tensor, recommended: Tensor) -> None:
+    best = scores.topk(min(CUTOFFS[-1], scores.shape[1]), dim=1).indices  # (B, k)
+    places = torch.arange(1, best.shape[1] + 1, device=best.device, dtype=recommended.dtype).expand_as(best)
+    recommended.scatter_reduce_(0, best.flatten(), places.flatten(), "amin")
+
+
+def coverage_of(recommended: Tensor) -> dict[str, float]:
+    """Coverage@k: the share of candidates that stand among the first k for anybody; see `rank_targets`."""
+    return {f"coverage@{k}": float((recommended <= k).float().mean()) for k in CUTOFFS}
 
 
 def _scores(model: Recommender, items: Tensor, cases: Cases, part: slice, filter_history: bool) -> Tensor:
@@ -89,33 +109,53 @@ def mask_items(scores: Tensor, items: Tensor) -> Tensor:
     return padded.scatter(1, items, -torch.inf)[:, 1:]
 
 
-def metrics_of(ranks: Ranks) -> dict[str, float]:
-    """Recall@k and NDCG@k for each cut-off, means over cases; empty if there are none.
+@dataclass(frozen=True)
+class Evaluation:
+    """Everything that ranking a part's targets says about a model."""
 
-    Recall@k is hits / min(k, targets); NDCG@k divides by the gain of the best possible ranking.
+    ranks: Ranks
+    metrics: dict[str, float]
+    """Recall@k, NDCG@k and MRR@k, means over cases, and coverage@k"""
+    by_popularity: dict[str, dict[str, float]]
+    """For targets of each of `POPULARITY_GROUPS`, their number and metrics; empty if nothing was ranked"""
+
+
+def evaluate_fully(
+    model: Recommender,
+    sequences: Sequences,
+    split: Split,
+    part: Literal["valid", "test"],
+    device: torch.device,
+    filter_history: bool = False,
+) -> Evaluation:
+    """All metrics of the model on a part; see `rank_targets` for the arguments."""
+    cases = cases_of(sequences, split, part)
+    places = torch.full((model.num_items,), np.iinfo(np.int32).max, dtype=torch.int32, device=device)
+    ranks = rank_targets(model, sequences, cases, device, filter_history, places)
+    if not len(cases):
+        return Evaluation(ranks, {}, {})
+    _, targets = targets_of(sequences, cases)
+    group = popularity_groups(training_counts(sequences, split, model.num_items))[targets]
+    return Evaluation(
+        ranks, {**metrics_of(ranks), **coverage_of(places)}, metrics_by_group(ranks, group, POPULARITY_GROUPS)
+    )
+
+
+def popularity_groups(counts: Int64s) -> Int64s:
+    """Of each item, by its training interactions, its position in `POPULARITY_GROUPS`.
+
+    The head is the fifth of the training items that occur most often, where that ends amid equals those that come
+    first; the rest of the training items are the tail.
     """
-    if not ranks.num_cases:
-        return {}
-    targets = np.bincount(ranks.case, minlength=ranks.num_cases)
-    metrics: dict[str, float] = {}
-    for k in CUTOFFS:
-        hit = ranks.rank <= k
-        reachable = np.minimum(targets, k)
-        hits = np.bincount(ranks.case[hit], minlength=ranks.num_cases)
-        metrics[f"recall@{k}"] = float(np.mean(hits / reachable))
-        gains = np.bincount(ranks.case[hit], weights=_gain(ranks.rank[hit]), minlength=ranks.num_cases)
-        ideal = np.cumsum(_gain(np.arange(1, k + 1)))
-        metrics[f"ndcg@{k}"] = float(np.mean(gains / ideal[reachable - 1]))
-    return metrics
-
-
-def _gain(rank: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-    gain: npt.NDArray[np.float64] = 1 / np.log2(rank + 1)
-    return gain
+    groups = np.where(counts > 0, 1, 2)
+    num_trained = int((counts > 0).sum())
+    by_count = np.argsort(-counts, kind="stable")
+    groups[by_count[: -(-num_trained // _HEAD_ONE_IN)]] = 0
+    return groups
 
 
 def evaluate(
     model: Recommender, sequences: Sequences, cases: Cases, device: torch.device, filter_history: bool = False
 ) -> Mapping[str, float]:
-    """Metrics of the model on these cases; see `rank_targets` and `metrics_of`."""
+    """Means over these cases; see `rank_targets` and `metrics_of`."""
     return metrics_of(rank_targets(model, sequences, cases, device, filter_history))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from ssna.cache import SsnaError
-from ssna.stage2_adapt.sequences import SPLITS, SplitName
+from ssna.stage2_adapt.sequences import LEAVE_ONE_OUT, SPLITS, left_out
 
 ModelName = Literal["sasrec", "gru4rec", "hstu", "popularity"]
 SideName = Literal["gru", "gate", "residual", "mean", "concat", "last", "frozen", "none"]
@@ -58,8 +58,8 @@ class AdaptOptions:
     """Add a learned ID embedding to the side network's item vector"""
     fusion: FusionName = "add"
     """Of several LLMs' side networks, and of IDs: `add`, or `gate`, by weights that depend on the text"""
-    split: SplitName = "leave-one-out"
-    """What is held out for validation and test"""
+    split: str = LEAVE_ONE_OUT
+    """What is held out for validation and test: `leave-one-out`, `leave-last-K`, or `time`"""
     candidates: Candidates = "interacted"
     """What is ranked: items with an interaction, or `all` with a text"""
     width: int = 64
@@ -112,6 +112,12 @@ class AdaptOptions:
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
                 raise OptionError(f"--{_flag(name)} {getattr(self, name)}: expected one of {', '.join(choices)}.")
+        try:
+            left_out(self.split)
+        except ValueError as error:
+            raise OptionError(
+                f"--split {self.split}: expected one of {', '.join(SPLITS)}, with K a whole number of at least 1."
+            ) from error
         whole = ("width", "length", "blocks", "heads", "negatives", "batch_size", "epochs", "patience")
         for name in (*whole, *(name for name in ("layers", "side_width") if getattr(self, name) is not None)):
             if getattr(self, name) < 1:
@@ -157,7 +163,6 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "preparation": PREPARATIONS,
     "activation": ACTIVATIONS,
     "fusion": FUSIONS,
-    "split": SPLITS,
     "candidates": CANDIDATES,
     "scorer": SCORERS,
     "loss": LOSSES,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -12,13 +12,11 @@ from torch import Tensor
 
 from ssna.cache import SsnaError
 
-SplitName = Literal["leave-one-out", "time"]
-SPLITS: tuple[SplitName, ...] = get_args(SplitName)
+LEAVE_ONE_OUT, BY_TIME, LEAVE_LAST = "leave-one-out", "time", "leave-last-"
+SPLITS = (LEAVE_ONE_OUT, f"{LEAVE_LAST}K", BY_TIME)
 
 # Of `--split time`: shares of all interactions, by time, that train and that come before the test period.
 _TRAIN_SHARE, _BEFORE_TEST_SHARE = 0.8, 0.9
-_SHORTEST_EVALUATED = 3  # One interaction each to train, validate and test.
-
 Int64s = npt.NDArray[np.int64]
 
 
@@ -54,11 +52,25 @@ class Split:
     valid_end: Int64s
 
 
-def leave_one_out(sequences: Sequences) -> Split:
-    """The last interaction tests, the one before validates; users with fewer than three only train."""
+def left_out(split: str) -> int | None:
+    """k of `leave-last-k`, 1 of `leave-one-out`, and None of `time`.
+
+    Raises:
+        ValueError: if it is none of these.
+    """
+    if split in (LEAVE_ONE_OUT, BY_TIME):
+        return 1 if split == LEAVE_ONE_OUT else None
+    number = split.removeprefix(LEAVE_LAST)
+    if number == split or not number.isascii() or not number.isdigit() or int(number) < 1:
+        raise ValueError(split)
+    return int(number)
+
+
+def leave_last(sequences: Sequences, k: int = 1) -> Split:
+    """The last k interactions test, the k before validate; users with fewer than 2 k + 1 only train."""
     ends = sequences.starts[1:]
-    long_enough = sequences.lengths >= _SHORTEST_EVALUATED
-    return Split(train_end=np.where(long_enough, ends - 2, ends), valid_end=np.where(long_enough, ends - 1, ends))
+    long_enough = sequences.lengths > 2 * k
+    return Split(train_end=np.where(long_enough, ends - 2 * k, ends), valid_end=np.where(long_enough, ends - k, ends))
 
 
 def split_by_time(sequences: Sequences, timestamps: Int64s | None) -> Split:

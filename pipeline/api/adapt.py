@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 import ssna
+from ssna.api.evaluate import results_of
 from ssna.devices import peak_memory_bytes, resolve_device
 from ssna.errors import RunError
 from ssna.folders import check_output
@@ -45,9 +46,8 @@ from ssna.stage2_adapt import (
     SequenceRecommender,
     Training,
     TrainingData,
-    cases_of,
     count_popularity,
-    evaluate,
+    evaluate_fully,
     lowest_first,
     save_tensors,
 )
@@ -268,17 +268,16 @@ def _finish(
 ) -> Mapping[str, Any]:
     """Evaluate the model and write the rest of the run folder; results.json comes last and marks the run finished."""
     corpus = inputs.corpus
-    valid, test = (cases_of(corpus.sequences, corpus.split, part) for part in ("valid", "test"))
-    metrics = {
-        name: evaluate(model, corpus.sequences, cases, device) for name, cases in (("test", test), ("valid", valid))
-    }
+    test = evaluate_fully(model, corpus.sequences, corpus.split, "test", device)
+    valid = evaluate_fully(model, corpus.sequences, corpus.split, "valid", device)
+    users = test.ranks.num_cases
     save_tensors(output / MODEL_FILE, {**tensors, **recommender_tensors(model)}, {"ssna": ssna.__version__})
     write_parquet(output / ITEMS_FILE, corpus.items)
     write_parquet(output / HISTORIES_FILE, histories_frame(corpus.user_ids, corpus.sequences, corpus.split))
     results = {
-        **metrics,
-        "users": len(test),
-        "users_not_evaluated": corpus.sequences.num_users - len(test),
+        **results_of(test, valid),
+        "users": users,
+        "users_not_evaluated": corpus.sequences.num_users - users,
         "candidates": len(corpus.items),
         **training_results,
         "total_seconds": round(time.perf_counter() - started, 3),

@@ -18,7 +18,6 @@ from ssna.cache import (
     find_cache,
     folders_below,
     foreign_entries,
-    read_manifest,
     resolve_cache_root,
     set_aside,
     temporary_sibling,
@@ -44,6 +43,14 @@ class CacheSummary:
     """D"""
     stored_dtype: str
     pooling: str
+    compute_dtype: str
+    max_tokens: int
+    prefix: str
+    """What the LLM read before each text"""
+    suffix: str
+    """And after it"""
+    remote_code: bool
+    """Whether Python code that came with the LLM was run"""
     rows: int
     """Distinct texts"""
     segments: int
@@ -116,6 +123,11 @@ def describe_cache(path: Path | str) -> CacheSummary:
         width=int(manifest.llm["state_width"]),
         stored_dtype=str(manifest.settings["stored_dtype"]),
         pooling=str(manifest.settings["pooling"]),
+        compute_dtype=str(manifest.settings["compute_dtype"]),
+        max_tokens=int(manifest.settings["max_tokens"]),
+        prefix=str(manifest.settings["prefix"]),
+        suffix=str(manifest.settings["suffix"]),
+        remote_code=bool(manifest.settings["remote_code"]),
         rows=len(cache),
         segments=len(cache.index.segments),
         bytes=cache.size_on_disk(),
@@ -162,12 +174,13 @@ def remove_cache(path: Path | str) -> None:
     """Delete a cache and all that it holds.
 
     Raises:
-        CacheError: if the folder is no cache, or holds something else as well.
+        CacheError: if the folder is no cache, or holds something else as well, or is a link.
     """
     folder = Path(path)
     if folder.is_symlink():
         raise CacheError(f"{folder} is a link to {folder.resolve()}. Remove that cache, or only the link with `rm`.")
-    read_manifest(folder)
+    if not (folder / MANIFEST).is_file():
+        raise CacheError(f"{folder} is not a cache: it has no {MANIFEST}.")
     if foreign := foreign_entries(folder):
         raise CacheError(f"{folder} holds {foreign[0]}, which is no part of a cache. Move it away first.")
     # Under a temporary name the folder is no cache: what an interrupted removal leaves is swept by a later extraction.

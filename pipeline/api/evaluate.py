@@ -6,36 +6,58 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from ssna.devices import resolve_device
-from ssna.runs import open_run
-from ssna.stage2_adapt import cases_of
-from ssna.stage2_adapt import evaluate as evaluate_cases
+from ssna.errors import RunError
+from ssna.runs import Run, open_run
+from ssna.stage2_adapt import Evaluation, bootstrap_interval, evaluate_fully, metrics_by_case
 
 
-def evaluate(run: Path | str, *, filter_history: bool = False, device: str = "auto") -> Mapping[str, Any]:
+def evaluate(
+    run: Path | str, *, filter_history: bool = False, bootstrap: int = 0, device: str = "auto"
+) -> Mapping[str, Any]:
     """Rank all candidates for every user's held-out items, from the run folder alone.
 
     Args:
         run: a run folder.
         filter_history: whether items of a user's history are ranked last, as `recommend` does.
+        bootstrap: how often users are resampled for 95 % intervals of the test metrics; 0 for none.
         device: a PyTorch device, or `auto`.
 
     Returns:
-        `test` and `valid` (metrics by name), `users`, `candidates` and `history_filtered`, as in results.json.
+        `test`, `valid`, `test_by_popularity`, `users`, `candidates` and `history_filtered`, as in results.json, and
+        `intervals` (low and high by metric) if they were asked for.
 
     Raises:
         RunError: if the folder is no finished run.
     """
+    if bootstrap < 0:
+        raise RunError(f"--bootstrap {bootstrap}: expected at least 0.")
     where = resolve_device(device)
     opened = open_run(Path(run), where)
-    valid, test = (cases_of(opened.sequences, opened.split, part) for part in ("valid", "test"))
-    metrics = {
-        name: evaluate_cases(opened.recommender, opened.sequences, cases, where, filter_history)
-        for name, cases in (("test", test), ("valid", valid))
-    }
-    return {
-        **metrics,
-        "users": len(test),
+    test, valid = evaluate_run(opened, where, filter_history)
+    results = {
+        **results_of(test, valid),
+        "users": test.ranks.num_cases,
         "candidates": len(opened.items),
         "history_filtered": filter_history,
     }
+    if bootstrap and test.ranks.num_cases:
+        by_case = metrics_by_case(test.ranks)
+        results["intervals"] = {name: bootstrap_interval(values, bootstrap) for name, values in by_case.items()}
+    return results
+
+
+def evaluate_run(run: Run, device: torch.device, filter_history: bool = False) -> tuple[Evaluation, Evaluation]:
+    """What ranking the test and the validation part of a finished run says."""
+    model, sequences, split = run.recommender, run.sequences, run.split
+    return (
+        evaluate_fully(model, sequences, split, "test", device, filter_history),
+        evaluate_fully(model, sequences, split, "valid", device, filter_history),
+    )
+
+
+def results_of(test: Evaluation, valid: Evaluation) -> dict[str, Any]:
+    """What results.json says of the metrics."""
+    return {"test": test.metrics, "valid": valid.metrics, "test_by_popularity": test.by_popularity}

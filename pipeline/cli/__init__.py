@@ -18,6 +18,7 @@ _SUMMARIES = {
     "extract": "Run a frozen LLM once over the item texts (stage one).",
     "adapt": "Train a recommender from cached layer states (stage two).",
     "evaluate": "Compute the metrics of finished runs again.",
+    "compare": "Test the difference of two runs over the same users.",
     "recommend": "Rank items for a user or a history.",
     "cache": "List, verify, compact and remove caches.",
 }
@@ -53,7 +54,7 @@ def cli() -> None:
     prepare    public data       ->  dataset folder
     extract    dataset + LLM     ->  cache of layer states   (stage one, once per LLM)
     adapt      dataset + cache   ->  run folder              (stage two, per dataset)
-    evaluate, recommend          <-  run folder
+    evaluate, compare, recommend <-  run folders
     cache      looks after caches
     """
 

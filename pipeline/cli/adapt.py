@@ -11,7 +11,7 @@ import click
 from ssna.api.adapt import adapt
 from ssna.cli.options import cache_root_option, device_option, json_option, layers_number, option_of
 from ssna.cli.results import print_results
-from ssna.runs import is_finished
+from ssna.runs import CONFIG_FILE, is_finished, read_json
 from ssna.stage2_adapt import (
     ACTIVATIONS,
     CANDIDATES,
@@ -55,7 +55,7 @@ _option = option_of(AdaptOptions)
 @_option("activation", "Of the adapters.", type=click.Choice(ACTIVATIONS))
 @_option("item_id", "Add a learned ID embedding to each item.", is_flag=True)
 @_option("fusion", "Of several LLMs and of IDs: their sum, or weighted by the text.", type=click.Choice(FUSIONS))
-@_option("split", "What validates and tests.", type=click.Choice(SPLITS))
+@_option("split", f"What validates and tests: {', '.join(SPLITS)}.", metavar="NAME")
 @_option("candidates", "What is ranked: interacted items, or all with a text.", type=click.Choice(CANDIDATES))
 @_option("width", "Of item vectors and the sequence model.", type=int, metavar="D")
 @_option("length", "Most recent interactions that are read.", type=int, metavar="L")
@@ -108,8 +108,11 @@ def adapt_command(dataset: str, output: str, as_json: bool, **options: Any) -> N
     best = f"best epoch {results['best_epoch']} of {results['epochs']}, " if results["epochs"] else ""
     others = ""
     if left_out := results["users_not_evaluated"]:
-        reason = "too short to be, they only train" if chosen.split == "leave-one-out" else "without history or target"
+        reason = "too short to be, they only train" if chosen.split != "time" else "without history or target"
         others = f" ({left_out:,} {reason})"
+    for cache in read_json(Path(output) / CONFIG_FILE)["caches"]:
+        folder, layers = Path(cache["path"]).name, cache["layers"]
+        print_line(f"{output}: states of {folder}, its {len(layers)} top layers ({layers[0]} down to {layers[-1]})")
     print_line(
         f"{output}: {best}{results['users']:,} users evaluated{others}, {results['candidates']:,} candidates, "
         f"{results['total_seconds']:.1f} s"

@@ -36,7 +36,13 @@ def _caches_argument(command: Command) -> Command:
 def _chosen(caches: tuple[str, ...], cache_root: str | None) -> list[Path]:
     if caches:
         return [locate_cache(which, cache_root) for which in caches]
-    return list_caches(cache_root)
+    root = resolve_cache_root(cache_root)
+    if not root.is_dir():
+        raise CacheError(f"there is no cache root {root}. Name another --cache-root; `ssna extract` makes one.")
+    found = list_caches(cache_root)
+    if not found:
+        print_note(f"There is no cache in {root}.")
+    return found
 
 
 @cache_command.command("list", epilog="\b\nExample: ssna cache list")
@@ -54,12 +60,21 @@ def list_command(cache_root: str | None, as_json: bool) -> None:
         print_json([summary.as_json() for summary in summaries])
         return
     if not summaries:
-        print_line(f"There is no sound cache in {resolve_cache_root(cache_root)}; `ssna extract` makes one.")
+        print_line(f"There is no readable cache in {resolve_cache_root(cache_root)}; `ssna extract` makes one.")
         return
     print_table(
-        ["name", "LLM", "layers", "rows", "size", "fingerprint"],
+        ["name", "LLM", "layers", "pooling", "stored as", "rows", "size", "fingerprint"],
         [
-            [s.name, s.llm, f"{s.layers} of {s.blocks}", count(s.rows), size(s.bytes), s.fingerprint[:12]]
+            [
+                s.name,
+                s.llm,
+                f"{s.layers} of {s.blocks}",
+                s.pooling,
+                s.stored_dtype,
+                count(s.rows),
+                size(s.bytes),
+                s.fingerprint[:12],
+            ]
             for s in summaries
         ],
     )
@@ -112,6 +127,8 @@ def verify_command(
             print_line(f"{verification.path}: {held}, {state}")
             for place in verification.set_aside:
                 print_line(f"set aside: {place}")
+            if verification.set_aside:
+                print_line("Run `ssna extract` again with the settings of this cache to compute their rows anew.")
     if unreadable or not all(verification.sound for verification in found):
         context.exit(1)
 
@@ -152,7 +169,13 @@ def remove_command(caches: tuple[str, ...], yes: bool, cache_root: str | None) -
     """Delete caches."""
     for path in [locate_cache(which, cache_root) for which in caches]:
         summary = f"{path} ({size(sum(file.stat().st_size for file in path.rglob('*') if file.is_file()))})"
-        if yes or click.confirm(f"Delete {summary}?", err=True):
+        try:
+            confirmed = yes or click.confirm(f"Delete {summary}?", err=True)
+        except click.Abort as error:
+            raise CacheError(
+                f"{path} was kept: nobody answered. Give --yes to delete it without being asked."
+            ) from error
+        if confirmed:
             remove_cache(path)
             print_line(f"deleted {summary}")
         else:

@@ -5,26 +5,31 @@ from __future__ import annotations
 import click
 
 from ssna.api.evaluate import evaluate
-from ssna.cli.options import device_option, json_option
-from ssna.cli.results import print_results
+from ssna.cli.options import device_option, filter_history_option, json_option
+from ssna.cli.results import print_intervals, print_popularity, print_results
 from ssna.terminal import print_json, print_line
 
 
-@click.command("evaluate", epilog="\b\nExample: ssna evaluate runs/text runs/ids")
+@click.command("evaluate", epilog="\b\nExample: ssna evaluate runs/text runs/ids --bootstrap 1000")
 @click.argument("runs", nargs=-1, required=True, metavar="RUN…")
-@click.option("--filter-history", is_flag=True, help="Rank items of the user's history last.")
+@filter_history_option
+@click.option(
+    "--bootstrap", type=click.IntRange(0), default=0, metavar="N", help="95 % intervals from N resamples of the users."
+)
 @device_option
 @json_option
-def evaluate_command(runs: tuple[str, ...], filter_history: bool, device: str, as_json: bool) -> None:
-    """Compute the metrics of finished runs again, from their folders alone, and print them as one table.
+def evaluate_command(runs: tuple[str, ...], filter_history: bool, bootstrap: int, device: str, as_json: bool) -> None:
+    """Compute the metrics of finished runs again, from their folders alone, and print them as tables.
 
     All candidates are ranked, none is sampled; ties count against the target.
     """
-    results = {run: evaluate(run, filter_history=filter_history, device=device) for run in runs}
+    results = {run: evaluate(run, filter_history=filter_history, bootstrap=bootstrap, device=device) for run in runs}
     if as_json:
         print_json(results[runs[0]] if len(runs) == 1 else results)
         return
     print_results(results)
+    print_intervals(results)
+    print_popularity(results)
     for run, result in results.items():
         filtered = "history ranked last" if result["history_filtered"] else "history not filtered"
         print_line(f"{run}: {result['users']:,} users, {result['candidates']:,} candidates, {filtered}")

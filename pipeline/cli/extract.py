@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
 
 from ssna.api.extract import extract, plan_extraction
-from ssna.cache import STORED_DTYPES
+from ssna.cache import STORED_DTYPES, manifests_below
 from ssna.cli.options import cache_root_option, device_option, json_option, layers_number, option_of
 from ssna.stage1_extract import COMPUTE_DTYPES, POOLINGS, Extraction, ExtractOptions, Plan, processes
-from ssna.terminal import count, extraction_progress, print_json, print_line, print_table, size
+from ssna.terminal import count, extraction_progress, print_json, print_line, print_note, print_table, size
 
 _option = option_of(ExtractOptions)
 _EXAMPLES = """\b
@@ -77,6 +78,18 @@ def extract_command(dataset: str, llm: str, prefix: str | None, dry_run: bool, a
         print_json(done.as_json())
     elif leads:
         print_line(extraction_line(done))
+    if leads and (others_of_name := same_named_caches(done)):
+        print_note(
+            f"{len(others_of_name)} more with other settings have the name '{done.name}' "
+            f"({', '.join(path.name for path in others_of_name)}): `ssna adapt` will ask for --cache FOLDER. "
+            "Give each a --name of its own."
+        )
+
+
+def same_named_caches(done: Extraction) -> list[Path]:
+    """The folders of other caches of that name beside the one that was extracted into."""
+    own = Path(done.cache)
+    return [path for path, manifest in manifests_below(own.parent) if manifest.name == done.name and path != own]
 
 
 def extraction_line(done: Extraction) -> str:
@@ -102,4 +115,6 @@ def _show(plan: Plan, as_json: bool) -> None:
         f"{count(plan.truncated)} truncated, {size(plan.bytes)} on disk"
     )
     if plan.missing:
-        print_table(["tokens of a text", *plan.tokens_quantiles], [["", *map(count, plan.tokens_quantiles.values())]])
+        print_table(
+            ["tokens of a missing text", *plan.tokens_quantiles], [["", *map(count, plan.tokens_quantiles.values())]]
+        )

@@ -44,6 +44,11 @@ def device_option(command: Command) -> Command:
     )(command)
 
 
+def filter_history_option(command: Command) -> Command:
+    """`--filter-history`."""
+    return click.option("--filter-history", is_flag=True, help="Rank items of the user's history last.")(command)
+
+
 def cache_root_option(command: Command) -> Command:
     """`--cache-root`."""
     return click.option(

@@ -38,7 +38,7 @@ def test_list_and_info_say_what_is_there(root: Path, dataset: Dataset) -> None:
     assert "tiny-bert" in cache_command(root, "list").stdout
     assert json.loads(cache_command(root, "info", "tiny-bert", "--json").stdout) == [listed]
     empty = cache_command(root / "elsewhere", "list")
-    assert (empty.returncode, "There is no sound cache in" in empty.stdout) == (0, True)
+    assert (empty.returncode, "There is no readable cache in" in empty.stdout) == (0, True)
 
 
 def test_damage_is_named_set_aside_and_filled_by_the_next_extraction(
@@ -346,11 +346,48 @@ def test_prefix_and_template_exclude_each_other(dataset: Dataset, tiny_llm: Path
     assert "expected {text} in it once" in without.stderr
 
 
+def test_the_name_of_a_cache_is_no_llm_and_a_second_cache_of_a_name_is_told(
+    root: Path, dataset: Dataset, tiny_llm: Path
+) -> None:
+    slip = ssna("extract", dataset.path, "--llm", "tiny-bert", SSNA_CACHE=str(root))
+    assert (slip.returncode, "that is the name of the cache" in slip.stderr) == (1, True)
+    assert str(tiny_llm) in slip.stderr
+    second = ssna("extract", dataset.path, "--llm", tiny_llm, "--store", "int8", SSNA_CACHE=str(root))
+    assert (second.returncode, "have the name 'tiny-bert'" in second.stderr) == (0, True)
+    one, other = sorted(root.glob("*/"))
+    refused = cache_command(root, "info", "tiny-bert")
+    assert (refused.returncode, f"{one}" in refused.stderr, f"{other}" in refused.stderr) == (1, True, True)
+    (found,) = json.loads(cache_command(root, "info", one.name, "--json").stdout)
+    assert found["path"] == str(one)
+
+
+def test_extraction_does_not_count_on_damaged_rows(root: Path, dataset: Dataset, tiny_llm: Path) -> None:
+    (segment,) = root.glob("*/segments/*.h5")
+    segment.write_bytes(segment.read_bytes()[:-1])
+    done = ssna("extract", dataset.path, "--llm", tiny_llm, SSNA_CACHE=str(root))
+    assert (done.returncode, f"ssna cache verify --repair {segment.parent.parent}" in done.stderr) == (1, True)
+    assert cache_command(root, "verify", "--repair").returncode == 1
+    filled = ssna("extract", dataset.path, "--llm", tiny_llm, "--json", SSNA_CACHE=str(root))
+    assert json.loads(filled.stdout)["extracted"] == dataset.items()["text"].n_unique()
+
+
+def test_a_cache_with_a_broken_manifest_can_be_removed(root: Path) -> None:
+    (folder,) = root.glob("*/")
+    (folder / "manifest.json").write_text("{")
+    assert cache_command(root, "remove", str(folder), "--yes").returncode == 0
+    assert not folder.exists()
+
+
+def test_a_cache_root_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    missing = cache_command(tmp_path / "none", "verify")
+    assert (missing.returncode, "there is no cache root" in missing.stderr) == (1, True)
+
+
 def test_a_dry_run_says_what_would_be_done(dataset: Dataset, tiny_llm: Path, tmp_path: Path) -> None:
     arguments = ("extract", dataset.path, "--llm", tiny_llm, "--dry-run")
     shown = ssna(*arguments, SSNA_CACHE=str(tmp_path / "none"))
     assert "0 cached, 24 to extract with 3 layers (mean pooling)" in shown.stdout
-    assert "tokens of a text" in shown.stdout
+    assert "tokens of a missing text" in shown.stdout
     plan = json.loads(ssna(*arguments, "--json", SSNA_CACHE=str(tmp_path / "none")).stdout)
     assert (plan["texts"], plan["missing"]) == (24, 24)
     assert not (tmp_path / "none").exists()

@@ -100,7 +100,8 @@ def test_evaluate_gives_the_metrics_of_training_from_the_folder_alone(workplace:
     table = run(workplace, "evaluate", "runs/text", "runs/popularity").stdout
     for name in ("text", "popularity"):
         recall = json.loads((workplace / "runs" / name / "results.json").read_text())["test"]["recall@10"]
-        (row,) = [line for line in table.splitlines() if line.split()[:1] == [f"runs/{name}"] and "users" not in line]
+        row, *groups = [line for line in table.splitlines() if line.split()[:1] == [f"runs/{name}"]]
+        assert [line.split()[1] for line in groups] == ["head", "tail", "unseen"]
         assert f"{recall:.4f}" in row
     assert "history not filtered" in table
 
@@ -265,6 +266,34 @@ def test_the_saved_item_embeddings_are_of_the_best_epoch(workplace: Path) -> Non
     assert model["sequence.item_embeddings"].shape == (25, 16)
     assert not model["sequence.item_embeddings"][0].any()
     assert np.isfinite(model["sequence.item_embeddings"]).all()
+
+
+def test_intervals_and_popularity_are_told(workplace: Path) -> None:
+    result = as_json(workplace, "evaluate", "runs/text", "--bootstrap", "200")
+    low, high = result["intervals"]["ndcg@10"]
+    assert low < result["test"]["ndcg@10"] < high
+    assert sum(group["targets"] for group in result["test_by_popularity"].values()) == result["users"]
+    table = run(workplace, "evaluate", "runs/text", "--bootstrap", "200").stdout
+    assert re.search(rf"{low:.4f} to {high:.4f}", table)
+    assert re.search(r"runs/text +unseen +\d", table)
+
+
+def test_two_runs_are_compared_over_the_same_users(workplace: Path) -> None:
+    found = as_json(workplace, "compare", "runs/popularity", "runs/text")["ndcg@10"]
+    first, second = (as_json(workplace, "evaluate", run)["test"]["ndcg@10"] for run in ("runs/popularity", "runs/text"))
+    assert (found["first"], found["second"]) == (pytest.approx(first), pytest.approx(second))
+    assert found["low"] <= second - first <= found["high"]
+    assert 0 < found["p_value"] <= 1
+    same = as_json(workplace, "compare", "runs/text", "runs/text")["recall@10"]
+    assert (same["difference"], same["low"], same["high"], same["p_value"]) == (0, 0, 0, 1)
+    assert "95 % interval" in run(workplace, "compare", "runs/popularity", "runs/text").stdout
+
+
+def test_runs_with_other_targets_are_not_compared(workplace: Path) -> None:
+    run(workplace, "adapt", "data", "--model", "popularity", "--split", "leave-last-2", "--output", "runs/last-two")
+    refused = ssna("compare", "runs/popularity", "runs/last-two", cwd=workplace)
+    assert refused.returncode == 1
+    assert "were not tested on the same users" in refused.stderr or "the same targets" in refused.stderr
 
 
 def test_split_by_time_evaluates_users_with_interactions_in_the_test_period(workplace: Path, tiny_llm: Path) -> None:

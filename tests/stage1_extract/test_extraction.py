@@ -336,7 +336,7 @@ from ssna.stage1_extract.frozen_llm import FrozenLLM
 
 writer.commit_interval = lambda elapsed: 0.05
 real = FrozenLLM.pooled_states
-FrozenLLM.pooled_states = lambda self, ids, layers: (time.sleep(0.02), real(self, ids, layers))[1]
+FrozenLLM.pooled_states = lambda self, ids, layers: (time.sleep(0.1), real(self, ids, layers))[1]
 llm, root, texts = sys.argv[1], Path(sys.argv[2]), sys.argv[3].split("|")
 options = ExtractOptions(batch_tokens=8)
 blocks = lambda: iter([(texts, texts)])

@@ -11,9 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from ssna.stage2_adapt import Split, cases_of, evaluate, leave_one_out
+from ssna.stage2_adapt import Split, cases_of, evaluate, evaluate_fully, leave_last
 from ssna.stage2_adapt import evaluation as evaluation_module
-from ssna.stage2_adapt.evaluation import NaNScoreError, Ranks, metrics_of, rank_targets
+from ssna.stage2_adapt.evaluation import NaNScoreError, popularity_groups, rank_targets
+from ssna.stage2_adapt.metrics import (
+    Ranks,
+    bootstrap_interval,
+    metrics_by_case,
+    metrics_by_group,
+    metrics_of,
+    paired_p_value,
+)
 from tests.stage2_adapt.strategies import NUM_ITEMS, histories, pack
 
 CPU = torch.device("cpu")
@@ -43,6 +51,7 @@ def brute_force(table: np.ndarray, history: list[int], targets: list[int], filte
         metrics[f"recall@{k}"] = len(hits) / best
         ideal = sum(1 / math.log2(place + 1) for place in range(1, best + 1))
         metrics[f"ndcg@{k}"] = sum(1 / math.log2(rank + 1) for rank in hits) / ideal
+        metrics[f"mrr@{k}"] = 1 / min(hits) if hits else 0.0
     return metrics
 
 
@@ -55,7 +64,7 @@ def test_metrics_are_those_of_a_brute_force_count(
     drawn: list[list[int]], table: list[list[int]], filter_history: bool, chunk: int, several_targets: bool
 ) -> None:
     sequences = pack(drawn)
-    split = leave_one_out(sequences)
+    split = leave_last(sequences)
     if several_targets:
         half = sequences.starts[:-1] + (sequences.lengths + 1) // 2
         split = Split(train_end=half, valid_end=half)
@@ -88,18 +97,74 @@ def test_hand_worked_metrics() -> None:
     ideal = 1 + 1 / math.log2(3)
     assert metrics["ndcg@5"] == pytest.approx((1 / 2 + 1 / ideal) / 2)
     assert metrics["ndcg@10"] == pytest.approx((1 / 2 + (1 + 1 / 3) / ideal) / 2)
+    assert metrics["mrr@5"] == pytest.approx((1 / 3 + 1) / 2)
+
+
+def test_a_case_of_which_no_target_is_found_has_zeros() -> None:
+    metrics = metrics_by_case(Ranks(np.array([0, 1]), np.array([21, 20]), 2))
+    assert {name: values.tolist() for name, values in metrics.items() if name.endswith("@20")} == {
+        "recall@20": [0, 1], "ndcg@20": [0, pytest.approx(1 / math.log2(21))], "mrr@20": [0, 1 / 20],
+    }  # fmt: skip
+
+
+def test_metrics_by_popularity_of_the_target() -> None:
+    counts = np.array([0, 9, 1, 5, 0, 5, 2])  # Padding, then items 1 to 6: five of them occur in training.
+    assert popularity_groups(counts)[1:].tolist() == [0, 1, 1, 2, 1, 1]
+    found = metrics_by_group(
+        Ranks(np.arange(3), np.array([1, 30, 4]), 3), np.array([0, 0, 2]), ("head", "tail", "unseen")
+    )
+    assert found["head"] == {"targets": 2, **{f"{name}@{k}": 0.5 for k in (5, 10, 20) for name in ("recall", "ndcg")}}
+    assert found["tail"] == {"targets": 0}
+    assert found["unseen"]["targets"] == 1
+    assert found["unseen"]["ndcg@5"] == pytest.approx(1 / math.log2(5))
+
+
+@given(histories, tables)
+def test_coverage_is_the_share_of_items_that_anybody_is_shown(drawn: list[list[int]], table: list[list[int]]) -> None:
+    sequences = pack(drawn)
+    split, scores = leave_last(sequences), np.array(table) + np.linspace(0, 0.5, NUM_ITEMS)  # No ties.
+    cases = cases_of(sequences, split, "test")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(evaluation_module, "_CHUNK_CASES", 2)
+        found = evaluate_fully(ByLastItem(scores), sequences, split, "test", CPU)
+    if not len(cases):
+        assert found.metrics == {}
+        return
+    last = [sequences.items[end - 1] for end in cases.history_end]
+    shown = {item for row in last for item in np.argsort(-scores[row])[:5].tolist()}
+    assert found.metrics["coverage@5"] == pytest.approx(len(shown) / NUM_ITEMS)
+    assert found.metrics["coverage@20"] == pytest.approx(1.0)
+    assert sum(group["targets"] for group in found.by_popularity.values()) == len(cases)
+    plain = evaluate(ByLastItem(scores), sequences, cases, CPU)
+    assert {name: found.metrics[name] for name in plain} == pytest.approx(dict(plain))
+
+
+def test_the_bootstrap_interval_is_that_of_the_normal_distribution_for_many_users() -> None:
+    values = np.random.default_rng(0).random(2000)
+    low, high = bootstrap_interval(values, 4000)
+    half = 1.96 * values.std() / math.sqrt(2000)
+    assert low == pytest.approx(values.mean() - half, abs=half / 10)
+    assert high == pytest.approx(values.mean() + half, abs=half / 10)
+    assert bootstrap_interval(values, 50, seed=1) == bootstrap_interval(values, 50, seed=1)
+
+
+def test_the_paired_p_value_is_exact_for_few_users() -> None:
+    # Of the 8 ways to sign 1, 2 and 3, two have a sum as far from 0 as all plus: p = 2 / 8.
+    assert paired_p_value(np.array([1.0, 2.0, 3.0]), 20_000) == pytest.approx(0.25, abs=0.01)
+    assert paired_p_value(np.zeros(5), 99) == 1.0
+    assert paired_p_value(np.ones(30), 999) == pytest.approx(0.001)
 
 
 def test_ties_never_favour_the_target() -> None:
     sequences = pack([[1, 2, 3]])
-    cases = cases_of(sequences, leave_one_out(sequences), "test")
+    cases = cases_of(sequences, leave_last(sequences), "test")
     table = np.zeros((10, NUM_ITEMS))
     assert rank_targets(ByLastItem(table), sequences, cases, CPU).rank.tolist() == [NUM_ITEMS]
 
 
 def test_a_repeated_target_cannot_be_reached_when_the_history_is_filtered() -> None:
     sequences = pack([[3, 2, 3]])
-    cases = cases_of(sequences, leave_one_out(sequences), "test")
+    cases = cases_of(sequences, leave_last(sequences), "test")
     table = np.zeros((10, NUM_ITEMS))
     table[:, 2] = 1
     model = ByLastItem(table)
@@ -112,4 +177,4 @@ def test_a_nan_score_is_an_error() -> None:
     table = np.zeros((10, NUM_ITEMS))
     table[2, 7] = np.nan
     with pytest.raises(NaNScoreError, match="NaN as a score"):
-        evaluate(ByLastItem(table), sequences, cases_of(sequences, leave_one_out(sequences), "test"), CPU)
+        evaluate(ByLastItem(table), sequences, cases_of(sequences, leave_last(sequences), "test"), CPU)

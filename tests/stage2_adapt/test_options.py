@@ -12,7 +12,7 @@ from ssna.stage2_adapt import AdaptOptions, OptionError
     [
         ({"model": "bert4rec"}, "--model bert4rec: expected one of sasrec, gru4rec, hstu, popularity"),
         ({"side": "lstm"}, "--side lstm: expected one of gru, gate, residual, mean, concat, last, frozen, none"),
-        ({"split": "random"}, "--split random: expected one of leave-one-out, time"),
+        ({"split": "random"}, "--split random: expected one of leave-one-out, leave-last-K, time"),
         ({"candidates": "100"}, "--candidates 100: expected one of interacted, all"),
         ({"batch_size": 0}, "--batch-size 0: expected at least 1"),
         ({"layers": 0}, "--layers 0: expected at least 1"),

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ssna.cache import SsnaError
-from ssna.stage2_adapt import Sequences, Split, cases_of, leave_one_out, split_by_time, training_counts
+from ssna.stage2_adapt import Sequences, Split, cases_of, leave_last, left_out, split_by_time, training_counts
 from ssna.stage2_adapt.sequences import gather_spans, targets_of, training_windows
 from tests.stage2_adapt.strategies import NUM_ITEMS, histories, pack
 
@@ -24,12 +24,31 @@ def tasks(sequences: Sequences, split: Split, part: str) -> dict[int, tuple[list
     }
 
 
-def test_leave_one_out_holds_out_the_last_two_and_skips_the_short() -> None:
+def test_leave_last_holds_out_the_last_two_and_skips_the_short() -> None:
     sequences = pack([[1, 2, 3, 4], [5], [6, 7], [8, 9, 8]])
-    split = leave_one_out(sequences)
+    split = leave_last(sequences)
     assert tasks(sequences, split, "valid") == {0: ([1, 2], [3]), 3: ([8], [9])}
     assert tasks(sequences, split, "test") == {0: ([1, 2, 3], [4]), 3: ([8, 9], [8])}
     assert training_counts(sequences, split, NUM_ITEMS).tolist() == [0, 1, 1, 0, 0, 1, 1, 1, 1, 0]
+
+
+def test_leave_last_two_holds_out_four() -> None:
+    sequences = pack([[1, 2, 3, 4, 5], [6, 7, 8, 9]])
+    split = leave_last(sequences, 2)
+    assert tasks(sequences, split, "valid") == {0: ([1], [2, 3])}
+    assert tasks(sequences, split, "test") == {0: ([1, 2, 3], [4, 5])}
+    assert training_counts(sequences, split, NUM_ITEMS).tolist() == [0, 1, 0, 0, 0, 0, 1, 1, 1, 1]
+
+
+@pytest.mark.parametrize(("name", "k"), [("leave-one-out", 1), ("leave-last-3", 3), ("time", None)])
+def test_names_of_splits(name: str, k: int | None) -> None:
+    assert left_out(name) == k
+
+
+@pytest.mark.parametrize("name", ["leave-last-", "leave-last-0", "leave-last-x", "leave-last-²", "last"])
+def test_names_that_are_no_split(name: str) -> None:
+    with pytest.raises(ValueError, match=name):
+        left_out(name)
 
 
 def test_split_by_time_cuts_at_the_same_moments_for_all_users() -> None:
@@ -51,7 +70,7 @@ def test_windows_make_every_training_interaction_but_a_users_first_a_target_once
     drawn: list[list[int]], length: int
 ) -> None:
     sequences = pack(drawn)
-    split = leave_one_out(sequences)
+    split = leave_last(sequences)
     starts, ends = training_windows(sequences, split, length)
     targets = sorted(place for start, end in zip(starts, ends, strict=True) for place in range(start + 1, end))
     expected = [

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ssna.stage2_adapt import AdaptOptions, Epoch, Training, TrainingData, evaluate, leave_one_out
+from ssna.stage2_adapt import AdaptOptions, Epoch, Training, TrainingData, evaluate, leave_last
 from ssna.stage2_adapt.batches import Batch, BatchMaker, shuffled_batches
 from ssna.stage2_adapt.checkpoint import CheckpointError
 from ssna.stage2_adapt.popularity import count_popularity
@@ -27,7 +27,7 @@ CIRCLE = pack([[(start + step) % N + 1 for step in range(6)] for start in range(
 def data(states: bool = True) -> TrainingData:
     generator = torch.Generator().manual_seed(1)
     made_up = [torch.randn(2, N, 5, generator=generator)] if states else []
-    return TrainingData(CIRCLE, leave_one_out(CIRCLE), N, N, made_up)
+    return TrainingData(CIRCLE, leave_last(CIRCLE), N, N, made_up)
 
 
 def options(**changes: object) -> AdaptOptions:
@@ -76,7 +76,7 @@ def outcome(epochs: list[Epoch]) -> list[tuple[int, float, dict[str, float]]]:
 def test_it_learns_what_follows_what(tmp_path: Path, chosen: dict[str, object]) -> None:
     training, epochs = train(tmp_path / "c", options(epochs=100, patience=100, dropout=0.0, **chosen))
     assert epochs[-1].loss < epochs[0].loss / 4
-    cases = cases_of(CIRCLE, leave_one_out(CIRCLE), "test")
+    cases = cases_of(CIRCLE, leave_last(CIRCLE), "test")
     assert evaluate(training.recommender(), CIRCLE, cases, CPU)["ndcg@5"] == pytest.approx(1.0)
 
 
@@ -152,13 +152,13 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_checkpoint(
 def test_nothing_to_train_on_is_an_error() -> None:
     sequences = pack([[1, 2, 3], [4]])
     with pytest.raises(TrainingError, match="no user has two interactions to train on"):
-        Training(TrainingData(sequences, leave_one_out(sequences), N, N), options(side="none"), CPU)
+        Training(TrainingData(sequences, leave_last(sequences), N, N), options(side="none"), CPU)
 
 
 def test_without_validation_users_the_last_epoch_is_taken(tmp_path: Path) -> None:
     sequences = pack([[1, 2], [2, 3]])
     training = Training(
-        TrainingData(sequences, leave_one_out(sequences), N, 3), options(side="none", epochs=3, patience=1), CPU
+        TrainingData(sequences, leave_last(sequences), N, 3), options(side="none", epochs=3, patience=1), CPU
     )
     training.run(tmp_path / "c", lambda epoch: None, lambda done, total: None)
     assert training.history.best_epoch == 3
@@ -196,7 +196,7 @@ def test_no_epoch_begins_after_the_time_limit(tmp_path: Path, monkeypatch: pytes
 
 
 def maker(**changes: object) -> BatchMaker:
-    return BatchMaker(CIRCLE, leave_one_out(CIRCLE), N, options(**changes), CPU)
+    return BatchMaker(CIRCLE, leave_last(CIRCLE), N, options(**changes), CPU)
 
 
 @pytest.mark.parametrize("loss", ["softmax", "sampled", "in-batch", "gbce"])
@@ -240,7 +240,7 @@ def test_every_window_is_in_one_batch(lengths: list[int], batch_size: int, seed:
 
 def test_popularity_counts_training_interactions_only() -> None:
     sequences = pack([[1, 1, 2, 3, 3], [2, 2, 3, 3, 3]])
-    model = count_popularity(sequences, leave_one_out(sequences), 4)
+    model = count_popularity(sequences, leave_last(sequences), 4)
     assert (
         model.scores(torch.ones(2, 1, dtype=torch.long), torch.ones(2, dtype=torch.long)).tolist()
         == [[2.0, 3.0, 1.0, 0.0]] * 2
