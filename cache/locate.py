@@ -54,10 +54,10 @@ def find_cache(root: Path, llm: str) -> Path:
     if len(matches) == 1:
         return matches[0]
     if matches:
-        choices = " or ".join(map(str, matches))
+        choices = " or ".join(f"--cache {path}" for path in matches)
         raise CacheError(
-            f"{len(matches)} caches below {root} fit '{llm}' (they differ in settings, see `ssna cache info`). Give "
-            f"the folder instead (--cache FOLDER of `ssna adapt`): {choices}."
+            f"{len(matches)} caches below {root} fit '{llm}' (they differ in settings, see `ssna cache info`): say "
+            f"{choices}; to `ssna cache`, the folder alone."
         )
     names = ", ".join(sorted({manifest.name for _, manifest in caches})) or "none"
     raise CacheError(
