@@ -328,7 +328,8 @@ def test_items_without_text_are_not_extracted(dataset: Dataset, tiny_llm: Path, 
 
 
 _SLOW_EXTRACTION = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # A test run in the background of a shell ignores it.
 from pathlib import Path
 from ssna.cache import writer
 from ssna.stage1_extract import ExtractOptions, extract_texts

@@ -23,7 +23,8 @@ ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "
 
 
 _SLOW = """
-import time
+import signal, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # A test run in the background of a shell ignores it.
 from ssna.cache import writer
 from ssna.cli import main
 from ssna.stage1_extract.frozen_llm import FrozenLLM
