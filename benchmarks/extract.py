@@ -178,7 +178,7 @@ def read(rows: int, layers: int, width: int, repeats: int) -> None:
         (segment,) = cache.segments_folder.glob("*.h5")
         files = Path(folder) / "items"
         files.mkdir()
-        loaded = torch.from_numpy(cache.read(keys, layers).states).to(torch.float16)
+        loaded = torch.from_numpy(cache.select(keys, layers).read()).to(torch.float16)
         for i in range(rows):
             torch.save(loaded[i].clone(), files / f"{i}.pt")
 
@@ -191,7 +191,7 @@ def read(rows: int, layers: int, width: int, repeats: int) -> None:
 
         source = np.ones((rows, layers, width), np.float32)
         works: dict[str, Callable[[], object]] = {
-            "ssna, into float32": lambda: torch.from_numpy(cache.read(wanted, layers).states),
+            "ssna, into float32": lambda: torch.from_numpy(cache.select(wanted, layers).read()),
             "memcpy of the same float32 bytes": lambda: np.copyto(np.empty_like(source), source),
             "h5py fancy indexing": with_h5py,
             "a torch.load an item": lambda: torch.stack([torch.load(files / f"{i}.pt") for i in order]).float(),

@@ -12,7 +12,7 @@ import torch
 from timing import best_of
 
 from ssna.stage2_adapt import item_encoder
-from ssna.stage2_adapt.item_encoder import ItemEncoder
+from ssna.stage2_adapt.item_encoder import ItemEncoder, encode
 from ssna.stage2_adapt.options import AdaptOptions
 
 
@@ -32,7 +32,9 @@ def main(items: int, layers: int, state_width: int, threads: int) -> None:
     for block in (256, 512, 1024, 2048, 4096, items):
         item_encoder._CPU_BLOCK_ITEMS = block
         encoder.zero_grad()
-        seconds[block] = best_of(lambda: encoder([states], numbers).backward(gradient))
+        seconds[block] = best_of(
+            lambda: encode(encoder, lambda first, last: [states[:, first:last]], numbers, False).backward(gradient)
+        )
     for block, value in seconds.items():
         click.echo(f"{block:>8,} items {value / seconds[used]:.2f} ×")
 

@@ -37,12 +37,12 @@ def main(dataset: Path, llm: str, seeds: int, epochs: int, threads: int | None) 
             )
             places[store] = Path(done.cache)
         layers = Cache.open(places["float32"]).max_layers
-        exact = Cache.open(places["float32"]).read(keys, layers).states
+        exact = Cache.open(places["float32"]).select(keys, layers).read()
         click.echo("| stored as | bytes a text | largest error | RMS error | valid NDCG@10 | Recall@10 | NDCG@10 |")
         click.echo("|---|---|---|---|---|---|---|")
         for store in ("float16", "int8"):
             cache = Cache.open(places[store])
-            error = cache.read(keys, layers).states - exact
+            error = cache.select(keys, layers).read() - exact
             rms = np.sqrt((error**2).mean() / (exact**2).mean())
             values: dict[str, list[float]] = {"valid ndcg@10": [], "test recall@10": [], "test ndcg@10": []}
             for seed in range(seeds):

@@ -1,7 +1,7 @@
 """The layer-state cache: where the two stages meet.
 
-`stage1_extract` writes rows of pooled layer states with a `SegmentWriter`; `stage2_adapt` reads them with
-`Cache.read`. Nothing here knows of LLMs or recommenders. The format is described in docs/cache-format.md.
+`stage1_extract` writes rows of pooled layer states with a `SegmentWriter`; `stage2_adapt` reads them through a
+`Selection`. Nothing here knows of LLMs or recommenders. The format is described in docs/cache-format.md.
 """
 
 from ssna.cache.compaction import Compaction, compact
@@ -22,10 +22,11 @@ from ssna.cache.files import (
 from ssna.cache.keys import Keys, keys_of_texts, slices, split_key
 from ssna.cache.locate import clean_name, default_name, find_cache, resolve_cache_root
 from ssna.cache.precision import STORED_DTYPES, StoredDtype, row_bytes
+from ssna.cache.prefetch import ahead
+from ssna.cache.selection import Selection
 from ssna.cache.store import (
     MANIFEST,
     Cache,
-    LayerStates,
     Manifest,
     fingerprint_of,
     folders_below,
@@ -45,13 +46,14 @@ __all__ = [
     "Compaction",
     "DiskFullError",
     "Keys",
-    "LayerStates",
     "Manifest",
     "MissingRowsError",
     "SegmentReport",
     "SegmentWriter",
+    "Selection",
     "SsnaError",
     "StoredDtype",
+    "ahead",
     "check_writable",
     "clean_name",
     "compact",

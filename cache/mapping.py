@@ -31,6 +31,20 @@ def map_file(path: Path) -> Bytes:
         os.close(descriptor)
 
 
+def forget_pages(mapped: npt.NDArray[np.generic]) -> None:
+    """Let go of the pages of a mapped array; the next touch maps them again. Nothing to do where there is no such call.
+
+    They count as this process's memory otherwise, however little of them is still wanted.
+    """
+    if os.name != "posix" or not mapped.nbytes:
+        return
+    address = mapped.ctypes.data
+    start = address - address % mmap.PAGESIZE
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+    libc.madvise(start, address + mapped.nbytes - start, mmap.MADV_DONTNEED)
+
+
 def _map_portable(descriptor: int, size: int) -> Bytes:
     mapped = np.frombuffer(mmap.mmap(descriptor, size, access=mmap.ACCESS_READ), np.uint8)
     mapped.flags.writeable = False

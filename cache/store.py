@@ -18,8 +18,8 @@ from ssna.cache.file_hashes import MEMORY, HashedFile, remember_sha256
 from ssna.cache.files import TEMPORARY_PREFIX, sweep_leftovers, write_atomically
 from ssna.cache.index import MISSING, Index, Int64s, build_index, by_segment, index_path, load_index, save_index
 from ssna.cache.keys import Keys
-from ssna.cache.precision import Floats, decode
-from ssna.cache.segment import FORMAT_VERSION, SUFFIX, Segment, damaged, list_segments, open_segment
+from ssna.cache.segment import FORMAT_VERSION, SUFFIX, Segment, list_segments, open_segment
+from ssna.cache.selection import Selection
 from ssna.cache.soundness import check_files
 
 Result = TypeVar("Result")
@@ -29,7 +29,6 @@ SEGMENTS = "segments"
 SOURCES = "sources.json"
 SET_ASIDE = "set-aside"
 _ATTEMPTS = 5  # How often a reader lists again when another process compacts the cache meanwhile.
-_ROWS_AT_ONCE = 256  # What is decoded at once stays in the processor's cache.
 
 
 def fingerprint_of(settings: Mapping[str, Any]) -> str:
@@ -48,18 +47,6 @@ class Manifest:
     """Everything that changes a state; its hash is the fingerprint."""
     llm: Mapping[str, Any]
     """For people: where the LLM came from, its architecture, number of blocks and state width."""
-
-
-@dataclass(frozen=True)
-class LayerStates:
-    """The rows that were asked for, in that order."""
-
-    states: Floats
-    """float32 (m, a, D), top layer first"""
-    digest: str
-    """SHA-256 of the rows' checksums in this order: equal digests, equal rows"""
-    layers: tuple[int, ...]
-    """The LLM's block numbers of the a layers, top first"""
 
 
 class Cache:
@@ -188,14 +175,14 @@ class Cache:
         present: npt.NDArray[np.bool_] = segments != MISSING
         return present
 
-    def read(self, keys: Keys, layers: int) -> LayerStates:
-        """The states of the top `layers` layers of each key ``(m, 16)``, in the order asked; repeats allowed.
+    def select(self, keys: Keys, layers: int) -> Selection:
+        """Where the top `layers` layers of each key ``(n, 16)`` are, in the order asked; repeats allowed.
 
         Raises:
-            MissingRowsError: if any key is not cached with that many layers; nothing partial is returned.
+            MissingRowsError: if any key is not cached with that many layers.
             CacheError: if a segment is damaged, naming the file.
         """
-        return self._despite_compaction(lambda: self._read(keys, layers))
+        return self._despite_compaction(lambda: self._select(keys, layers))
 
     def _despite_compaction(self, read: Callable[[], Result]) -> Result:
         """What `read` gives; it begins anew when another process replaced a segment, or the saved index is wrong."""
@@ -254,24 +241,24 @@ class Cache:
             )
         return number, row
 
-    def _read(self, keys: Keys, layers: int) -> LayerStates:
-        number, row = self._find_all(keys, layers)
-        places = list(by_segment(number))
+    def _select(self, keys: Keys, layers: int) -> Selection:
+        found, row = self._find_all(keys, layers)
+        places = list(by_segment(found))
         used = self.segments([self._index.segments[i] for i, _ in places])
         width = used[0].rows.states.shape[2] if used else 0
         block_numbers = used[0].layers[:layers] if used else ()
-        states = np.empty((len(keys), layers, width), np.float32)
-        checksums = np.empty(len(keys), "<u8")
-        for segment, (i, wanted) in zip(used, places, strict=True):
+        number, checksums = np.empty(len(keys), np.uint32), np.empty(len(keys), "<u8")
+        for place, (segment, (i, wanted)) in enumerate(zip(used, places, strict=True)):
             self._check_rows(i, segment, row[wanted], keys[wanted])
             if segment.layers[:layers] != block_numbers or segment.rows.states.shape[2] != width:
                 raise CacheError(
                     f"{self.path}: the segments {used[0].name} and {segment.name} hold other layers or widths "
                     "under the same fingerprint; remove the cache and extract again."
                 )
-            self._copy(segment, row[wanted], wanted, states, checksums)
+            number[wanted] = place
+            checksums[wanted] = segment.rows.checksums[row[wanted]]
         digest = hashlib.sha256(checksums.data).hexdigest()
-        return LayerStates(states, digest, block_numbers)
+        return Selection(block_numbers, width, digest, self.segments_folder, used, number, row.astype(np.uint32))
 
     def _check_rows(self, number: int, segment: Segment, rows: Int64s, keys: Keys) -> None:
         """Make sure that the index, which is not trusted, names rows of these keys, and layers that are there."""
@@ -279,28 +266,6 @@ class Cache:
             raise self._wrong_index()
         if (rows >= len(segment.rows)).any() or not np.array_equal(segment.rows.keys[rows], keys):
             raise self._wrong_index()
-
-    def _copy(
-        self,
-        segment: Segment,
-        rows: Int64s,
-        to: npt.NDArray[np.intp],
-        states: Floats,
-        checksums: npt.NDArray[np.uint64],
-    ) -> None:
-        """Decode these rows of a segment into the places `to` of the two outputs."""
-        stored, layers = segment.rows, states.shape[1]
-        whole = len(to) == len(states)  # One segment has all rows: they go side by side, which is faster.
-        for start in range(0, len(rows), _ROWS_AT_ONCE):
-            part = slice(start, start + _ROWS_AT_ONCE)
-            here, there = rows[part], part if whole else to[part]
-            taken = stored.states[here] if layers == stored.states.shape[1] else stored.states[here, :layers]
-            scales = stored.scales[here, :layers]
-            if not (np.isfinite(scales) & (scales > 0)).all():
-                path = self.segments_folder / f"{segment.name}{SUFFIX}"
-                raise damaged(path, "has scales that are no positive numbers")
-            states[there] = taken if (scales == 1).all() else decode(taken, scales)
-            checksums[there] = stored.checksums[here]
 
     def _load_index(self) -> Index:
         for attempt in range(_ATTEMPTS):

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from ssna.api.extract import extract, plan_extraction
     from ssna.api.prepare import prepare
     from ssna.api.recommend import Item, Recommendation, ScoredItem, recommend
+    from ssna.api.study import study_layers
     from ssna.cache import SsnaError
     from ssna.dataset import Dataset
     from ssna.sources import Columns
@@ -66,6 +67,7 @@ __all__ = [
     "prepare",
     "recommend",
     "remove_cache",
+    "study_layers",
     "verify_cache",
 ]
 
@@ -94,6 +96,7 @@ _HOMES = {
     "prepare": "ssna.api.prepare",
     "recommend": "ssna.api.recommend",
     "remove_cache": "ssna.api.caches",
+    "study_layers": "ssna.api.study",
     "verify_cache": "ssna.api.caches",
 }
 

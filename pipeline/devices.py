@@ -5,10 +5,15 @@ from __future__ import annotations
 import os
 import resource
 import sys
+from contextlib import suppress
+from pathlib import Path
 
+import psutil
 import torch
 
 from ssna.errors import SsnaError
+
+_CONTROL_GROUP = Path("/sys/fs/cgroup")
 
 
 class DeviceError(SsnaError):
@@ -36,6 +41,23 @@ def resolve_device(wanted: str) -> torch.device:
         seen = ", ".join(f"{count} × {kind}" for kind, count in found.items() if count)
         raise DeviceError(f"--device {wanted} is not there: PyTorch {torch.__version__} sees {seen}. Give one of them.")
     return device
+
+
+def leads() -> bool:
+    """Whether this is the first of the processes that torchrun started, which prints and writes; or the only one."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def free_memory_bytes(device: torch.device) -> int:
+    """What a process may still take on a device; of a machine's memory, its share among those of torchrun there."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return free
+    available = psutil.virtual_memory().available
+    with suppress(OSError, ValueError):  # A container's limit; the file says "max" if there is none.
+        limit, used = (int((_CONTROL_GROUP / name).read_text()) for name in ("memory.max", "memory.current"))
+        available = min(available, limit - used)
+    return int(available) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 def peak_memory_bytes(device: torch.device) -> int:

@@ -7,23 +7,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
-import torch
 
-from ssna.cache import Cache, LayerStates, find_cache, keys_of_texts, resolve_cache_root
+from ssna.cache import Cache, Selection, find_cache, keys_of_texts, resolve_cache_root
 from ssna.columns import ITEM, TEXT
 from ssna.corpus import Corpus, load_corpus
 from ssna.dataset import Dataset, open_dataset
 from ssna.errors import DatasetError
-from ssna.stage2_adapt import AdaptOptions, OptionError, Preparation, fit_preparation
+from ssna.stage2_adapt import AdaptOptions, OptionError
 
 
 @dataclass(frozen=True)
 class Source:
-    """An LLM's cache, and the states of the corpus's items out of it."""
+    """An LLM's cache, and the rows of the corpus's items in it, in order of their index."""
 
     cache: Cache
-    states: LayerStates
+    rows: Selection
 
 
 @dataclass(frozen=True)
@@ -65,12 +66,14 @@ def read_inputs(
     if len({store.manifest.fingerprint for store in stores}) < len(stores):
         raise OptionError(f"the same cache was given twice ({', '.join(map(str, paths))}). Give each once.")
     corpus = load_corpus(opened, options)
-    sources = [Source(store, _read_states(store, corpus, opened, options.layers)) for store in stores]
+    sources = [
+        Source(store, _rows_of_items(store, corpus, opened, layers))
+        for store, layers in zip(stores, options.for_each_llm("layers", len(stores)), strict=True)
+    ]
     return Inputs(opened, corpus, sources)
 
 
-def _read_states(cache: Cache, corpus: Corpus, dataset: Dataset, wanted: int | None) -> LayerStates:
-    """The states of the corpus's items, in order of their index."""
+def _rows_of_items(cache: Cache, corpus: Corpus, dataset: Dataset, wanted: int | None) -> Selection:
     keys = keys_of_texts(corpus.items[TEXT])
     command = _extract_command(cache, dataset)
     if wanted is not None and wanted > cache.max_layers > 0:
@@ -88,7 +91,7 @@ def _read_states(cache: Cache, corpus: Corpus, dataset: Dataset, wanted: int | N
             f"the cache {cache.path} lacks {len(missing)} of the {len(keys)} items of {dataset.path} "
             f"({', '.join(missing.head(5))}){depth}. Run `{command}` first."
         )
-    return cache.read(keys, wanted or cache.common_layers(keys))
+    return cache.select(keys, wanted or cache.common_layers(keys))
 
 
 def _extract_command(cache: Cache, dataset: Dataset) -> str:
@@ -112,10 +115,7 @@ def _extract_command(cache: Cache, dataset: Dataset) -> str:
     return shlex.join(command)
 
 
-def preparation_of(states: torch.Tensor, corpus: Corpus, options: AdaptOptions) -> Preparation:
-    """Fitted on the distinct texts of the training items: items that share a text count once."""
+def distinct_training_items(corpus: Corpus) -> npt.NDArray[np.int64]:
+    """Places of the training items, without those whose text an earlier one has: such items count once."""
     texts = corpus.items[TEXT].head(corpus.num_trained)
-    first_of_each = pl.select(pl.lit(texts).arg_unique()).to_series().sort().to_numpy()
-    if len(first_of_each) == corpus.num_trained:
-        return fit_preparation(states[:, : corpus.num_trained], options.preparation)
-    return fit_preparation(states[:, torch.tensor(first_of_each, dtype=torch.long)], options.preparation)
+    return pl.select(pl.lit(texts).arg_unique()).to_series().sort().to_numpy().astype(np.int64)

@@ -136,8 +136,11 @@ def _plain_extraction(console: Console) -> Callable[[int, int], None]:
 
 
 @contextmanager
-def training_progress() -> Iterator[tuple[Callable[[Epoch], None], Callable[[int, int], None]]]:
+def training_progress(shown: bool = True) -> Iterator[tuple[Callable[[Epoch], None], Callable[[int, int], None]]]:
     """Two callbacks: one prints a line for each finished epoch, one shows the steps of the epoch under way."""
+    if not shown:
+        yield lambda epoch: None, lambda done, total: None
+        return
     console = _console(stderr=True)
     if not console.is_terminal:
         yield lambda epoch: console.print(epoch_line(epoch)), lambda done, total: None

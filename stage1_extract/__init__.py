@@ -9,7 +9,6 @@ from ssna.stage1_extract.extraction import (
     Plan,
     extract_texts,
     plan_texts,
-    processes,
 )
 from ssna.stage1_extract.llm_files import LLMError
 from ssna.stage1_extract.pooling import POOLINGS, Pooling
@@ -26,5 +25,4 @@ __all__ = [
     "Pooling",
     "extract_texts",
     "plan_texts",
-    "processes",
 ]

@@ -19,6 +19,7 @@ from ssna.cache import (
     DiskFullError,
     SegmentWriter,
     SsnaError,
+    ahead,
     check_writable,
     manifests_below,
     row_bytes,
@@ -35,7 +36,7 @@ from ssna.stage1_extract.settings import (
     resolve_layers,
     settings_of,
 )
-from ssna.stage1_extract.texts import TextBlocks, Wanted, Window, ahead, find_wanted, windows
+from ssna.stage1_extract.texts import TextBlocks, Wanted, Window, find_wanted, windows
 
 # Texts tokenised and sorted by length together: enough that batches hold texts of equal length, few enough that
 # their tokens take some ten megabytes.

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from ssna.cache import Cache, Keys, keys_of_texts, slices, split_key
-
-Element = TypeVar("Element")
 
 TextBlocks = Callable[[], Iterator[tuple[Sequence[str], Sequence[str]]]]
 """Gives the non-empty texts from the first on, each time it is called: blocks of texts and of their items' ids"""
@@ -103,12 +99,3 @@ def windows(texts: TextBlocks, chosen: npt.NDArray[np.bool_], size: int) -> Iter
         start += len(block)
     if rows:
         yield Window(np.array(rows), held, ids)
-
-
-def ahead(elements: Iterator[Element]) -> Iterator[Element]:
-    """The same elements, each made by another thread while the one before it is used."""
-    with ThreadPoolExecutor(1) as thread:
-        coming = thread.submit(next, elements, None)
-        while (element := coming.result()) is not None:
-            coming = thread.submit(next, elements, None)
-            yield element

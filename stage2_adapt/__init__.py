@@ -4,7 +4,7 @@ The LLM is never loaded here, and `transformers` never imported.
 """
 
 from ssna.stage2_adapt.checkpoint import load_tensors, save_tensors
-from ssna.stage2_adapt.evaluation import Evaluation, evaluate, evaluate_fully
+from ssna.stage2_adapt.evaluation import Evaluation, evaluate_fully
 from ssna.stage2_adapt.metrics import bootstrap_interval, metrics_by_case, paired_p_value
 from ssna.stage2_adapt.options import (
     ACTIVATIONS,
@@ -21,6 +21,7 @@ from ssna.stage2_adapt.options import (
     OptionError,
 )
 from ssna.stage2_adapt.popularity import count_popularity
+from ssna.stage2_adapt.processes import Processes, processes_of_torchrun
 from ssna.stage2_adapt.recommendation import top_items
 from ssna.stage2_adapt.recommenders import Popularity, Recommender, SequenceRecommender
 from ssna.stage2_adapt.sequences import (
@@ -34,7 +35,15 @@ from ssna.stage2_adapt.sequences import (
     targets_of,
     training_counts,
 )
-from ssna.stage2_adapt.states import Preparation, fit_preparation, lowest_first
+from ssna.stage2_adapt.states import (
+    ItemStates,
+    Preparation,
+    ResidentStates,
+    StreamedStates,
+    blocks_of,
+    bytes_of_states,
+    fit_preparation,
+)
 from ssna.stage2_adapt.training import Epoch, Training, TrainingData
 
 __all__ = [
@@ -52,27 +61,32 @@ __all__ = [
     "AdaptOptions",
     "Epoch",
     "Evaluation",
+    "ItemStates",
     "OptionError",
     "Popularity",
     "Preparation",
+    "Processes",
     "Recommender",
+    "ResidentStates",
     "SequenceRecommender",
     "Sequences",
     "Split",
+    "StreamedStates",
     "Training",
     "TrainingData",
+    "blocks_of",
     "bootstrap_interval",
+    "bytes_of_states",
     "cases_of",
     "count_popularity",
-    "evaluate",
     "evaluate_fully",
     "fit_preparation",
     "leave_last",
     "left_out",
     "load_tensors",
-    "lowest_first",
     "metrics_by_case",
     "paired_p_value",
+    "processes_of_torchrun",
     "save_tensors",
     "split_by_time",
     "targets_of",

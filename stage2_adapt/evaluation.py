@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -152,10 +151,3 @@ def popularity_groups(counts: Int64s) -> Int64s:
     by_count = np.argsort(-counts, kind="stable")
     groups[by_count[: -(-num_trained // _HEAD_ONE_IN)]] = 0
     return groups
-
-
-def evaluate(
-    model: Recommender, sequences: Sequences, cases: Cases, device: torch.device, filter_history: bool = False
-) -> Mapping[str, float]:
-    """Means over these cases; see `rank_targets` and `metrics_of`."""
-    return metrics_of(rank_targets(model, sequences, cases, device, filter_history))

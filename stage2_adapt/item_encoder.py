@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 from ssna.stage2_adapt.options import AdaptOptions
 from ssna.stage2_adapt.side_network import SideNetwork
 
 # The side network's intermediate values of so many items stay in a CPU's cache (benchmarks/side_blocks.py).
 _CPU_BLOCK_ITEMS = 2048
+_GPU_BLOCK_ITEMS = 32768
+# Of more items than this the intermediate values are not kept for the backward pass but computed again, block by block.
+RECOMPUTE_FROM_ITEMS = 32768
 
 
 class ItemEncoder(nn.Module):
@@ -37,18 +41,21 @@ class ItemEncoder(nn.Module):
             whitenings: of each LLM, a fixed map ``(A, D, D)`` of its states, which belongs to the model.
         """
         super().__init__()
+        side_widths = options.for_each_llm("side_width", len(state_sizes))
         self.sides = nn.ModuleList(
             SideNetwork(
                 layers,
                 width,
                 options.width,
                 integration=options.side,
-                side_width=options.side_width,
+                side_width=side_width,
                 activation=options.activation,
                 dropout=options.side_dropout,
                 whitening=whitening,
             )
-            for (layers, width), whitening in zip(state_sizes, whitenings or [None] * len(state_sizes), strict=True)
+            for (layers, width), side_width, whitening in zip(
+                state_sizes, side_widths, whitenings or [None] * len(state_sizes), strict=True
+            )
         )
         self.id_table: nn.Parameter | None = None
         if options.learns_ids:
@@ -59,7 +66,7 @@ class ItemEncoder(nn.Module):
             self.gates = nn.Linear(texts * options.width, (parts - 1) * options.width)
 
     def forward(self, states: Sequence[Tensor], items: Tensor) -> Tensor:
-        """Vectors ``(n, d)`` of items.
+        """Vectors ``(n, d)`` of items: the sum of all parts, or, with gates, weighted by what the texts say.
 
         Args:
             states: of each LLM, prepared, of exactly these items ``(A, n, D)``.
@@ -67,14 +74,6 @@ class ItemEncoder(nn.Module):
         """
         if not self.sides:
             return self._id_vectors(items)
-        if items.device.type != "cpu" or len(items) <= _CPU_BLOCK_ITEMS:
-            return self._fused(states, items)
-        blocks = zip(*(torch.split(part, _CPU_BLOCK_ITEMS, dim=1) for part in states), strict=True)
-        parts = zip(blocks, torch.split(items, _CPU_BLOCK_ITEMS), strict=True)
-        return torch.cat([self._fused(block, numbers) for block, numbers in parts])
-
-    def _fused(self, states: Sequence[Tensor], items: Tensor) -> Tensor:
-        """The sum of all parts; with gates, all but the first are weighted by what the texts say."""
         texts: list[Tensor] = [side(part) for side, part in zip(self.sides, states, strict=True)]
         parts = texts if self.id_table is None else [*texts, self._id_vectors(items)]
         if self.gates is None:
@@ -91,3 +90,32 @@ class ItemEncoder(nn.Module):
             return functional.embedding(items - 1, self.id_table)
         trained = items <= len(self.id_table)
         return functional.embedding(torch.where(trained, items - 1, 0), self.id_table) * trained[:, None]
+
+
+def encode(
+    encoder: ItemEncoder, states: Callable[[int, int], Sequence[Tensor]], items: Tensor, recompute: bool
+) -> Tensor:
+    """Vectors ``(n, d)`` of many items, block by block.
+
+    Args:
+        encoder: of the items.
+        states: gives, of each LLM, the prepared states of the items at these places: ``(A, last - first, D)``.
+        items: their numbers ``(n,)``, from 1.
+        recompute: whether the backward pass asks for the states again and computes again what lies between them and the
+            vectors, so that neither is held for all items (Chen et al., arXiv 1604.06174); the gradients are the same.
+    """
+    size = _CPU_BLOCK_ITEMS if items.device.type == "cpu" else _GPU_BLOCK_ITEMS
+    if not encoder.sides:
+        size = max(1, len(items))
+
+    def block(first: int) -> Tensor:
+        last = min(first + size, len(items))
+        vectors: Tensor = encoder(states(first, last), items[first:last])
+        return vectors
+
+    starts = range(0, len(items), size)
+    if recompute and encoder.sides:
+        parts = [checkpoint(block, first, use_reentrant=False) for first in starts]
+    else:
+        parts = [block(first) for first in starts]
+    return parts[0] if len(parts) == 1 else torch.cat(parts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,6 +27,13 @@ class Ranks:
     """(P,)"""
     num_cases: int
     """C"""
+
+
+def join_ranks(parts: Sequence[Ranks]) -> Ranks:
+    """Those of consecutive parts of the cases as one."""
+    before = np.cumsum([0, *(part.num_cases for part in parts)])
+    case = np.concatenate([part.case + start for part, start in zip(parts, before[:-1], strict=True)])
+    return Ranks(case, np.concatenate([part.rank for part in parts]), int(before[-1]))
 
 
 def metrics_of(ranks: Ranks) -> dict[str, float]:

@@ -19,6 +19,7 @@ ScorerName = Literal["cosine", "dot"]
 ScheduleName = Literal["constant", "cosine"]
 Precision = Literal["auto", "float32", "bfloat16"]
 Candidates = Literal["interacted", "all"]
+ForEachLLM = int | None | tuple[int | None, ...]
 
 MODELS: tuple[ModelName, ...] = get_args(ModelName)
 SIDES: tuple[SideName, ...] = get_args(SideName)
@@ -44,12 +45,12 @@ class AdaptOptions:
     """`sasrec`, `gru4rec` or `hstu`; or `popularity`: rank by the number of training interactions"""
     side: SideName = "gru"
     """How the layers' adapters are integrated; `none` learns item IDs only and needs no LLM"""
-    layers: int | None = None
-    """a, the top layers to adapt of each LLM; None takes all that its cache holds"""
+    layers: ForEachLLM = None
+    """a, the top layers to adapt, of every LLM or of each in turn; None takes all that its cache holds"""
     preparation: PreparationName = "standardize"
     """What is done to the states first"""
-    side_width: int | None = None
-    """Of the adapters and their integration; None takes `width`"""
+    side_width: ForEachLLM = None
+    """m, of the adapters and their integration, likewise; None takes `width`"""
     side_dropout: float = 0.0
     """On the adapters' outputs"""
     activation: ActivationName = "gelu"
@@ -119,9 +120,15 @@ class AdaptOptions:
                 f"--split {self.split}: expected one of {', '.join(SPLITS)}, with K a whole number of at least 1."
             ) from error
         whole = ("width", "length", "blocks", "heads", "negatives", "batch_size", "epochs", "patience")
-        for name in (*whole, *(name for name in ("layers", "side_width") if getattr(self, name) is not None)):
-            if getattr(self, name) < 1:
-                raise OptionError(f"--{_flag(name)} {getattr(self, name)}: expected at least 1.")
+        given = [(name, getattr(self, name)) for name in whole]
+        for name in ("layers", "side_width"):
+            value = getattr(self, name)
+            if isinstance(value, list):  # As JSON has it.
+                object.__setattr__(self, name, tuple(value))
+            given += [(name, one) for one in (value if isinstance(value, (tuple, list)) else [value])]
+        for name, value in given:
+            if value is not None and value < 1:
+                raise OptionError(f"--{_flag(name)} {value}: expected at least 1.")
         if self.layers is not None and not self.needs_states:
             raise OptionError(f"--layers {self.layers} goes with a side network; this model reads no LLM states.")
         if self.item_id and not self.needs_states:
@@ -145,6 +152,22 @@ class AdaptOptions:
         for name in ("weight_decay", "warmup"):
             if getattr(self, name) < 0:
                 raise OptionError(f"--{_flag(name)} {getattr(self, name):g}: expected at least 0.")
+
+    def for_each_llm(self, name: Literal["layers", "side_width"], count: int) -> list[int | None]:
+        """The value of an option for each of so many LLMs.
+
+        Raises:
+            OptionError: if another number of values was given than one for all or one for each.
+        """
+        value: ForEachLLM = getattr(self, name)
+        if not isinstance(value, tuple):
+            return [value] * count
+        if len(value) != count:
+            raise OptionError(
+                f"--{_flag(name)} was given {len(value)} times, and there are {count} LLMs. Give it once for all, or "
+                "once for each in their order."
+            )
+        return list(value)
 
     @property
     def needs_states(self) -> bool:

@@ -119,6 +119,10 @@ class Cases:
         """C."""
         return len(self.user)
 
+    def between(self, first: int, last: int) -> Cases:
+        """Those from `first` up to `last`, without it."""
+        return Cases(**{name: values[first:last] for name, values in vars(self).items()})
+
 
 def cases_of(sequences: Sequences, split: Split, part: Literal["valid", "test"]) -> Cases:
     """The ranking tasks of the validation or test part: every user who has a history and a target there."""

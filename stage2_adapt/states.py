@@ -1,18 +1,24 @@
-"""Preparing the cached states of a run's items."""
+"""The layer states of a run's items: prepared once, and then on the device or streamed from the cache."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from ssna.cache import Selection
 from ssna.stage2_adapt.options import PreparationName
 
 _SMALLEST_DEVIATION = 1e-6
 # Directions in which standardised training states vary less than this share of the mean variance are dropped when
 # they are whitened: what is in them is rounding, and there are some whenever there are fewer items than dimensions.
 _SMALLEST_VARIANCE = 1e-4
+_ITEMS_AT_ONCE = 4096
 
 
 @dataclass(frozen=True)
@@ -42,32 +48,131 @@ def lowest_first(states: Tensor) -> Tensor:
     return states.transpose(0, 1).flip(0).contiguous()
 
 
-def fit_preparation(states: Tensor, name: PreparationName) -> Preparation:
-    """The constants for these states ``(A, n, D)``, the distinct ones of the training items.
+def fit_preparation(blocks: Iterable[Tensor], name: PreparationName) -> Preparation:
+    """The constants for these states, blocks ``(A, n, D)`` of the distinct ones of the training items.
 
     `standardize` gives every dimension of every layer mean 0 and deviation 1: raw LLM states are anisotropic, so that
     without it texts differ by a few per cent of a vector that all share. A dimension that is the same for all items
     stays 0. `whiten` also removes the correlations between dimensions by PCA. `none` changes nothing.
     """
-    if name == "none":
-        layers, _, width = states.shape
-        return Preparation(torch.zeros(layers, width), torch.ones(layers, width))
-    deviation, mean = torch.std_mean(states, dim=1, correction=0)
-    preparation = Preparation(mean, deviation.clamp_min(_SMALLEST_DEVIATION))
+    count, near, total, products = 0, torch.zeros(0), torch.zeros(0), torch.zeros(0)
+    for block in blocks:
+        if name == "none":
+            layers, _, width = block.shape
+            return Preparation(torch.zeros(layers, width), torch.ones(layers, width))
+        states = block.double()
+        if not count:  # Sums of differences from a vector near the mean lose nothing to rounding.
+            near = states.mean(dim=1, keepdim=True)
+        states -= near
+        squared = states.transpose(1, 2) @ states if name == "whiten" else (states * states).sum(dim=1)
+        total = states.sum(dim=1) + (total if count else 0)
+        products = squared + (products if count else 0)
+        count += block.shape[1]
+    shift = total / count  # (A, D)
+    mean = (near[:, 0] + shift).float()
     if name == "standardize":
-        return preparation
+        variance = products / count - shift * shift
+        return Preparation(mean, variance.clamp_min(0).sqrt().float().clamp_min(_SMALLEST_DEVIATION))
+    covariance = products / count - shift[:, :, None] * shift[:, None]  # (A, D, D)
+    deviation = covariance.diagonal(dim1=1, dim2=2).clamp_min(0).sqrt().float().clamp_min(_SMALLEST_DEVIATION)
     maps = [
-        _whitening((layer - mean) / deviation)
-        for layer, mean, deviation in zip(states, preparation.mean, preparation.deviation, strict=True)
+        _whitening(layer / (scale[:, None] * scale))
+        for layer, scale in zip(covariance, deviation.double(), strict=True)
     ]
-    return Preparation(preparation.mean, preparation.deviation, torch.stack(maps))
+    return Preparation(mean, deviation, torch.stack(maps))
 
 
-def _whitening(states: Tensor) -> Tensor:
-    """The map ``(D, D)`` from standardised states ``(n, D)`` to their principal components at variance 1."""
-    covariance = states.T.double() @ states.double() / len(states)
+def _whitening(covariance: Tensor) -> Tensor:
+    """The map ``(D, D)`` from standardised states of this covariance to their principal components at variance 1."""
     variances, directions = torch.linalg.eigh(covariance)
     kept = variances > _SMALLEST_VARIANCE * variances.mean()
     scales = torch.where(kept, variances.clamp_min(1e-30).rsqrt(), 0)
     whitening: Tensor = (directions * scales).float()
     return whitening
+
+
+def blocks_of(rows: Selection, places: npt.NDArray[np.int64] | None = None) -> Iterator[Tensor]:
+    """The states at these places of a selection, or all, lowest layer first, in blocks ``(A, n, D)``."""
+    for first in range(0, len(rows) if places is None else len(places), _ITEMS_AT_ONCE):
+        part = slice(first, first + _ITEMS_AT_ONCE)
+        yield lowest_first(torch.from_numpy(rows.read(part if places is None else places[part])))
+        rows.forget()
+
+
+class ItemStates(Protocol):
+    """The prepared states of items 1 to N, of one LLM or several; on the device, float32, lowest layer first."""
+
+    streamed: bool
+    """Whether they are read from the cache each time"""
+
+    def between(self, first: int, last: int) -> list[Tensor]:
+        """Of each LLM, those of items `first` + 1 to `last`: ``(A, last - first, D)``."""
+        ...
+
+    def of(self, items: Tensor) -> list[Tensor]:
+        """Of each LLM, those of these items ``(n,)``, numbers from 1: ``(A, n, D)``."""
+        ...
+
+
+@dataclass(frozen=True)
+class ResidentStates:
+    """All states on the device."""
+
+    parts: Sequence[Tensor] = ()
+    """Of each LLM ``(A, N, D)``; none for a model without a side network"""
+    streamed = False
+
+    @classmethod
+    def read(
+        cls, selections: Sequence[Selection], preparations: Sequence[Preparation], device: torch.device
+    ) -> ResidentStates:
+        """Read and prepare them; besides the result no more than a block is held."""
+        parts = []
+        for rows, preparation in zip(selections, preparations, strict=True):
+            states = torch.empty(len(rows.layers), len(rows), rows.width, device=device)
+            done = 0
+            for block in blocks_of(rows):
+                states[:, done : done + block.shape[1]] = preparation.apply(block)
+                done += block.shape[1]
+            parts.append(states)
+        return cls(parts)
+
+    def between(self, first: int, last: int) -> list[Tensor]:
+        """See `ItemStates`; without a copy."""
+        return [states[:, first:last] for states in self.parts]
+
+    def of(self, items: Tensor) -> list[Tensor]:
+        """See `ItemStates`."""
+        return [states.index_select(1, items - 1) for states in self.parts]
+
+
+@dataclass(frozen=True)
+class StreamedStates:
+    """States that are read from the memory-mapped cache and prepared each time that they are needed."""
+
+    selections: Sequence[Selection]
+    """Of each LLM, the rows of items 1 to N"""
+    preparations: Sequence[Preparation]
+    device: torch.device
+    streamed = True
+
+    def between(self, first: int, last: int) -> list[Tensor]:
+        """See `ItemStates`."""
+        return self._read(slice(first, last))
+
+    def of(self, items: Tensor) -> list[Tensor]:
+        """See `ItemStates`."""
+        return self._read(items.cpu().numpy() - 1)
+
+    def _read(self, places: slice | npt.NDArray[np.int64]) -> list[Tensor]:
+        parts = []
+        for rows, preparation in zip(self.selections, self.preparations, strict=True):
+            states = lowest_first(torch.from_numpy(rows.read(places)))
+            rows.forget()
+            parts.append(preparation.apply(states).to(self.device, non_blocking=True))
+        return parts
+
+
+def bytes_of_states(selections: Sequence[Selection]) -> int:
+    """What `ResidentStates` of these take."""
+    return sum(4 * len(rows) * len(rows.layers) * rows.width for rows in selections)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,18 +14,21 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ssna.cache import SsnaError
+from ssna.cache import SsnaError, ahead
 from ssna.stage2_adapt import checkpoint as ckpt
 from ssna.stage2_adapt.batches import Batch, BatchMaker
-from ssna.stage2_adapt.evaluation import evaluate
-from ssna.stage2_adapt.item_encoder import ItemEncoder
+from ssna.stage2_adapt.evaluation import rank_targets
+from ssna.stage2_adapt.item_encoder import RECOMPUTE_FROM_ITEMS, ItemEncoder, encode
 from ssna.stage2_adapt.losses import gbce_loss, gbce_power, softmax_loss
+from ssna.stage2_adapt.metrics import join_ranks, metrics_of
 from ssna.stage2_adapt.options import AdaptOptions
+from ssna.stage2_adapt.processes import Processes
 from ssna.stage2_adapt.recommenders import SequenceRecommender
 from ssna.stage2_adapt.sequences import Sequences, Split, cases_of
+from ssna.stage2_adapt.states import ItemStates, ResidentStates
 
 CRITERION = "ndcg@10"
-_ITEMS_AT_ONCE = 8192
+_ITEMS_AT_ONCE = 2048
 
 
 class TrainingError(SsnaError):
@@ -42,10 +45,12 @@ class TrainingData:
     """N"""
     num_trained: int
     """T"""
-    states: Sequence[Tensor] = ()
-    """Of each LLM, standardised layer states of items 1 to N, float32 (A, N, D), lowest layer first"""
+    states: ItemStates = field(default_factory=ResidentStates)
+    """Of items 1 to N"""
+    state_sizes: Sequence[tuple[int, int]] = ()
+    """Of each LLM, its layers A and their width D"""
     whitenings: Sequence[Tensor | None] = ()
-    """Of each LLM, the map (A, D, D) that whitens them, if they shall be"""
+    """Of each LLM, the map (A, D, D) that whitens its states, if they shall be"""
 
 
 @dataclass(frozen=True)
@@ -83,26 +88,27 @@ class History:
 
 
 class Training:
-    """A run's model, optimiser and random state."""
+    """A run's model, optimiser and random state, in this process and, if there are several, in all of them alike."""
 
-    def __init__(self, data: TrainingData, options: AdaptOptions, device: torch.device) -> None:
+    def __init__(
+        self, data: TrainingData, options: AdaptOptions, device: torch.device, processes: Processes | None = None
+    ) -> None:
         torch.manual_seed(options.seed)
         self._data, self._options, self._device = data, options, device
+        self._processes = processes or Processes()
         self._batches = BatchMaker(data.sequences, data.split, data.num_trained, options, device)
         if not len(self._batches):
             raise TrainingError(
                 "no user has two interactions to train on. Expected sequences of at least two interactions besides "
                 "those held out; lower --min-user and --min-item of `ssna prepare`, or use more data."
             )
-        sizes = [(len(states), states.shape[2]) for states in data.states]
-        self._encoder = ItemEncoder(sizes, data.num_trained, options, data.whitenings).to(device)
+        self._encoder = ItemEncoder(data.state_sizes, data.num_trained, options, data.whitenings).to(device)
         self._recommender = SequenceRecommender(data.num_items, options).to(device)
         if options.compile:
             self._encoder.compile(dynamic=True)
             self._recommender.network.compile(dynamic=True)
         self._modules = nn.ModuleDict({"encoder": self._encoder, "recommender": self._recommender})
         self._optimizer = _optimizer(self._modules, options)
-        self._trained_states = [states[:, : data.num_trained].to(device) for states in data.states]
         self._mixed = options.precision == "bfloat16" or (
             options.precision == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported()
         )
@@ -119,7 +125,7 @@ class Training:
         self,
         path: Path,
         on_epoch: Callable[[Epoch], None],
-        on_step: Callable[[int, int], None],
+        on_step: Callable[[int, int], None] | None = None,
         time_limit: float | None = None,
     ) -> None:
         """Train to the end, with a checkpoint at `path` after each epoch; then take the best epoch's parameters.
@@ -133,9 +139,7 @@ class Training:
         Raises:
             TrainingError: if the loss is no longer a number; the last checkpoint stays.
         """
-        while not self.history.is_over(self._options) and (
-            time_limit is None or not self.history.epochs or self.history.seconds < time_limit
-        ):
+        while not self.history.is_over(self._options) and not self._is_late(time_limit):
             started = time.perf_counter()
             loss = self._train_epoch(on_step)
             trained = time.perf_counter()
@@ -150,7 +154,8 @@ class Training:
                 self.history.best_value, self.history.best_epoch = value, number
                 self._best = self._parameters()
             on_epoch(epoch)
-            self._save(path)
+            if self._processes.leads:
+                self._save(path)
         self._load_parameters(self._best)
         self._refresh_item_embeddings()
 
@@ -162,21 +167,27 @@ class Training:
         """The item encoder's parameters by name: what turns new states into item embeddings."""
         return dict(self._encoder.state_dict())
 
-    def _train_epoch(self, on_step: Callable[[int, int], None]) -> float:
+    def _is_late(self, time_limit: float | None) -> bool:
+        late = time_limit is not None and bool(self.history.epochs) and self.history.seconds >= time_limit
+        return self._processes.first(late)
+
+    def _train_epoch(self, on_step: Callable[[int, int], None] | None) -> float:
         self._modules.train()
         number = len(self.history.epochs)
         # Every epoch has random states of its own, so that nothing but its number is needed to repeat it.
-        torch.manual_seed(_seed_of(self._options.seed, number, "dropout"))
+        purpose = f"dropout{self._processes.rank or ''}"
+        torch.manual_seed(_seed_of(self._options.seed, number, purpose))
         order = torch.Generator().manual_seed(_seed_of(self._options.seed, number, "order"))
         losses, positions = list[Tensor](), list[Tensor]()
         steps = self._batches.steps
-        for step, batch in enumerate(self._batches.epoch(order)):
+        for step, (batch, states) in enumerate(self._batches_with_states(order)):
             self._set_learning_rate(number * steps + step, steps)
-            loss, count = self._step(batch)
+            loss, count = self._step(batch, states)
             losses.append(loss)
             positions.append(count)
-            on_step(step + 1, steps)
-        each, weights = torch.stack(losses), torch.stack(positions)
+            if on_step is not None:
+                on_step(step + 1, steps)
+        each, weights = self._processes.total(torch.stack(losses)), torch.stack(positions)
         if each.isnan().any():
             first = int(each.isnan().nonzero()[0]) + 1
             raise TrainingError(
@@ -195,25 +206,58 @@ class Training:
         for group in self._optimizer.param_groups:
             group["lr"] = options.learning_rate * factor
 
-    def _step(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The mean loss of a batch's positions, and their number."""
-        known = batch.following > 0
+    def _batches_with_states(self, order: torch.Generator) -> Iterator[tuple[Batch, Sequence[Tensor] | None]]:
+        """An epoch's batches, each with the states of this process's share of its items; None if they are all items.
+
+        What is streamed is read while the step before it is computed.
+        """
+        if self._options.loss == "softmax":
+            return ((batch, None) for batch in self._batches.epoch(order))
+        pairs = (
+            (batch, self._data.states.of(batch.items[slice(*self._processes.span(len(batch.items)))]))
+            for batch in self._batches.epoch(order)
+        )
+        return ahead(pairs) if self._data.states.streamed else pairs
+
+    def _step(self, batch: Batch, states: Sequence[Tensor] | None) -> tuple[Tensor, Tensor]:
+        """Of a batch, this process's part of the mean loss of its positions, and the number of all of them."""
+        positions = (batch.following > 0).sum()
+        mine = batch.share(self._processes.rank, self._processes.size)
+        known = mine.following > 0
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._mixed):
-            vectors = self._encoder(self._states_of(batch.items), batch.items)  # (C, d)
-            table = functional.pad(vectors, (0, 0, 1, 0))
-            hidden = self._recommender.network(functional.embedding(batch.inputs, table), batch.counts)
-            loss = self._loss(batch, hidden[known], vectors, batch.following[known] - 1)
+            vectors = self._vectors(batch.items, states)  # (C, d)
+            if len(mine.inputs):
+                table = functional.pad(vectors, (0, 0, 1, 0))
+                hidden = self._recommender.network(functional.embedding(mine.inputs, table), mine.counts)
+                loss = self._loss(mine, hidden[known], vectors, mine.following[known] - 1)
+                if self._processes.size > 1:
+                    loss = loss * (known.sum() / positions)
+            else:  # The last batch may have fewer sequences than there are processes.
+                loss = vectors.sum() * 0
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
+        self._processes.sum_gradients(self._modules.parameters())
         nn.utils.clip_grad_norm_(self._modules.parameters(), self._options.clip)
         self._optimizer.step()
-        return loss.detach(), known.sum()
+        return loss.detach(), positions
 
-    def _states_of(self, items: Tensor) -> Sequence[Tensor]:
-        """Of each LLM, the states ``(A, n, D)`` of training items, of all of them without a copy."""
-        if len(items) == self._data.num_trained:
-            return self._trained_states
-        return [states.index_select(1, items - 1) for states in self._trained_states]
+    def _vectors(self, items: Tensor, states: Sequence[Tensor] | None) -> Tensor:
+        """Vectors ``(C, d)`` of a batch's items.
+
+        Args:
+            items: their numbers ``(C,)``.
+            states: of this process's share of them; None if they are all training items.
+        """
+        first, last = self._processes.span(len(items))
+        source = self._data.states
+
+        def part(start: int, stop: int) -> Sequence[Tensor]:
+            if states is None:
+                return source.between(first + start, first + stop)
+            return [each[:, start:stop] for each in states]
+
+        recompute = last - first > RECOMPUTE_FROM_ITEMS or (states is None and source.streamed)
+        return self._processes.gathered(encode(self._encoder, part, items[first:last], recompute), len(items))
 
     def _loss(self, batch: Batch, states: Tensor, vectors: Tensor, targets: Tensor) -> Tensor:
         """The mean loss of positions with these states ``(P, d)``, targets ``(P,)`` and candidates ``(C, d)``."""
@@ -227,16 +271,25 @@ class Training:
 
     def _validate(self) -> dict[str, float]:
         self._refresh_item_embeddings()
-        return dict(evaluate(self.recommender(), self._data.sequences, self._valid, self._device))
+        mine = self._valid.between(*self._processes.span(len(self._valid)))
+        ranks = rank_targets(self.recommender(), self._data.sequences, mine, self._device)
+        return metrics_of(join_ranks(self._processes.every(ranks)))
 
     @torch.no_grad()
     def _refresh_item_embeddings(self) -> None:
         self._modules.eval()
-        for first in range(0, self._data.num_items, _ITEMS_AT_ONCE):
-            last = min(first + _ITEMS_AT_ONCE, self._data.num_items)
-            states = [part[:, first:last].to(self._device) for part in self._data.states]
-            items = torch.arange(first + 1, last + 1, device=self._device)
-            self._recommender.item_embeddings[first + 1 : last + 1] = self._encoder(states, items)
+        embeddings = self._recommender.item_embeddings[1:]
+        first, last = self._processes.span(len(embeddings))
+        source = self._data.states
+        blocks = (
+            (start, source.between(start, min(start + _ITEMS_AT_ONCE, last)))
+            for start in range(first, last, _ITEMS_AT_ONCE)
+        )
+        for start, states in ahead(blocks) if source.streamed else blocks:
+            stop = min(start + _ITEMS_AT_ONCE, last)
+            items = torch.arange(start + 1, stop + 1, device=self._device)
+            embeddings[start:stop] = self._encoder(states, items)
+        self._processes.exchange(embeddings)
 
     def _parameters(self) -> dict[str, Tensor]:
         return {name: value.detach().clone() for name, value in self._modules.named_parameters()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import platform
 import statistics
 import time
@@ -15,10 +16,10 @@ import torch
 
 import ssna
 from ssna.api.evaluate import results_of
-from ssna.devices import peak_memory_bytes, resolve_device
+from ssna.devices import free_memory_bytes, peak_memory_bytes, resolve_device
 from ssna.errors import RunError
 from ssna.folders import check_output
-from ssna.inputs import Inputs, Source, preparation_of, read_inputs
+from ssna.inputs import Inputs, Source, distinct_training_items, read_inputs
 from ssna.runs import (
     CHECKPOINT_FILE,
     CONFIG_FILE,
@@ -41,14 +42,22 @@ from ssna.runs import (
 from ssna.stage2_adapt import (
     AdaptOptions,
     Epoch,
+    ItemStates,
     OptionError,
     Popularity,
+    Preparation,
+    Processes,
+    ResidentStates,
     SequenceRecommender,
+    StreamedStates,
     Training,
     TrainingData,
+    blocks_of,
+    bytes_of_states,
     count_popularity,
     evaluate_fully,
-    lowest_first,
+    fit_preparation,
+    processes_of_torchrun,
     save_tensors,
 )
 
@@ -66,10 +75,15 @@ def adapt(
     overwrite: bool = False,
     resume: bool = False,
     time_limit: float | None = None,
+    memory_budget: int | None = None,
     on_epoch: Callable[[Epoch], None] | None = None,
     on_step: Callable[[int, int], None] | None = None,
+    on_note: Callable[[str], None] | None = None,
 ) -> Mapping[str, Any]:
     """Train a recommender from cached layer states, and write its run folder. The LLM is never loaded.
+
+    The processes that `torchrun` starts train together, as one process with the same options would; the first of them
+    writes.
 
     Args:
         dataset: a dataset folder.
@@ -83,8 +97,11 @@ def adapt(
         overwrite: replace a run folder that is there.
         resume: go on with a run folder that is there; one that is finished is left as it is.
         time_limit: seconds of training after which no further epoch begins; the best one so far is taken.
+        memory_budget: bytes that the layer states may take on the device; if they are more, they are read from the
+            cache whenever they are needed, with the same results. None means half of what is free.
         on_epoch: called after each epoch.
         on_step: called with the steps done in an epoch and their number.
+        on_note: called with a sentence about what is going on.
 
     Returns:
         What results.json holds: metrics of the test and validation part, counts, times and memory.
@@ -96,31 +113,48 @@ def adapt(
     output, options = Path(output), options or AdaptOptions()
     if overwrite and resume:
         raise OptionError("--overwrite and --resume exclude each other. Give one of them.")
-    if not resume:
-        if is_run(output) and not is_finished(output) and not overwrite:
-            raise RunError(f"{output} holds an unfinished run. Go on with --resume, or replace it with --overwrite.")
-        check_output(output, overwrite, is_run, "run folder")
     where = resolve_device(device)
     if threads is not None:
         torch.set_num_threads(threads)
-    inputs = read_inputs(Path(dataset), _listed(llm), _listed(cache), cache_root, options)
-    config = _config(inputs, options, where)
-    if resume and (output / CONFIG_FILE).exists():
-        _check_same_run(output, read_json(output / CONFIG_FILE), config)
-        if is_finished(output):
+    with processes_of_torchrun(where) as processes:
+        if processes.leads and not resume:
+            _check_new(output, overwrite)
+        inputs = read_inputs(Path(dataset), _listed(llm), _listed(cache), cache_root, options)
+        config = _config(inputs, options, where)
+        _check_same_in_every(processes, config)
+        if processes.leads and resume:
+            _check_resumable(output, config)
+        if processes.first(resume and is_finished(output)):
             return read_json(output / RESULTS_FILE)
-    elif resume and output.is_dir() and any(output.iterdir()):
+        # All that can be wrong with the inputs has been found by the time the folder is made.
+        prepared = None
+        if options.model != "popularity":
+            prepared = _prepare_training(inputs, options, where, processes, memory_budget, on_note)
+        inputs = replace(inputs, sources=[])  # Training has its own view of them.
+        if processes.leads:
+            output.mkdir(parents=True, exist_ok=True)
+            if overwrite:
+                clear_run(output)
+            write_json(output / CONFIG_FILE, config)
+        if prepared is not None:
+            started -= _train(output, prepared.training, processes, time_limit, on_epoch, on_step)
+        results = _finish(output, inputs, prepared, where, started) if processes.leads else {}
+        return processes.first(results)
+
+
+def _check_new(output: Path, overwrite: bool) -> None:
+    """Refuse a folder that holds something that nobody asked to replace."""
+    if is_run(output) and not is_finished(output) and not overwrite:
+        raise RunError(f"{output} holds an unfinished run. Go on with --resume, or replace it with --overwrite.")
+    check_output(output, overwrite, is_run, "run folder")
+
+
+def _check_resumable(output: Path, config: Mapping[str, Any]) -> None:
+    """Refuse a folder that holds another run, or none although it is not empty."""
+    if (output / CONFIG_FILE).exists():
+        _check_same_run(output, read_json(output / CONFIG_FILE), config)
+    elif output.is_dir() and any(output.iterdir()):
         raise RunError(f"{output} holds no run to resume. Give the folder of a run, or a new one.")
-    # All that can be wrong with the inputs has been found by the time the folder is made.
-    prepared = None if options.model == "popularity" else _prepare_training(inputs, options, where)
-    inputs = replace(inputs, sources=[])  # Training has its own copy, in its own order.
-    output.mkdir(parents=True, exist_ok=True)
-    if overwrite:
-        clear_run(output)
-    write_json(output / CONFIG_FILE, config)
-    if prepared is None:
-        return _finish_popularity(output, inputs, where, started)
-    return _train(output, inputs, prepared, where, started, time_limit, on_epoch, on_step)
 
 
 def _listed(given: Path | str | Sequence[Path | str] | None) -> list[Any]:
@@ -135,7 +169,7 @@ def _config(inputs: Inputs, options: AdaptOptions, device: torch.device) -> dict
     libraries = ("torch", "numpy", "polars", "h5py", "safetensors")
     return {
         "ssna": ssna.__version__,
-        "options": asdict(options),
+        "options": json.loads(json.dumps(asdict(options))),  # With lists, as they come back from the file.
         "dataset": {
             "name": inputs.dataset.name,
             "fingerprint": inputs.dataset.fingerprint,
@@ -156,8 +190,8 @@ def _described(source: Source) -> dict[str, Any]:
     return {
         "name": manifest.name,
         "fingerprint": manifest.fingerprint,
-        "layers": list(source.states.layers),
-        "rows_digest": source.states.digest,
+        "layers": list(source.rows.layers),
+        "rows_digest": source.rows.digest,
         "path": str(source.cache.path.resolve()),
         "llm": manifest.llm["source"],
     }
@@ -187,6 +221,22 @@ def _check_same_run(output: Path, before: Mapping[str, Any], now: Mapping[str, A
                 )
 
 
+def _check_same_in_every(processes: Processes, config: Mapping[str, Any]) -> None:
+    """Refuse to train together on other data or options."""
+    compared = {
+        "options": config["options"],
+        "dataset": config["dataset"]["fingerprint"],
+        "rows of caches": [cache["rows_digest"] for cache in config["caches"]],
+    }
+    for rank, other in enumerate(processes.every(compared)):
+        for name, value in compared.items():
+            if other[name] != value:
+                raise RunError(
+                    f"process {rank} has other {name} than process {processes.rank}: {other[name]} instead of "
+                    f"{value}. Give all processes the same dataset, caches and options."
+                )
+
+
 @dataclass(frozen=True)
 class _Prepared:
     """A training that has not begun, and the constants by which its states were prepared."""
@@ -195,78 +245,95 @@ class _Prepared:
     constants: Mapping[str, torch.Tensor]
 
 
-def _prepare_training(inputs: Inputs, options: AdaptOptions, device: torch.device) -> _Prepared:
-    corpus, constants = inputs.corpus, dict[str, torch.Tensor]()
-    all_states, whitenings = list[torch.Tensor](), list[torch.Tensor | None]()
-    for number, source in enumerate(inputs.sources):
-        states = lowest_first(torch.from_numpy(source.states.states))
-        preparation = preparation_of(states, corpus, options)
-        all_states.append(preparation.apply(states))
-        whitenings.append(preparation.whitening)
+def _prepare_training(
+    inputs: Inputs,
+    options: AdaptOptions,
+    device: torch.device,
+    processes: Processes,
+    memory_budget: int | None,
+    on_note: Callable[[str], None] | None,
+) -> _Prepared:
+    corpus, selections = inputs.corpus, [source.rows for source in inputs.sources]
+    fitted_on = distinct_training_items(corpus) if selections else None
+    preparations = [fit_preparation(blocks_of(rows, fitted_on), options.preparation) for rows in selections]
+    budget = free_memory_bytes(device) // 2 if memory_budget is None else memory_budget
+    states: ItemStates
+    if (wanted := bytes_of_states(selections)) > budget:
+        states = StreamedStates(selections, preparations, device)
+        if on_note is not None:
+            on_note(
+                f"the layer states take {wanted / 1e6:,.0f} MB, more than the memory budget of {budget / 1e6:,.0f} MB: "
+                "they are streamed from the cache."
+            )
+    else:
+        states = ResidentStates.read(selections, preparations, device)
+    data = TrainingData(
+        corpus.sequences,
+        corpus.split,
+        len(corpus.items),
+        corpus.num_trained,
+        states,
+        [(len(rows.layers), rows.width) for rows in selections],
+        [preparation.whitening for preparation in preparations],
+    )
+    return _Prepared(Training(data, options, device, processes), _constants(preparations))
+
+
+def _constants(preparations: Sequence[Preparation]) -> dict[str, torch.Tensor]:
+    """What standardised each LLM's states, as model.safetensors names it."""
+    constants = dict[str, torch.Tensor]()
+    for number, preparation in enumerate(preparations):
         constants[f"items.sides.{number}.mean"] = preparation.mean
         constants[f"items.sides.{number}.deviation"] = preparation.deviation
-    data = TrainingData(corpus.sequences, corpus.split, len(corpus.items), corpus.num_trained, all_states, whitenings)
-    return _Prepared(Training(data, options, device), constants)
+    return constants
 
 
 def _train(
     output: Path,
-    inputs: Inputs,
-    prepared: _Prepared,
-    device: torch.device,
-    started: float,
+    training: Training,
+    processes: Processes,
     time_limit: float | None,
     on_epoch: Callable[[Epoch], None] | None,
     on_step: Callable[[int, int], None] | None,
-) -> Mapping[str, Any]:
-    training = prepared.training
-    if (output / CHECKPOINT_FILE).exists():
+) -> float:
+    """Train to the end, from the checkpoint if there is one; returns the seconds that its epochs had taken before."""
+    if processes.first((output / CHECKPOINT_FILE).exists()):
         training.restore(output / CHECKPOINT_FILE)
-    trim_metrics(output / METRICS_FILE, len(training.history.epochs))
     earlier = training.history.seconds
+    if processes.leads:
+        trim_metrics(output / METRICS_FILE, len(training.history.epochs))
 
     def record(epoch: Epoch) -> None:
-        append_epoch(output / METRICS_FILE, epoch)
-        if on_epoch is not None:
-            on_epoch(epoch)
+        if processes.leads:
+            append_epoch(output / METRICS_FILE, epoch)
+            if on_epoch is not None:
+                on_epoch(epoch)
 
-    training.run(output / CHECKPOINT_FILE, record, on_step or (lambda done, total: None), time_limit)
-    parameters = {f"items.{name}": value for name, value in training.side_parameters().items()}
-    training_results = {
-        "best_epoch": training.history.best_epoch,
-        "epochs": len(training.history.epochs),
-        "epoch_seconds": round(statistics.median(epoch["seconds"] for epoch in training.history.epochs), 4),
-        "trainable_parameters": training.trainable_parameters,
-    }
-    return _finish(
-        output,
-        inputs,
-        training.recommender(),
-        {**prepared.constants, **parameters},
-        training_results,
-        device,
-        started - earlier,
-    )
-
-
-def _finish_popularity(output: Path, inputs: Inputs, device: torch.device, started: float) -> Mapping[str, Any]:
-    corpus = inputs.corpus
-    model = count_popularity(corpus.sequences, corpus.split, len(corpus.items)).to(device)
-    trim_metrics(output / METRICS_FILE, 0)
-    nothing_trained = {"best_epoch": 0, "epochs": 0, "epoch_seconds": 0.0, "trainable_parameters": 0}
-    return _finish(output, inputs, model, {}, nothing_trained, device, started)
+    training.run(output / CHECKPOINT_FILE, record, on_step if processes.leads else None, time_limit)
+    return earlier
 
 
 def _finish(
-    output: Path,
-    inputs: Inputs,
-    model: Popularity | SequenceRecommender,
-    tensors: Mapping[str, torch.Tensor],
-    training_results: Mapping[str, Any],
-    device: torch.device,
-    started: float,
+    output: Path, inputs: Inputs, prepared: _Prepared | None, device: torch.device, started: float
 ) -> Mapping[str, Any]:
     """Evaluate the model and write the rest of the run folder; results.json comes last and marks the run finished."""
+    model: Popularity | SequenceRecommender
+    if prepared is None:
+        corpus = inputs.corpus
+        model, tensors = count_popularity(corpus.sequences, corpus.split, len(corpus.items)).to(device), {}
+        training_results = {"best_epoch": 0, "epochs": 0, "epoch_seconds": 0.0, "trainable_parameters": 0}
+        trim_metrics(output / METRICS_FILE, 0)
+    else:
+        training = prepared.training
+        model = training.recommender()
+        parameters = {f"items.{name}": value for name, value in training.side_parameters().items()}
+        tensors = {**prepared.constants, **parameters}
+        training_results = {
+            "best_epoch": training.history.best_epoch,
+            "epochs": len(training.history.epochs),
+            "epoch_seconds": round(statistics.median(epoch["seconds"] for epoch in training.history.epochs), 4),
+            "trainable_parameters": training.trainable_parameters,
+        }
     corpus = inputs.corpus
     test = evaluate_fully(model, corpus.sequences, corpus.split, "test", device)
     valid = evaluate_fully(model, corpus.sequences, corpus.split, "valid", device)

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import click
 
 from ssna.api.adapt import adapt
-from ssna.cli.options import cache_root_option, device_option, json_option, layers_number, option_of
-from ssna.cli.results import print_results
+from ssna.api.study import study_layers
+from ssna.cli.options import (
+    bytes_number,
+    cache_root_option,
+    device_option,
+    json_option,
+    layers_number,
+    option_of,
+    whole_numbers,
+)
+from ssna.cli.results import metric_label, print_results
+from ssna.devices import leads
 from ssna.runs import CONFIG_FILE, is_finished, read_json
 from ssna.stage2_adapt import (
     ACTIVATIONS,
@@ -26,7 +37,7 @@ from ssna.stage2_adapt import (
     SPLITS,
     AdaptOptions,
 )
-from ssna.terminal import print_json, print_line, print_note, training_progress
+from ssna.terminal import count, print_json, print_line, print_note, print_table, training_progress
 
 _option = option_of(AdaptOptions)
 
@@ -45,12 +56,19 @@ _option = option_of(AdaptOptions)
 @_option("side", "Integration of the layers' adapters; none learns item IDs only.", type=click.Choice(SIDES))
 @click.option(
     "--layers",
-    callback=layers_number,
+    multiple=True,
     metavar="A",
-    help="Top layers to adapt, or all.  [default: all that are cached]",
+    help="Top layers to adapt, or all; once for each LLM if they differ. A list such as 1,2,4 makes a study: a run for "
+    "each.  [default: all that are cached]",
 )
 @_option("preparation", "Of the states.", type=click.Choice(PREPARATIONS))
-@_option("side_width", "Of the adapters.  [default: --width]", type=int, metavar="D")
+@click.option(
+    "--side-width",
+    multiple=True,
+    callback=whole_numbers,
+    metavar="D",
+    help="Of the adapters; once for each LLM if they differ.  [default: --width]",
+)
 @_option("side_dropout", "Share of the adapters' outputs dropped in training.", type=float, metavar="P")
 @_option("activation", "Of the adapters.", type=click.Choice(ACTIVATIONS))
 @_option("item_id", "Add a learned ID embedding to each item.", is_flag=True)
@@ -81,29 +99,112 @@ _option = option_of(AdaptOptions)
 @click.option(
     "--time-limit", type=click.FloatRange(0, min_open=True), metavar="SECONDS", help="Begin no further epoch after it."
 )
+@click.option(
+    "--memory-budget",
+    callback=bytes_number,
+    metavar="SIZE",
+    help="Memory for layer states, such as 4GB; more are streamed from the cache.  [default: half of what is free]",
+)
 @click.option("--overwrite", is_flag=True, help="Replace a run folder that is there.")
 @click.option("--resume", is_flag=True, help="Go on with a run folder that is there.")
 @device_option
 @cache_root_option
 @json_option
-def adapt_command(dataset: str, output: str, as_json: bool, **options: Any) -> None:
+def adapt_command(dataset: str, output: str, layers: tuple[str, ...], as_json: bool, **options: Any) -> None:
     """Stage two: train a recommender for DATASET from cached layer states. The LLM is never loaded.
 
     \b
-    Text:          --llm NAME
-    Text and IDs:  --llm NAME --item-id
-    IDs only:      --side none
-    Popularity:    --model popularity
+    Text:             --llm NAME
+    Text and IDs:     --llm NAME --item-id
+    IDs only:         --side none
+    Popularity:       --model popularity
+    Two LLMs:         --llm NAME --llm OTHER
+    Study of layers:  --llm NAME --layers 1,2,4,6
+    Several GPUs:     torchrun --nproc-per-node 4 -m ssna adapt …
     """
+    chosen = AdaptOptions(
+        layers=None, **{field.name: options.pop(field.name) for field in fields(AdaptOptions) if field.name in options}
+    )
+    numbers = [_layers_of(value) for value in layers]
+    if any(len(listed) > 1 for listed in numbers):
+        if len(numbers) > 1:
+            raise click.BadParameter(
+                "a list of layers is a study and is given once, for all LLMs.", param_hint="--layers"
+            )
+        _run_study(dataset, output, numbers[0], chosen, as_json, options)
+        return
+    each = tuple(listed[0] for listed in numbers)
+    chosen = replace(chosen, layers=each if len(each) > 1 else (each or (None,))[0])
     was_finished = options["resume"] and is_finished(Path(output))
-    chosen = AdaptOptions(**{field.name: options.pop(field.name) for field in fields(AdaptOptions)})
-    with training_progress() as (on_epoch, on_step):
-        results = adapt(dataset, output, options=chosen, on_epoch=on_epoch, on_step=on_step, **options)
+    with training_progress(shown=leads()) as (on_epoch, on_step):
+        results = adapt(
+            dataset,
+            output,
+            options=chosen,
+            on_epoch=on_epoch,
+            on_step=on_step,
+            on_note=print_note if leads() else None,
+            **options,
+        )
+    if not leads():
+        return
     if was_finished:
         print_note(f"{output} is finished already; nothing was done.")
     if as_json:
         print_json(results)
         return
+    _print_run(output, results, chosen)
+
+
+def _layers_of(value: str) -> list[int | None]:
+    """The numbers of one `--layers`."""
+    context = click.get_current_context()
+    parameter = next(one for one in context.command.params if one.name == "layers")
+    return [layers_number(context, parameter, number) for number in value.split(",")]
+
+
+def _run_study(
+    dataset: str,
+    output: str,
+    layers: Sequence[int | None],
+    chosen: AdaptOptions,
+    as_json: bool,
+    options: Mapping[str, Any],
+) -> None:
+    """One run for each number of layers, and their table."""
+    with training_progress(shown=leads()) as (on_epoch, on_step):
+        done = study_layers(
+            dataset,
+            output,
+            layers,
+            options=chosen,
+            on_epoch=on_epoch,
+            on_step=on_step,
+            on_note=print_note if leads() else None,
+            **options,
+        )
+    if not leads():
+        return
+    if as_json:
+        print_json(done)
+        return
+    columns = ("valid", "recall@10"), ("valid", "ndcg@10"), ("test", "recall@10"), ("test", "ndcg@10")
+    print_table(
+        ["run", "layers", *(f"{part} {metric_label(name)}" for part, name in columns), "parameters", "s an epoch"],
+        [
+            [
+                f"{output}/{run['run']}",
+                str(run["layers"]),
+                *(f"{run['results'][part].get(name, float('nan')):.4f}" for part, name in columns),
+                count(run["results"]["trainable_parameters"]),
+                f"{run['results']['epoch_seconds']:.2f}",
+            ]
+            for run in done["runs"]
+        ],
+    )
+
+
+def _print_run(output: str, results: Mapping[str, Any], chosen: AdaptOptions) -> None:
     print_results({output: results})
     best = f"best epoch {results['best_epoch']} of {results['epochs']}, " if results["epochs"] else ""
     others = ""

@@ -10,7 +10,8 @@ import click
 from ssna.api.extract import extract, plan_extraction
 from ssna.cache import STORED_DTYPES, manifests_below
 from ssna.cli.options import cache_root_option, device_option, json_option, layers_number, option_of
-from ssna.stage1_extract import COMPUTE_DTYPES, POOLINGS, Extraction, ExtractOptions, Plan, processes
+from ssna.devices import leads
+from ssna.stage1_extract import COMPUTE_DTYPES, POOLINGS, Extraction, ExtractOptions, Plan
 from ssna.terminal import count, extraction_progress, print_json, print_line, print_note, print_table, size
 
 _option = option_of(ExtractOptions)
@@ -71,14 +72,13 @@ def extract_command(dataset: str, llm: str, prefix: str | None, dry_run: bool, a
     if dry_run:
         _show(plan_extraction(dataset, llm, options=chosen, **others), as_json)
         return
-    leads = processes()[0] == 0
-    with extraction_progress(shown=leads) as on_progress:
+    with extraction_progress(shown=leads()) as on_progress:
         done = extract(dataset, llm, options=chosen, on_progress=on_progress, **others)
-    if as_json and leads:
+    if as_json and leads():
         print_json(done.as_json())
-    elif leads:
+    elif leads():
         print_line(extraction_line(done))
-    if leads and (others_of_name := same_named_caches(done)):
+    if leads() and (others_of_name := same_named_caches(done)):
         print_note(
             f"{len(others_of_name)} more with other settings have the name '{done.name}' "
             f"({', '.join(path.name for path in others_of_name)}): `ssna adapt` will ask for --cache FOLDER. "

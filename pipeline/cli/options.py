@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable
 from dataclasses import fields
 from typing import Any, TypeVar
@@ -56,6 +57,23 @@ def cache_root_option(command: Command) -> Command:
         type=click.Path(file_okay=False),
         help="Folder of all caches.  [default: $SSNA_CACHE, else the user's cache folder]",
     )(command)
+
+
+def whole_numbers(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> Any:
+    """An option that is given once for all LLMs, or once for each in their order; `all` is None."""
+    numbers = tuple(layers_number(context, parameter, value) for value in values)
+    return (numbers or (None,))[0] if len(numbers) < 2 else numbers
+
+
+def bytes_number(context: click.Context, parameter: click.Parameter, value: str | None) -> int | None:
+    """An amount of memory, such as 4GB, 500MB or 2GiB."""
+    if value is None:
+        return None
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?", value.strip(), re.IGNORECASE)
+    if found is None:
+        raise click.BadParameter(f"found '{value}', expected an amount of memory such as 500MB, 4GB or 2GiB.")
+    number, unit, binary = found.groups()
+    return int(float(number) * (1024 if binary else 1000) ** " KMGT".index(unit.upper() or " "))
 
 
 def layers_number(context: click.Context, parameter: click.Parameter, value: str | None) -> int | None:

@@ -26,7 +26,7 @@ def answers(path: Path, numbers: range) -> dict[tuple[int, int], bytes]:
     """What every text and depth reads as."""
     cache = Cache.open(path)
     return {
-        (number, layers): cache.read(keys_for([number]), layers).states.tobytes()
+        (number, layers): cache.select(keys_for([number]), layers).read().tobytes()
         for number in numbers
         for layers in (1, 2, 3)
         if cache.has(keys_for([number]), layers).all()
@@ -39,19 +39,20 @@ def test_a_text_that_was_extracted_with_every_depth_of_a_deep_llm(tmp_path: Path
         states = np.full((1, depth, 2), depth, np.float32)
         with SegmentWriter(cache, list(range(40, 40 - depth, -1)), "float16", "made-up") as writer:
             writer.add(keys_for([1]), states, np.ones(1, np.uint32), np.zeros(1, np.bool_))
-    before = {depth: Cache.open(cache.path).read(keys_for([1]), depth).states.tobytes() for depth in depths}
+    before = {depth: Cache.open(cache.path).select(keys_for([1]), depth).read().tobytes() for depth in depths}
     compact(Cache.open(cache.path))
-    assert {depth: Cache.open(cache.path).read(keys_for([1]), depth).states.tobytes() for depth in depths} == before
+    assert {depth: Cache.open(cache.path).select(keys_for([1]), depth).read().tobytes() for depth in depths} == before
 
 
 def test_small_segments_become_one_and_rows_stay_as_they_are(tmp_path: Path) -> None:
     cache = make_cache(tmp_path)
     add_rows(cache, range(20), commit_each=True)
-    before = Cache.open(cache.path).read(keys_for(range(20)), 3)
+    before = Cache.open(cache.path).select(keys_for(range(20)), 3)
     done = compact(Cache.open(cache.path))
     assert (done.segments_before, done.segments_after, done.rows_dropped) == (20, 1, 0)
-    after = Cache.open(cache.path).read(keys_for(range(20)), 3)
+    after = Cache.open(cache.path).select(keys_for(range(20)), 3)
     assert after.digest == before.digest
+    assert np.array_equal(after.read(), before.read()), "what was selected before stays readable"
     assert all(report.damage is None for report in verify(cache.path))
     again = compact(Cache.open(cache.path))
     assert (again.segments_before, again.segments_after) == (1, 1)

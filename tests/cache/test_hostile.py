@@ -33,7 +33,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def read(path: Path) -> np.ndarray:
-    return Cache.open(path).read(keys_for(range(20)), 3).states
+    return Cache.open(path).select(keys_for(range(20)), 3).read()
 
 
 def flip(file: Path, bit: int) -> None:
@@ -158,8 +158,8 @@ def test_layers_that_the_index_made_up_are_not_read(path: Path, depth: str) -> N
     opened = Cache.open(path)
     if depth == "3":
         with pytest.raises(MissingRowsError):
-            opened.read(keys_for([20]), 3)
-    np.testing.assert_array_equal(opened.read(keys_for(range(20)), 3).states, states_for(range(20)))
+            opened.select(keys_for([20]), 3)
+    np.testing.assert_array_equal(opened.select(keys_for(range(20)), 3).read(), states_for(range(20)))
 
 
 def test_scales_that_are_no_numbers_are_an_error(tmp_path: Path) -> None:
@@ -171,7 +171,7 @@ def test_scales_that_are_no_numbers_are_an_error(tmp_path: Path) -> None:
     (cache.segments_folder / f"{name}.h5").unlink()
     write_segment(cache.segments_folder, [wrong], 3, cache.manifest.fingerprint, [3, 2, 1], "made-up")
     with pytest.raises(CacheError, match="has scales that are no positive numbers"):
-        Cache.open(cache.path).read(keys_for(range(3)), 3)
+        Cache.open(cache.path).select(keys_for(range(3)), 3).read()
 
 
 @pytest.mark.parametrize("offset", [-4, -120, -200])

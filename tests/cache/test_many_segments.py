@@ -22,8 +22,8 @@ from ssna.cache import Cache, verify
 from tests.cache.strategies import keys_for, states_for
 for _ in range(2):  # Once with the index to be built, once with the saved one.
     cache = Cache.open(Path(sys.argv[1]))
-    read = cache.read(keys_for(range(int(sys.argv[2]))), 3)
-    assert (read.states == states_for(range(int(sys.argv[2])))).all()
+    selected = cache.select(keys_for(range(int(sys.argv[2]))), 3)
+    assert (selected.read() == states_for(range(int(sys.argv[2])))).all()
 assert all(report.damage is None for report in verify(Path(sys.argv[1])))
 """
 

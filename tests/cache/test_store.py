@@ -48,11 +48,11 @@ def test_rows_follow_the_order_asked_whatever_the_segments(
     assert len(cache) == len(stored)
     asked = data.draw(st.lists(st.sampled_from(stored), max_size=12)) if stored else []
     layers = data.draw(st.integers(1, 3))
-    read = Cache.open(cache.path).read(keys_for(asked), layers)
+    selected = Cache.open(cache.path).select(keys_for(asked), layers)
     if asked:
-        np.testing.assert_array_equal(read.states, states_for(asked, layers), strict=True)
-        assert read.layers == (3, 2, 1)[:layers]
-    assert len(read.states) == len(asked)
+        np.testing.assert_array_equal(selected.read(), states_for(asked, layers), strict=True)
+        assert selected.layers == (3, 2, 1)[:layers]
+    assert len(selected.read()) == len(asked)
     np.testing.assert_array_equal(cache.has(keys_for(range(31)), 3), [number in stored for number in range(31)])
 
 
@@ -60,7 +60,7 @@ def test_missing_rows_are_an_error_that_says_where_they_were_asked_for(tmp_path:
     cache = make_cache(tmp_path)
     add_rows(cache, [1, 2])
     with pytest.raises(MissingRowsError, match="2 of 3 texts are not cached") as caught:
-        cache.read(keys_for([5, 1, 6]), 3)
+        cache.select(keys_for([5, 1, 6]), 3)
     assert caught.value.positions == [0, 2]
 
 
@@ -74,7 +74,7 @@ def test_a_row_counts_only_with_enough_layers(tmp_path: Path) -> None:
     assert cache.common_layers(keys_for([1, 2])) == 2
     assert cache.common_layers(keys_for([2])) == 3
     assert cache.common_layers(keys_for([2, 5])) == 0
-    np.testing.assert_array_equal(cache.read(keys_for([2, 1]), 2).states, states_for([2, 1], 2))
+    np.testing.assert_array_equal(cache.select(keys_for([2, 1]), 2).read(), states_for([2, 1], 2))
 
 
 def test_of_equal_rows_the_smallest_segment_name_wins(tmp_path: Path) -> None:
@@ -109,7 +109,7 @@ def test_keys_that_share_their_first_64_bits_are_told_apart() -> None:
 def test_the_digest_tells_rows_and_their_order_apart(tmp_path: Path) -> None:
     cache = make_cache(tmp_path)
     add_rows(cache, [1, 2, 3])
-    digests = [cache.read(keys_for(rows), 3).digest for rows in ([1, 2], [2, 1], [1, 3], [1, 2])]
+    digests = [cache.select(keys_for(rows), 3).digest for rows in ([1, 2], [2, 1], [1, 3], [1, 2])]
     assert digests[0] == digests[3]
     assert len(set(digests)) == 3
 
@@ -126,7 +126,7 @@ def test_the_index_is_saved_once_and_rebuilt_when_the_segments_change(tmp_path: 
     assert saved is not None
     second.write_bytes(second.read_bytes()[:-1])
     assert load_index(cache.path, names) is None
-    np.testing.assert_array_equal(Cache.open(cache.path).read(keys_for([2]), 3).states, states_for([2]))
+    np.testing.assert_array_equal(Cache.open(cache.path).select(keys_for([2]), 3).read(), states_for([2]))
 
 
 def test_a_saved_index_is_the_one_that_was_built(tmp_path: Path) -> None:
@@ -146,7 +146,7 @@ def test_open_segments_keep_no_file_descriptors(tmp_path: Path) -> None:
     add_rows(cache, range(20), commit_each=True)
     before = len(list(Path("/proc/self/fd").iterdir()))
     reader = Cache.open(cache.path)
-    states = reader.read(keys_for(range(20)), 3).states
+    states = reader.select(keys_for(range(20)), 3).read()
     assert len(list(Path("/proc/self/fd").iterdir())) == before
     np.testing.assert_array_equal(states, states_for(range(20)))
 
@@ -158,7 +158,7 @@ def test_a_reader_lists_again_when_a_segment_is_gone(tmp_path: Path) -> None:
     (old,) = cache.segments_folder.glob("*.h5")
     add_rows(cache, [1, 2])  # As another process that compacts would: first the new segment, then the removal.
     old.unlink()
-    np.testing.assert_array_equal(reader.read(keys_for([1]), 3).states, states_for([1]))
+    np.testing.assert_array_equal(reader.select(keys_for([1]), 3).read(), states_for([1]))
 
 
 def test_a_full_disk_does_not_keep_a_cache_from_being_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -84,7 +84,7 @@ def test_an_index_that_is_wrong_is_found_and_made_anew(cache: Cache) -> None:
     path.write_bytes(content)
     assert not verify_index(cache.path)
     assert not path.exists()
-    assert np.array_equal(Cache.open(cache.path).read(keys_for(range(30)), 3).states[:, 0, 0], 50 * np.arange(30))
+    assert np.array_equal(Cache.open(cache.path).select(keys_for(range(30)), 3).read()[:, 0, 0], 50 * np.arange(30))
 
 
 def test_reading_never_takes_a_row_of_another_text(cache: Cache) -> None:
@@ -92,8 +92,8 @@ def test_reading_never_takes_a_row_of_another_text(cache: Cache) -> None:
     content = bytearray(path.read_bytes())
     content[-4:] = content[-8:-4]  # The last text's row becomes that of the one before.
     path.write_bytes(content)
-    read = Cache.open(cache.path).read(keys_for(range(30)), 3)
-    assert np.array_equal(read.states[:, 0, 0], 50 * np.arange(30))
+    selected = Cache.open(cache.path).select(keys_for(range(30)), 3)
+    assert np.array_equal(selected.read()[:, 0, 0], 50 * np.arange(30))
 
 
 def test_what_is_no_cache_cannot_be_verified(tmp_path: Path) -> None:

@@ -73,7 +73,7 @@ def test_an_exception_commits_what_is_held_and_goes_on(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt), SegmentWriter(cache, [3, 2, 1], "float16", "made-up") as writer:
         add(writer, [1, 2])
         raise KeyboardInterrupt
-    np.testing.assert_array_equal(Cache.open(cache.path).read(keys_for([2, 1]), 3).states, states_for([2, 1]))
+    np.testing.assert_array_equal(Cache.open(cache.path).select(keys_for([2, 1]), 3).read(), states_for([2, 1]))
 
 
 def test_rows_with_inf_or_nan_are_not_taken(tmp_path: Path) -> None:
@@ -99,7 +99,7 @@ def test_a_run_merges_its_own_small_segments_and_leaves_others_alone(
     left = list(cache.segments_folder.glob("*.h5"))
     assert foreign in left
     assert len(left) == 2
-    np.testing.assert_array_equal(Cache.open(cache.path).read(keys_for(range(10)), 3).states, states_for(range(10)))
+    np.testing.assert_array_equal(Cache.open(cache.path).select(keys_for(range(10)), 3).read(), states_for(range(10)))
 
 
 def test_merged_segments_do_not_exceed_the_commit_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,7 +132,7 @@ def test_a_crash_while_merging_loses_nothing(tmp_path: Path, monkeypatch: pytest
         )
     monkeypatch.undo()
     assert len(list(cache.segments_folder.glob("*.h5"))) == 5
-    np.testing.assert_array_equal(Cache.open(cache.path).read(keys_for(range(4)), 3).states, states_for(range(4)))
+    np.testing.assert_array_equal(Cache.open(cache.path).select(keys_for(range(4)), 3).read(), states_for(range(4)))
 
 
 def test_leftovers_of_a_crash_are_swept_after_an_hour_and_nothing_else(tmp_path: Path) -> None:
@@ -159,7 +159,7 @@ def test_two_writers_at_once_need_no_lock(tmp_path: Path) -> None:
             add(second, [number + 1])
             first.commit()
             second.commit()
-    np.testing.assert_array_equal(Cache.open(cache.path).read(keys_for(range(8)), 3).states, states_for(range(8)))
+    np.testing.assert_array_equal(Cache.open(cache.path).select(keys_for(range(8)), 3).read(), states_for(range(8)))
 
 
 def test_merging_does_not_change_which_of_two_equal_rows_wins(tmp_path: Path) -> None:
@@ -177,9 +177,9 @@ def test_merging_does_not_change_which_of_two_equal_rows_wins(tmp_path: Path) ->
         for number in (2, 3, 4):
             add(first, [number])
             first.commit()
-        before = Cache.open(cache.path).read(shared, 3).digest
+        before = Cache.open(cache.path).select(shared, 3).digest
     after = Cache.open(cache.path)
-    assert after.read(shared, 3).digest == before
+    assert after.select(shared, 3).digest == before
     assert after.has(alone, 3).all()
     assert len(list(cache.segments_folder.glob("*.h5"))) == 3, "the two with the shared row, and one merged"
 
@@ -209,7 +209,7 @@ def test_processes_that_write_merge_and_read_the_same_rows_do_not_disturb_each_o
         reader = Cache.open(cache.path)
         there = np.flatnonzero(reader.has(keys_for(range(12)), 3)).tolist()
         if there:
-            np.testing.assert_array_equal(reader.read(keys_for(there), 3).states, states_for(there))
+            np.testing.assert_array_equal(reader.select(keys_for(there), 3).read(), states_for(there))
     for writer in writers:
         assert writer.communicate()[1] == b""
         assert writer.returncode == 0

@@ -67,7 +67,7 @@ def test_damage_is_named_set_aside_and_filled_by_the_next_extraction(
 def test_compact_joins_segments(root: Path, dataset: Dataset, tiny_llm: Path) -> None:
     (folder,) = root.glob("*/")
     texts = dataset.items()["text"].to_list()
-    before = Cache.open(folder).read(keys_of_texts(texts), 3).digest
+    before = Cache.open(folder).select(keys_of_texts(texts), 3).digest
     import polars as pl
 
     other = root.parent / "other"
@@ -76,7 +76,7 @@ def test_compact_joins_segments(root: Path, dataset: Dataset, tiny_llm: Path) ->
     ssna("extract", other, "--llm", tiny_llm, SSNA_CACHE=str(root))
     done = cache_command(root, "compact", "--json")
     assert list(json.loads(done.stdout).values()) == [{"segments_before": 2, "segments_after": 1, "rows_dropped": 0}]
-    assert Cache.open(folder).read(keys_of_texts(texts), 3).digest == before
+    assert Cache.open(folder).select(keys_of_texts(texts), 3).digest == before
 
 
 def test_a_cache_that_was_moved_is_the_same_cache(root: Path, dataset: Dataset, tiny_llm: Path) -> None:
@@ -146,8 +146,8 @@ def test_two_processes_divide_the_texts_and_say_so_once(
     assert (result["texts"], result["extracted"]) == (len(set(texts)), len(set(texts)))
     cache, (alone,) = Cache.open(Path(result["cache"])), shared_cache_root.glob("*/")
     assert len(cache.index.segments) == 2
-    expected = Cache.open(alone).read(keys_of_texts(texts), 3).states
-    np.testing.assert_allclose(cache.read(keys_of_texts(texts), 3).states, expected, rtol=2e-3, atol=2e-3)
+    expected = Cache.open(alone).select(keys_of_texts(texts), 3).read()
+    np.testing.assert_allclose(cache.select(keys_of_texts(texts), 3).read(), expected, rtol=2e-3, atol=2e-3)
     assert json.loads(torchrun(tmp_path, dataset, tiny_llm).stdout)["extracted"] == 0
 
 
@@ -282,8 +282,9 @@ def test_of_two_independent_commands_the_survivor_is_unaffected(
     texts = dataset.items()["text"].unique().to_list()
     assert json.loads(output)["extracted"] == len(texts)
     (folder,), (alone,) = root.glob("*/"), shared_cache_root.glob("*/")
-    expected = Cache.open(alone).read(keys_of_texts(texts), 3).states
-    np.testing.assert_allclose(Cache.open(folder).read(keys_of_texts(texts), 3).states, expected, rtol=2e-3, atol=2e-3)
+    expected = Cache.open(alone).select(keys_of_texts(texts), 3).read()
+    found = Cache.open(folder).select(keys_of_texts(texts), 3).read()
+    np.testing.assert_allclose(found, expected, rtol=2e-3, atol=2e-3)
     assert cache_command(root, "verify").returncode == 0
 
 
@@ -333,7 +334,7 @@ def test_processes_can_share_the_weights_instead_of_the_texts(tmp_path: Path, da
         "extract", dataset.path, "--llm", llm, "--store", "float32", "--json", SSNA_CACHE=str(tmp_path / "alone")
     )
     keys = keys_of_texts(dataset.items()["text"].to_list())
-    one, other = (Cache.open(Path(json.loads(run.stdout)["cache"])).read(keys, 3).states for run in (done, alone))
+    one, other = (Cache.open(Path(json.loads(run.stdout)["cache"])).select(keys, 3).read() for run in (done, alone))
     np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
 
 

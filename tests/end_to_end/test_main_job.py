@@ -304,3 +304,62 @@ def test_split_by_time_evaluates_users_with_interactions_in_the_test_period(work
     assert run(workplace, "prepare", "events.csv", "things.csv", "timed", "--format", "table").returncode == 0
     results = as_json(workplace, "adapt", "timed", "--side", "none", "--split", "time", "--output", "runs/timed", *TINY)
     assert results["users"] == 10
+
+
+def test_streaming_gives_the_metrics_of_resident_states_and_says_so(workplace: Path) -> None:
+    arguments = ["adapt", "data", "--llm", "tiny", "--output", "runs/streamed", *TINY, "--memory-budget", "1KB"]
+    done = run(workplace, *arguments, "--json")
+    assert "the layer states take 0 MB, more than the memory budget of 0 MB: they are streamed" in done.stderr
+    resident = json.loads((workplace / "runs/text/results.json").read_text())
+    assert json.loads(done.stdout)["test"] == resident["test"]
+
+
+def test_a_study_of_layers_trains_a_run_for_each_and_goes_on(workplace: Path) -> None:
+    arguments = ["adapt", "data", "--llm", "tiny", "--layers", "1,3", "--output", "runs/study", *TINY, "--epochs", "2"]
+    study = as_json(workplace, *arguments)
+    assert study == json.loads((workplace / "runs/study/study.json").read_text())
+    assert [(entry["layers"], entry["run"]) for entry in study["runs"]] == [(1, "layers-1"), (3, "layers-3")]
+    for entry in study["runs"]:
+        folder = workplace / "runs/study" / entry["run"]
+        assert json.loads((folder / "results.json").read_text()) == entry["results"]
+        (cache,) = json.loads((folder / "config.json").read_text())["caches"]
+        assert cache["layers"] == [3, 2, 1][: entry["layers"]]
+    again = run(workplace, *arguments)
+    assert "runs/study holds a study already. Go on with --resume" in again.stderr
+    shutil.rmtree(workplace / "runs/study/layers-1")
+    resumed = run(workplace, *arguments, "--resume")
+    assert resumed.returncode == 0, resumed.stderr
+    assert "runs/study/layers-1: 1 layers" in resumed.stderr
+    assert "runs/study/layers-3: 3" not in resumed.stderr
+    assert "runs/study/layers-3" in resumed.stdout
+    deeper = run(workplace, *arguments[:-6], "--layers", "1,9", "--output", "runs/too-deep")
+    assert "--layers 9: the cache" in deeper.stderr
+    assert not (workplace / "runs/too-deep").exists()
+
+
+def test_each_llm_may_have_layers_and_a_width_of_its_own(workplace: Path, tiny_llm: Path) -> None:
+    assert run(workplace, "extract", "data", "--llm", tiny_llm, "--name", "other", "--prefix", "a ").returncode == 0
+    two = ["adapt", "data", "--llm", "tiny", "--llm", "other", *TINY, "--epochs", "1", "--output", "runs/two"]
+    done = run(workplace, *two, "--layers", "1", "--layers", "3", "--side-width", "8", "--side-width", "24")
+    assert done.returncode == 0, done.stderr
+    tensors = load_file(workplace / "runs/two/model.safetensors")
+    assert [tensors[f"items.sides.{number}.down"].shape for number in (0, 1)] == [(1, 16, 8), (3, 16, 24)]
+    wrong = run(workplace, *two, "--overwrite", "--layers", "1", "--layers", "2", "--layers", "3")
+    assert "--layers was given 3 times, and there are 2 LLMs" in wrong.stderr
+
+
+def test_processes_of_torchrun_train_one_run_together(workplace: Path) -> None:
+    arguments = ["adapt", "data", "--llm", "tiny", *TINY, "--epochs", "3", "--dropout", "0"]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "ssna"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "SSNA_CACHE": "caches"}
+    done = subprocess.run(
+        [*command, *arguments, "--layers", "1,2", "--output", "runs/together", "--json"],
+        capture_output=True, text=True, check=False, timeout=300, env=environment, cwd=workplace,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    alone = as_json(workplace, *arguments, "--layers", "2", "--output", "runs/alone")
+    _, together = json.loads(done.stdout)["runs"]
+    assert together["results"]["valid"] == pytest.approx(alone["valid"], abs=0.05)
+    lines = [(workplace / f"runs/{name}/metrics.jsonl").read_text() for name in ("alone", "together/layers-2")]
+    losses = [[json.loads(line)["loss"] for line in text.splitlines()] for text in lines]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-3)

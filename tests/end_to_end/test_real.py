@@ -62,7 +62,7 @@ def test_cached_states_are_transformers_own_pooled_by_hand(movielens: Dataset, c
 
     texts = movielens.items()["text"].to_list()[::150]
     (folder,) = caches.glob("minilm-*")
-    cached = Cache.open(folder).read(keys_of_texts(texts), 6).states
+    cached = Cache.open(folder).select(keys_of_texts(texts), 6).read()
     tokenizer, model = AutoTokenizer.from_pretrained(minilm), AutoModel.from_pretrained(minilm).eval()
     for text, states in zip(texts, cached, strict=True):
         with torch.no_grad():
@@ -115,7 +115,7 @@ def test_a_decoder_from_gguf_is_pooled_without_its_sink_and_massive_activations_
         with torch.no_grad():
             hidden = torch.stack(model(**tokens, output_hidden_states=True).hidden_states[:0:-1])[:, 0]  # (A, T, D)
         for pooling, expected in (("mean", hidden[:, 1:].mean(dim=1)), ("cls", hidden[:, 0])):
-            states = cached[pooling].read(keys_of_texts([text]), 18).states[0]
+            states = cached[pooling].select(keys_of_texts([text]), 18).read()[0]
             # float16 keeps 11 bits of the largest values of a layer, whatever their size.
             size = expected.abs().amax(dim=1, keepdim=True).numpy()
             np.testing.assert_allclose(states / size, expected.numpy() / size, rtol=2e-3, atol=2e-3)

@@ -55,7 +55,7 @@ def committed(root: Path) -> dict[int, bytes]:
     keys = keys_of_texts(TEXTS)
     cache = Cache.open(found[0].parent)
     there = np.flatnonzero(cache.has(keys, 3))
-    states = cache.read(keys[there], 3).states
+    states = cache.select(keys[there], 3).read()
     return {int(number): row.tobytes() for number, row in zip(there, states, strict=True)}
 
 

@@ -44,11 +44,11 @@ def reference_states(llm: Path, text: str, max_tokens: int = 64) -> np.ndarray:
 
 def test_states_are_transformers_own_pooled_by_hand(tiny_llm: Path, tmp_path: Path) -> None:
     done = run(tiny_llm, tmp_path)
-    read = Cache.open(Path(done.cache)).read(keys_of_texts(TEXTS), 3)
+    selected = Cache.open(Path(done.cache)).select(keys_of_texts(TEXTS), 3)
     expected = np.stack([reference_states(tiny_llm, text) for text in TEXTS])
     # Another batch changes the order of float32 sums: 1e-6 is some units in the last place of states around 1.
-    np.testing.assert_allclose(read.states, expected, rtol=1e-5, atol=1e-6)
-    assert read.layers == (3, 2, 1)
+    np.testing.assert_allclose(selected.read(), expected, rtol=1e-5, atol=1e-6)
+    assert selected.layers == (3, 2, 1)
 
 
 def test_the_summary_counts_texts_and_tokens(tiny_llm: Path, tmp_path: Path) -> None:
@@ -57,7 +57,7 @@ def test_the_summary_counts_texts_and_tokens(tiny_llm: Path, tmp_path: Path) -> 
     assert (done.texts, done.cached, done.extracted, done.tokens, done.truncated) == (5, 0, 5, 4 + 3 + 6 + 5 + 3, 1)
     assert done.layers == [3, 2, 1]
     assert done.bytes == sum(path.stat().st_size for path in Path(done.cache).glob("segments/*.h5"))
-    cached = Cache.open(Path(done.cache)).read(keys_of_texts(TEXTS[2:3]), 3).states[0]
+    cached = Cache.open(Path(done.cache)).select(keys_of_texts(TEXTS[2:3]), 3).read()[0]
     np.testing.assert_allclose(cached, reference_states(tiny_llm, TEXTS[2], max_tokens=6), rtol=1e-5, atol=1e-6)
 
 
@@ -79,9 +79,8 @@ def test_fewer_layers_are_the_top_of_more_and_count_as_cached(tiny_llm: Path, tm
     assert few.layers == [3, 2]
     assert few.fingerprint == everything.fingerprint
     keys = keys_of_texts(TEXTS)
-    np.testing.assert_array_equal(
-        Cache.open(Path(few.cache)).read(keys, 2).states, Cache.open(Path(everything.cache)).read(keys, 3).states[:, :2]
-    )
+    two, three = (Cache.open(Path(done.cache)).select(keys, a).read() for done, a in ((few, 2), (everything, 3)))
+    np.testing.assert_array_equal(two, three[:, :2])
     assert run(tiny_llm, tmp_path / "all", layers=1).extracted == 0
     assert run(tiny_llm, tmp_path / "few", layers=3).extracted == 5
 
@@ -129,9 +128,9 @@ def test_a_template_is_what_the_llm_reads_and_the_key_is_the_text(
     tiny_llm: Path, tmp_path: Path, template: str
 ) -> None:
     done = run(tiny_llm, tmp_path, template=template)
-    read = Cache.open(Path(done.cache)).read(keys_of_texts(TEXTS), 3)
+    selected = Cache.open(Path(done.cache)).select(keys_of_texts(TEXTS), 3)
     expected = np.stack([reference_states(tiny_llm, template.replace("{text}", text)) for text in TEXTS])
-    np.testing.assert_allclose(read.states, expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(selected.read(), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_texts_are_read_in_blocks_and_each_distinct_one_once(tiny_llm: Path, tmp_path: Path) -> None:
@@ -164,7 +163,7 @@ def test_memory_that_is_too_small_halves_the_batches(
     done = run(tiny_llm, tmp_path, texts, batch_tokens=400)
     assert done.extracted == len(texts)
     assert set(sizes[:-1]) == {24}
-    cached = Cache.open(Path(done.cache)).read(keys_of_texts(texts), 3).states
+    cached = Cache.open(Path(done.cache)).select(keys_of_texts(texts), 3).read()
     np.testing.assert_allclose(cached[7], reference_states(tiny_llm, texts[7]), rtol=1e-5, atol=1e-6)
     with pytest.raises(LLMError, match="1 texts of up to 30 tokens do not fit into the memory of cpu"):
         run(tiny_llm, tmp_path, ["camera " * 28])
@@ -364,10 +363,10 @@ def test_a_killed_extraction_goes_on_from_its_last_commit(tiny_llm: Path, tmp_pa
     cache = Cache.open(folder)
     committed = cache.has(keys, 3)
     assert 0 < committed.sum() < len(texts)
-    before = cache.read(keys[committed], 3)
+    before = cache.select(keys[committed], 3)
     done = run(tiny_llm, killed, texts, store="float16")
     assert (done.cached, done.extracted) == (committed.sum(), (~committed).sum())
     after = Cache.open(folder)
-    assert after.read(keys[committed], 3).digest == before.digest, "no committed row has changed"
+    assert after.select(keys[committed], 3).digest == before.digest, "no committed row has changed"
     unbroken = Cache.open(Path(run(tiny_llm, tmp_path / "unbroken", texts, store="float16").cache))
-    np.testing.assert_allclose(after.read(keys, 3).states, unbroken.read(keys, 3).states, rtol=2e-3, atol=2e-3)
+    np.testing.assert_allclose(after.select(keys, 3).read(), unbroken.select(keys, 3).read(), rtol=2e-3, atol=2e-3)

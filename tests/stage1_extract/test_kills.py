@@ -78,7 +78,7 @@ def test_five_kills_of_the_full_command(tiny_llm: Path, tmp_path: Path) -> None:
             cache = Cache.open(path.parent)
             there = cache.has(keys, 3)
             assert (there | ~before).all(), "no committed row has gone"
-            states = cache.read(keys[there], 3).states
+            states = cache.select(keys[there], 3).read()
             now = {int(i): row.tobytes() for i, row in zip(np.flatnonzero(there), states, strict=True)}
             assert all(now[i] == row for i, row in rows.items()), "no committed row has changed"
             assert len(now) > len(rows), "each run commits some more"
@@ -87,5 +87,5 @@ def test_five_kills_of_the_full_command(tiny_llm: Path, tmp_path: Path) -> None:
     assert ssna("extract", tmp_path, "--llm", tiny_llm, SSNA_CACHE=str(root)).returncode == 0
     assert ssna("extract", tmp_path, "--llm", tiny_llm, SSNA_CACHE=str(tmp_path / "unbroken")).returncode == 0
     (folder,), (unbroken,) = root.glob("*/"), (tmp_path / "unbroken").glob("*/")
-    states, expected = (Cache.open(path).read(keys, 3).states for path in (folder, unbroken))
+    states, expected = (Cache.open(path).select(keys, 3).read() for path in (folder, unbroken))
     np.testing.assert_allclose(states, expected, rtol=2e-3, atol=2e-3)

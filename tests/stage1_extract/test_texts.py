@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ssna.cache import keys_of_texts
-from ssna.stage1_extract.texts import Wanted, ahead, find_wanted, windows
+from ssna.stage1_extract.texts import Wanted, find_wanted, windows
 from tests.cache.strategies import add_rows, make_cache
 
 words = st.lists(st.sampled_from([str(number) for number in range(8)]), max_size=30)
@@ -62,31 +59,3 @@ def test_windows_hold_the_chosen_texts_in_order(texts: list[str], block: int, si
     assert [text for window in found for text in window.texts] == [texts[row] for row in rows]
     assert [item for window in found for item in window.item_ids] == [f"i{row}" for row in rows]
     assert all(len(window.texts) == size for window in found[:-1])
-
-
-def test_the_next_element_is_made_while_one_is_used() -> None:
-    made, go_on = [], threading.Event()
-
-    def elements() -> Iterator[int]:
-        for number in range(3):
-            made.append(number)
-            if number == 1:
-                go_on.set()
-            yield number
-
-    coming = ahead(elements())
-    assert next(coming) == 0
-    assert go_on.wait(timeout=30)
-    assert list(coming) == [1, 2]
-    assert made == [0, 1, 2]
-
-
-def test_an_error_in_making_an_element_arrives_in_its_place() -> None:
-    def elements() -> Iterator[int]:
-        yield 1
-        raise ValueError("made up")
-
-    coming = ahead(elements())
-    assert next(coming) == 1
-    with pytest.raises(ValueError, match="made up"):
-        next(coming)

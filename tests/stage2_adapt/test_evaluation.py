@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from ssna.stage2_adapt import Split, cases_of, evaluate, evaluate_fully, leave_last
+from ssna.stage2_adapt import Split, cases_of, evaluate_fully, leave_last
 from ssna.stage2_adapt import evaluation as evaluation_module
 from ssna.stage2_adapt.evaluation import NaNScoreError, popularity_groups, rank_targets
 from ssna.stage2_adapt.metrics import (
@@ -82,7 +82,7 @@ def test_metrics_are_those_of_a_brute_force_count(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(evaluation_module, "_CHUNK_SCORES", chunk)
         patch.setattr(evaluation_module, "_CHUNK_CASES", 1 + chunk % 3)
-        found = evaluate(ByLastItem(scores), sequences, cases, CPU, filter_history)
+        found = metrics_of(rank_targets(ByLastItem(scores), sequences, cases, CPU, filter_history))
     assert set(found) == (set(expected[0]) if expected else set())
     for name in found:
         assert found[name] == pytest.approx(np.mean([case[name] for case in expected])), name
@@ -135,7 +135,7 @@ def test_coverage_is_the_share_of_items_that_anybody_is_shown(drawn: list[list[i
     assert found.metrics["coverage@5"] == pytest.approx(len(shown) / NUM_ITEMS)
     assert found.metrics["coverage@20"] == pytest.approx(1.0)
     assert sum(group["targets"] for group in found.by_popularity.values()) == len(cases)
-    plain = evaluate(ByLastItem(scores), sequences, cases, CPU)
+    plain = metrics_of(rank_targets(ByLastItem(scores), sequences, cases, CPU))
     assert {name: found.metrics[name] for name in plain} == pytest.approx(dict(plain))
 
 
@@ -177,4 +177,4 @@ def test_a_nan_score_is_an_error() -> None:
     table = np.zeros((10, NUM_ITEMS))
     table[2, 7] = np.nan
     with pytest.raises(NaNScoreError, match="NaN as a score"):
-        evaluate(ByLastItem(table), sequences, cases_of(sequences, leave_last(sequences), "test"), CPU)
+        rank_targets(ByLastItem(table), sequences, cases_of(sequences, leave_last(sequences), "test"), CPU)

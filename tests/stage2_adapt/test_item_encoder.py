@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from ssna.stage2_adapt.item_encoder import ItemEncoder
+from ssna.stage2_adapt.item_encoder import ItemEncoder, encode
 from ssna.stage2_adapt.options import AdaptOptions
 
 ITEMS = torch.arange(1, 6)
@@ -55,6 +55,31 @@ def test_items_are_encoded_alike_in_blocks_and_in_any_order(fusion: str, monkeyp
     states = [torch.randn(2, 5, 6), torch.randn(1, 5, 3)]
     whole = encoder(states, ITEMS)
     monkeypatch.setattr("ssna.stage2_adapt.item_encoder._CPU_BLOCK_ITEMS", 2)
-    torch.testing.assert_close(encoder(states, ITEMS), whole)
+    in_blocks = encode(encoder, lambda first, last: [part[:, first:last] for part in states], ITEMS, recompute=False)
+    torch.testing.assert_close(in_blocks, whole)
     order = torch.tensor([4, 0, 2])
     torch.testing.assert_close(encoder([part[:, order] for part in states], ITEMS[order]), whole[order])
+
+
+def test_recomputing_gives_the_same_bits_and_asks_for_the_states_of_a_block_at_a_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("ssna.stage2_adapt.item_encoder._CPU_BLOCK_ITEMS", 2)
+    torch.manual_seed(0)
+    encoder = ItemEncoder([(2, 6)], 5, options(item_id=True, side_dropout=0.5)).train()
+    states, weights = torch.randn(2, 5, 6), torch.randn(5, 4)
+    asked: list[tuple[int, int]] = []
+
+    def part(first: int, last: int) -> list[torch.Tensor]:
+        asked.append((first, last))
+        return [states[:, first:last]]
+
+    found = []
+    for recompute in (False, True):
+        torch.manual_seed(1)  # Of the dropout
+        encoder.zero_grad()
+        (encode(encoder, part, ITEMS, recompute) * weights).sum().backward()
+        found.append([parameter.grad for parameter in encoder.parameters()])
+    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
+    blocks = [(0, 2), (2, 4), (4, 5)]
+    assert asked == [*blocks, *blocks, *reversed(blocks)]

@@ -110,7 +110,7 @@ def made_up_states() -> Tensor:
 def test_standardised_states_have_mean_0_and_deviation_1_in_each_dimension() -> None:
     states = made_up_states()
     states[1, :, 2] = 7.0  # A dead dimension stays 0 and does not blow up.
-    done = fit_preparation(states[:, :30], "standardize").apply(states.clone())
+    done = fit_preparation([states[:, :7], states[:, 7:30]], "standardize").apply(states.clone())
     np.testing.assert_allclose(done[:, :30].mean(1), np.zeros((2, 3)), atol=1e-6)
     expected = np.ones((2, 3))
     expected[1, 2] = 0
@@ -120,7 +120,7 @@ def test_standardised_states_have_mean_0_and_deviation_1_in_each_dimension() -> 
 
 def test_whitened_states_have_the_identity_as_covariance() -> None:
     states = made_up_states()
-    preparation = fit_preparation(states[:, :30], "whiten")
+    preparation = fit_preparation([states[:, :7], states[:, 7:30]], "whiten")
     assert preparation.whitening is not None
     done = (preparation.apply(states.clone()) @ preparation.whitening)[:, :30]
     for layer in done:
@@ -130,7 +130,7 @@ def test_whitened_states_have_the_identity_as_covariance() -> None:
 def test_directions_in_which_training_states_do_not_vary_are_dropped() -> None:
     states = made_up_states()
     states[:, :, 2] = states[:, :, 0] + states[:, :, 1]
-    preparation = fit_preparation(states, "whiten")
+    preparation = fit_preparation([states], "whiten")
     assert preparation.whitening is not None
     done = preparation.apply(states.clone()) @ preparation.whitening
     np.testing.assert_allclose(done.std(1, correction=0).sort(dim=1).values, [[0, 1, 1]] * 2, atol=1e-3)
@@ -138,7 +138,7 @@ def test_directions_in_which_training_states_do_not_vary_are_dropped() -> None:
 
 def test_without_preparation_states_stay_as_they_are() -> None:
     states = made_up_states()
-    assert torch.equal(fit_preparation(states, "none").apply(states.clone()), states)
+    assert torch.equal(fit_preparation([states], "none").apply(states.clone()), states)
 
 
 def test_stage_two_reads_the_layers_lowest_first() -> None:

@@ -10,9 +10,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ssna.stage2_adapt import AdaptOptions, Epoch, Training, TrainingData, evaluate, leave_last
+from ssna.stage2_adapt import AdaptOptions, Epoch, ResidentStates, Training, TrainingData, leave_last
 from ssna.stage2_adapt.batches import Batch, BatchMaker, shuffled_batches
 from ssna.stage2_adapt.checkpoint import CheckpointError
+from ssna.stage2_adapt.evaluation import rank_targets
+from ssna.stage2_adapt.metrics import metrics_of
 from ssna.stage2_adapt.popularity import count_popularity
 from ssna.stage2_adapt.sequences import Split, cases_of
 from ssna.stage2_adapt.training import History, TrainingError
@@ -26,8 +28,10 @@ CIRCLE = pack([[(start + step) % N + 1 for step in range(6)] for start in range(
 
 def data(states: bool = True) -> TrainingData:
     generator = torch.Generator().manual_seed(1)
-    made_up = [torch.randn(2, N, 5, generator=generator)] if states else []
-    return TrainingData(CIRCLE, leave_last(CIRCLE), N, N, made_up)
+    if not states:
+        return TrainingData(CIRCLE, leave_last(CIRCLE), N, N)
+    made_up = ResidentStates([torch.randn(2, N, 5, generator=generator)])
+    return TrainingData(CIRCLE, leave_last(CIRCLE), N, N, made_up, [(2, 5)])
 
 
 def options(**changes: object) -> AdaptOptions:
@@ -77,7 +81,7 @@ def test_it_learns_what_follows_what(tmp_path: Path, chosen: dict[str, object]) 
     training, epochs = train(tmp_path / "c", options(epochs=100, patience=100, dropout=0.0, **chosen))
     assert epochs[-1].loss < epochs[0].loss / 4
     cases = cases_of(CIRCLE, leave_last(CIRCLE), "test")
-    assert evaluate(training.recommender(), CIRCLE, cases, CPU)["ndcg@5"] == pytest.approx(1.0)
+    assert metrics_of(rank_targets(training.recommender(), CIRCLE, cases, CPU))["ndcg@5"] == pytest.approx(1.0)
 
 
 def test_the_same_seed_gives_the_same_losses_and_another_seed_others(tmp_path: Path) -> None:
@@ -143,7 +147,7 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_checkpoint(
     train(path, options(epochs=1))
     before = path.read_bytes()
     steps = iter([1.0, float("nan"), 1.0])
-    monkeypatch.setattr(Training, "_step", lambda self, batch: (torch.tensor(next(steps)), torch.tensor(3)))
+    monkeypatch.setattr(Training, "_step", lambda self, batch, states: (torch.tensor(next(steps)), torch.tensor(3)))
     with pytest.raises(TrainingError, match="the loss became NaN in step 2 of epoch 2"):
         train(path, options(epochs=2))
     assert path.read_bytes() == before
@@ -167,19 +171,20 @@ def test_without_validation_users_the_last_epoch_is_taken(tmp_path: Path) -> Non
 
 def test_no_llm_state_is_ever_trained(tmp_path: Path) -> None:
     given_states = data()
-    before = given_states.states[0].clone()
+    (states,) = given_states.states.between(0, N)
+    before = states.clone()
     training = Training(given_states, options(epochs=1), CPU)
     training.run(tmp_path / "c", lambda epoch: None, lambda done, total: None)
-    assert torch.equal(given_states.states[0], before)
+    assert torch.equal(states, before)
 
 
 def test_the_learning_rate_rises_and_falls_as_it_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rates = []
     real = Training._step
 
-    def watch(self: Training, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+    def watch(self: Training, batch: Batch, states: list[torch.Tensor] | None) -> tuple[torch.Tensor, torch.Tensor]:
         rates.append(self._optimizer.param_groups[0]["lr"])
-        return real(self, batch)
+        return real(self, batch, states)
 
     monkeypatch.setattr(Training, "_step", watch)
     train(tmp_path / "c", options(epochs=4, warmup=4, schedule="cosine", learning_rate=0.01))

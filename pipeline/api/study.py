@@ -1,0 +1,94 @@
+"""`ssna.study_layers`: accuracy as a function of the number of adapted layers, from one cache."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ssna.api.adapt import adapt
+from ssna.devices import leads
+from ssna.errors import RunError
+from ssna.runs import CONFIG_FILE, is_finished, read_json, write_json
+from ssna.stage2_adapt import AdaptOptions, OptionError
+
+STUDY_FILE = "study.json"
+_OF_A_RUN = re.compile(r"layers-(\d+|all)")
+
+
+def study_layers(
+    dataset: Path | str,
+    output: Path | str,
+    layers: Sequence[int | None],
+    *,
+    options: AdaptOptions | None = None,
+    overwrite: bool = False,
+    resume: bool = False,
+    on_note: Callable[[str], None] | None = None,
+    **others: Any,
+) -> Mapping[str, Any]:
+    """Train a run for each number of layers, all else alike: the paper's parameter study of a (arXiv 2310.01612).
+
+    The runs are in `output/layers-N`, the table in `output/study.json`, which is written anew after each run.
+
+    Args:
+        dataset: a dataset folder.
+        output: the study's folder.
+        layers: the numbers of top layers, ascending or not; None is all that the cache holds.
+        options: of all runs; its own `layers` is not used.
+        overwrite: replace the study that is there.
+        resume: go on with the study that is there; runs that are finished stay as they are.
+        on_note: called with a sentence about what is going on.
+        others: see `adapt`.
+
+    Returns:
+        What study.json holds: of each run, its number of layers, its folder's name, and its results.json.
+
+    Raises:
+        SsnaError: see `adapt`; if a number of layers is more than the cache holds, before anything is trained.
+    """
+    output, options = Path(output), options or AdaptOptions()
+    names = [f"layers-{number or 'all'}" for number in layers]
+    if len(set(names)) < len(names):
+        raise OptionError("--layers names the same number twice. Give each once.")
+    there = [path.name for path in output.iterdir()] if output.is_dir() else []
+    if foreign := [name for name in there if name != STUDY_FILE and not _OF_A_RUN.fullmatch(name)]:
+        raise RunError(f"{output} holds {foreign[0]}, which is no part of a study of layers. Give another --output.")
+    if there and not (overwrite or resume):
+        raise RunError(f"{output} holds a study already. Go on with --resume, or replace it with --overwrite.")
+    # The deepest first: whether the cache has that many layers is known before anything is trained.
+    runs = dict[str, Mapping[str, Any]]()
+    order = sorted(zip(layers, names, strict=True), key=lambda pair: -(pair[0] or 0))
+    for number, name in order:
+        folder = output / name
+        if on_note is not None and not (resume and is_finished(folder)):
+            on_note(f"{folder}: {number or 'all'} layers")
+        runs[name] = adapt(
+            dataset,
+            folder,
+            options=replace(options, layers=number),
+            overwrite=overwrite,
+            resume=resume,
+            on_note=on_note,
+            **others,
+        )
+        done = {
+            "runs": [
+                {"layers": _number_of_layers(output / name, number), "run": name, "results": runs[name]}
+                for number, name in zip(layers, names, strict=True)
+                if name in runs
+            ]
+        }
+        if leads():
+            write_json(output / STUDY_FILE, done)
+    return done
+
+
+def _number_of_layers(run: Path, wanted: int | None) -> int | list[int]:
+    """Of a run, the layers that it adapted: of each LLM, if they differ."""
+    if wanted is not None:
+        return wanted
+    each = [len(cache["layers"]) for cache in read_json(run / CONFIG_FILE)["caches"]]
+    return each[0] if len(set(each)) == 1 else each

@@ -1,0 +1,93 @@
+"""States on the device and streamed from the cache: the same numbers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from ssna.cache import Cache, Keys, SegmentWriter, Selection, keys_of_texts
+from ssna.stage2_adapt import (
+    AdaptOptions,
+    Epoch,
+    ItemStates,
+    Preparation,
+    ResidentStates,
+    StreamedStates,
+    Training,
+    TrainingData,
+    blocks_of,
+    bytes_of_states,
+    fit_preparation,
+    leave_last,
+)
+from tests.cache.strategies import make_cache
+from tests.stage2_adapt.strategies import pack
+
+CPU = torch.device("cpu")
+N = 12
+SEQUENCES = pack([[(start + step) % (N - 2) + 1 for step in range(6)] for start in range(N)] * 3)
+
+
+def keys(numbers: range) -> Keys:
+    return keys_of_texts(str(number) for number in numbers)
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> Selection:
+    """Of N items with 2 layers of width 16, in two segments."""
+    cache, rng = make_cache(tmp_path), np.random.default_rng(0)
+    for part in (range(7), range(7, N)):
+        states = rng.normal(3, 2, (len(part), 2, 16)).astype(np.float32)
+        with SegmentWriter(cache, [2, 1], "float16", "made-up") as writer:
+            writer.add(keys(part), states, np.full(len(part), 7, np.uint32), np.zeros(len(part), np.bool_))
+    return Cache.open(cache.path).select(keys(range(N)), 2)
+
+
+def both(rows: Selection, preparation: Preparation) -> tuple[ItemStates, ItemStates]:
+    resident = ResidentStates.read([rows], [preparation], CPU)
+    return resident, StreamedStates([rows], [preparation], CPU)
+
+
+def test_streamed_states_are_the_resident_ones(rows: Selection, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ssna.stage2_adapt.states._ITEMS_AT_ONCE", 5)
+    preparation = fit_preparation(blocks_of(rows, np.array([0, 2, 3, 8, 9, 10])), "standardize")
+    resident, streamed = both(rows, preparation)
+    items = torch.tensor([12, 1, 7])
+    raw = rows.read()[:, ::-1].swapaxes(0, 1)  # Lowest layer first.
+    expected = (raw - preparation.mean.numpy()[:, None]) / preparation.deviation.numpy()[:, None]
+    for states in (resident, streamed):
+        assert np.array_equal(states.of(items)[0], expected[:, [11, 0, 6]])
+        assert np.array_equal(states.between(3, 9)[0], expected[:, 3:9])
+    assert bytes_of_states([rows]) == expected.nbytes
+
+
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        {"loss": "softmax"},
+        {"loss": "sampled", "negatives": 4},
+        {"loss": "in-batch", "preparation": "whiten", "side_dropout": 0.3},
+        {"loss": "softmax", "item_id": True, "side_dropout": 0.3},
+    ],
+    ids=lambda chosen: "-".join(map(str, chosen.values())),
+)
+def test_training_from_streamed_states_is_bit_for_bit_training_from_resident_ones(
+    rows: Selection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chosen: dict[str, object]
+) -> None:
+    monkeypatch.setattr("ssna.stage2_adapt.item_encoder._CPU_BLOCK_ITEMS", 4)
+    monkeypatch.setattr("ssna.stage2_adapt.training._ITEMS_AT_ONCE", 5)
+    fixed = {"width": 8, "heads": 2, "blocks": 1, "length": 4, "batch_size": 8, "epochs": 3, "learning_rate": 0.01}
+    options = AdaptOptions(**{**fixed, **chosen})  # type: ignore[arg-type]
+    preparation = fit_preparation(blocks_of(rows, np.arange(N - 2)), options.preparation)
+    outcomes = []
+    for name, states in zip(("resident", "streamed"), both(rows, preparation), strict=True):
+        data = TrainingData(SEQUENCES, leave_last(SEQUENCES), N, N - 2, states, [(2, 16)], [preparation.whitening])
+        training, epochs = Training(data, options, CPU), list[Epoch]()
+        training.run(tmp_path / name, epochs.append)
+        outcomes.append(([(e.loss, e.valid) for e in epochs], training.recommender().item_embeddings))
+    (lines, embeddings), (streamed_lines, streamed_embeddings) = outcomes
+    assert streamed_lines == lines
+    assert torch.equal(streamed_embeddings, embeddings)
