@@ -90,6 +90,9 @@ def processes_of_torchrun(device: torch.device) -> Iterator[Processes]:
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield Processes()
         return
+    if dist.is_initialized():  # By a caller, who trains several runs and ends it.
+        yield Processes(dist.get_rank(), dist.get_world_size())
+        return
     if device.type == "cuda":
         torch.cuda.set_device(device)
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from ssna.api.adapt import adapt
-from ssna.devices import leads
+from ssna.devices import leads, resolve_device
 from ssna.errors import RunError
 from ssna.runs import CONFIG_FILE, is_finished, read_json, write_json
-from ssna.stage2_adapt import AdaptOptions, OptionError
+from ssna.stage2_adapt import AdaptOptions, OptionError, processes_of_torchrun
 
 STUDY_FILE = "study.json"
 _OF_A_RUN = re.compile(r"layers-(\d+|all)")
@@ -26,6 +26,7 @@ def study_layers(
     options: AdaptOptions | None = None,
     overwrite: bool = False,
     resume: bool = False,
+    device: str = "auto",
     on_note: Callable[[str], None] | None = None,
     **others: Any,
 ) -> Mapping[str, Any]:
@@ -40,6 +41,7 @@ def study_layers(
         options: of all runs; its own `layers` is not used.
         overwrite: replace the study that is there.
         resume: go on with the study that is there; runs that are finished stay as they are.
+        device: a PyTorch device, or `auto`.
         on_note: called with a sentence about what is going on.
         others: see `adapt`.
 
@@ -61,28 +63,30 @@ def study_layers(
     # The deepest first: whether the cache has that many layers is known before anything is trained.
     runs = dict[str, Mapping[str, Any]]()
     order = sorted(zip(layers, names, strict=True), key=lambda pair: -(pair[0] or 0))
-    for number, name in order:
-        folder = output / name
-        if on_note is not None and not (resume and is_finished(folder)):
-            on_note(f"{folder}: {number or 'all'} layers")
-        runs[name] = adapt(
-            dataset,
-            folder,
-            options=replace(options, layers=number),
-            overwrite=overwrite,
-            resume=resume,
-            on_note=on_note,
-            **others,
-        )
-        done = {
-            "runs": [
-                {"layers": _number_of_layers(output / name, number), "run": name, "results": runs[name]}
-                for number, name in zip(layers, names, strict=True)
-                if name in runs
-            ]
-        }
-        if leads():
-            write_json(output / STUDY_FILE, done)
+    with processes_of_torchrun(resolve_device(device)):
+        for number, name in order:
+            folder = output / name
+            if on_note is not None and not (resume and is_finished(folder)):
+                on_note(f"{folder}: {number or 'all'} layers")
+            runs[name] = adapt(
+                dataset,
+                folder,
+                options=replace(options, layers=number),
+                overwrite=overwrite,
+                resume=resume,
+                on_note=on_note,
+                device=device,
+                **others,
+            )
+            done = {
+                "runs": [
+                    {"layers": _number_of_layers(output / name, number), "run": name, "results": runs[name]}
+                    for number, name in zip(layers, names, strict=True)
+                    if name in runs
+                ]
+            }
+            if leads():
+                write_json(output / STUDY_FILE, done)
     return done
 
 

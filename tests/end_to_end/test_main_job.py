@@ -332,7 +332,7 @@ def test_a_study_of_layers_trains_a_run_for_each_and_goes_on(workplace: Path) ->
     assert "runs/study/layers-1: 1 layers" in resumed.stderr
     assert "runs/study/layers-3: 3" not in resumed.stderr
     assert "runs/study/layers-3" in resumed.stdout
-    deeper = run(workplace, *arguments[:-6], "--layers", "1,9", "--output", "runs/too-deep")
+    deeper = run(workplace, "adapt", "data", "--llm", "tiny", "--layers", "1,9", "--output", "runs/too-deep")
     assert "--layers 9: the cache" in deeper.stderr
     assert not (workplace / "runs/too-deep").exists()
 
@@ -354,7 +354,7 @@ def test_processes_of_torchrun_train_one_run_together(workplace: Path) -> None:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "SSNA_CACHE": "caches"}
     done = subprocess.run(
         [*command, *arguments, "--layers", "1,2", "--output", "runs/together", "--json"],
-        capture_output=True, text=True, check=False, timeout=300, env=environment, cwd=workplace,
+        capture_output=True, text=True, check=False, timeout=120, env=environment, cwd=workplace,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     alone = as_json(workplace, *arguments, "--layers", "2", "--output", "runs/alone")
