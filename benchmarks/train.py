@@ -1,0 +1,286 @@
+"""Speed and memory of stage two (docs/performance.md).
+
+    python benchmarks/train.py epoch DATASET
+    python benchmarks/train.py softmax
+    python benchmarks/train.py streaming
+
+How long training takes does not depend on what the states are, so made-up ones stand in for an LLM's.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import torch
+from torch.nn import functional
+
+from ssna import AdaptOptions
+from ssna.cache import Cache, SegmentWriter, keys_of_texts
+from ssna.corpus import Corpus, load_corpus
+from ssna.dataset import open_dataset
+from ssna.stage2_adapt import (
+    Epoch,
+    Preparation,
+    ResidentStates,
+    Sequences,
+    StreamedStates,
+    Training,
+    TrainingData,
+    leave_last,
+)
+
+LAYERS, STATE_WIDTH = 6, 384
+_ROWS_AT_ONCE = 10_000
+CPU = torch.device("cpu")
+
+
+@click.group()
+def main() -> None:
+    """Measure."""
+
+
+def made_up_cache(folder: Path, items: int) -> Cache:
+    """A cache of so many random rows, the texts "0", "1", …"""
+    settings, llm = {"made up": True}, {"source": "made-up", "blocks": LAYERS, "state_width": STATE_WIDTH}
+    cache, rng = Cache.create(folder, "made-up", settings, llm), np.random.default_rng(0)
+    block = rng.normal(size=(_ROWS_AT_ONCE, LAYERS, STATE_WIDTH)).astype(np.float32)
+    with SegmentWriter(cache, list(range(LAYERS, 0, -1)), "float16", "made-up") as writer:
+        for first in range(0, items, _ROWS_AT_ONCE):
+            n = min(_ROWS_AT_ONCE, items - first)
+            keys = keys_of_texts(str(number) for number in range(first, first + n))
+            writer.add(keys, block[:n] + first / items, np.full(n, 9, np.uint32), np.zeros(n, np.bool_))
+    return Cache.open(cache.path)
+
+
+def made_up_sequences(users: int, length: int, items: int) -> Sequences:
+    """Users with as many random items each."""
+    rng = np.random.default_rng(0)
+    return Sequences(rng.integers(1, items + 1, users * length), np.arange(users + 1) * length)
+
+
+def as_they_are() -> Preparation:
+    """Constants that change nothing; fitting them is no part of an epoch."""
+    return Preparation(torch.zeros(LAYERS, STATE_WIDTH), torch.ones(LAYERS, STATE_WIDTH))
+
+
+# Linux's own count for this process alone: what `getrusage` says includes the process that started it.
+def peak_bytes() -> int:
+    """The most memory that this process has taken, mapped files included."""
+    with Path("/proc/self/status").open() as status:
+        return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM"))
+
+
+def in_a_process(command: str, **arguments: Any) -> dict[str, Any]:
+    """What a command of this script prints, run in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, __file__, command, json.dumps(arguments)], stdout=subprocess.PIPE, text=True, check=True
+    )
+    result: dict[str, Any] = json.loads(done.stdout)
+    return result
+
+
+def train_epochs(data: TrainingData, options: AdaptOptions) -> list[Epoch]:
+    """The epochs of a training."""
+    epochs = list[Epoch]()
+    with tempfile.TemporaryDirectory() as folder:
+        Training(data, options, CPU).run(Path(folder) / "checkpoint", epochs.append)
+    return epochs
+
+
+# ---- seconds an epoch ------------------------------------------------------------------------------------------------
+
+
+@main.command()
+@click.argument("dataset", type=click.Path(exists=True, path_type=Path))
+@click.option("--epochs", default=4, show_default=True, help="The first is not counted.")
+@click.option("--threads", default=2, show_default=True)
+@click.option("--loss", default="softmax", show_default=True)
+@click.option("--rounds", default=2, show_default=True)
+def epoch(dataset: Path, epochs: int, threads: int, loss: str, rounds: int) -> None:
+    """Seconds an epoch of text and of IDs, and their parts of the arithmetic limit."""
+    common = {"dataset": str(dataset), "threads": threads, "loss": loss, "epochs": epochs}
+    contestants = {"ssna, text (6 layers)": "gru", "ssna, IDs": "none"}
+    found = {
+        name: [in_a_process("one-epoch", side=side, **common) for _ in range(rounds)]
+        for name, side in contestants.items()
+    }
+    reference = statistics.median(result["train"] for result in found["ssna, IDs"])
+    for name, results in found.items():
+        train = statistics.median(result["train"] for result in results)
+        valid = statistics.median(result["valid"] for result in results)
+        limit = statistics.median(result.get("limit", float("nan")) for result in results)
+        click.echo(
+            f"{name:24s} train {train / reference:6.2f} ×   evaluation {valid / reference:6.2f} ×   "
+            f"of the arithmetic limit {limit:.0%}   ({train:.2f} s)"
+        )
+
+
+@main.command("one-epoch", hidden=True)
+@click.argument("arguments", type=json.loads)
+def one_epoch(arguments: dict[str, Any]) -> None:
+    """One contestant of `epoch`."""
+    torch.set_num_threads(arguments["threads"])
+    options = AdaptOptions(
+        side=arguments["side"], loss=arguments["loss"], epochs=arguments["epochs"], patience=arguments["epochs"]
+    )
+    corpus = load_corpus(open_dataset(Path(arguments["dataset"])), options)
+    num_items, states, sizes = len(corpus.items), ResidentStates(), []
+    if options.needs_states:
+        states = ResidentStates([torch.randn(LAYERS, num_items, STATE_WIDTH)])
+        sizes = [(LAYERS, STATE_WIDTH)]
+    data = TrainingData(corpus.sequences, corpus.split, num_items, corpus.num_trained, states, sizes)
+    epochs = train_epochs(data, options)[1:]
+    seconds = statistics.median(epoch.seconds for epoch in epochs)
+    useful = useful_flops(corpus, options) / matrix_flops_a_second()
+    valid = statistics.median(epoch.valid_seconds for epoch in epochs)
+    click.echo(json.dumps({"train": seconds, "valid": valid, "limit": useful / seconds}))
+
+
+def useful_flops(corpus: Corpus, options: AdaptOptions) -> float:
+    """Of matrix products that an epoch under the full softmax needs, without padding; 2 a multiply-add.
+
+    A product whose inputs are trained as well takes three times its forward pass, one of fixed inputs twice.
+    """
+    d, length, items = options.width, options.length, corpus.num_trained
+    lengths = corpus.split.train_end - corpus.sequences.starts[:-1] - 1
+    lengths = lengths[lengths > 0]
+    positions = int(lengths.sum())
+    windows = int((-(-lengths // length)).sum())
+    blocks = options.blocks * positions * 12 * d * d
+    attention = (
+        options.blocks * float((np.minimum(lengths, length).astype(float) ** 2).sum()) * d
+    )  # Causal: half of 2 L²d.
+    total = 3 * (blocks + attention + positions * items * d)
+    if options.needs_states:
+        fixed = (LAYERS + 1) * STATE_WIDTH * d  # Down-projections and the skip
+        trained = LAYERS * (d * d + 6 * d * d)  # Inner map, and the cell's two products
+        total += -(-windows // options.batch_size) * items * (2 * fixed + 3 * trained)
+    return 2 * total
+
+
+def matrix_flops_a_second() -> float:
+    """The rate of a large product, best of several."""
+    one, other = torch.randn(2048, 2048), torch.randn(2048, 2048)
+    seconds = []
+    for _ in range(8):
+        started = time.perf_counter()
+        torch.mm(one, other)
+        seconds.append(time.perf_counter() - started)
+    return 2 * 2048**3 / min(seconds)
+
+
+# ---- memory of the full softmax --------------------------------------------------------------------------------------
+
+
+@main.command()
+@click.option("--items", default="20000,60000,200000", show_default=True, help="Catalogue sizes.")
+def softmax(items: str) -> None:
+    """Peak memory that the full softmax adds to its inputs and their gradients, and that training steps take."""
+    for count in map(int, items.split(",")):
+        loss = in_a_process("one-softmax", items=count)["loss"]
+        steps = {side: in_a_process("one-step", items=count, side=side) for side in ("gru", "none")}
+        click.echo(
+            f"{count:>8,} items   loss {loss / 2**20:6.0f} MiB   "
+            f"a step: text {steps['gru']['peak'] / 2**20:6.0f} MiB, IDs {steps['none']['peak'] / 2**20:6.0f} MiB"
+        )
+
+
+@main.command("one-softmax", hidden=True)
+@click.argument("arguments", type=json.loads)
+def one_softmax(arguments: dict[str, Any]) -> None:
+    """Memory of the loss, beyond inputs and gradients."""
+    from ssna.stage2_adapt.losses import softmax_loss
+
+    def run(count: int) -> None:
+        states = functional.normalize(torch.randn(6400, 64)).requires_grad_()
+        vectors = functional.normalize(torch.randn(count, 64)).requires_grad_()
+        softmax_loss(
+            states, vectors, torch.randint(0, count, (6400,)), torch.tensor(14.0, requires_grad=True)
+        ).backward()
+
+    torch.set_num_threads(2)
+    run(100)
+    before = peak_bytes()
+    run(arguments["items"])
+    # Vectors, those at length one and their gradient, and the gradient of the vectors themselves.
+    click.echo(json.dumps({"loss": peak_bytes() - before - 4 * arguments["items"] * 64 * 4}))
+
+
+@main.command("one-step", hidden=True)
+@click.argument("arguments", type=json.loads)
+def one_step(arguments: dict[str, Any]) -> None:
+    """Memory of a few training steps, beyond libraries and states."""
+    torch.set_num_threads(2)
+    count = arguments["items"]
+    options = AdaptOptions(side=arguments["side"], epochs=1, patience=1)
+    sequences = made_up_sequences(3 * options.batch_size, 50, count)
+    states, sizes = ResidentStates(), []
+    if options.needs_states:
+        states = ResidentStates([torch.randn(LAYERS, count, STATE_WIDTH)])
+        sizes = [(LAYERS, STATE_WIDTH)]
+    before = peak_bytes()
+    train_epochs(TrainingData(sequences, leave_last(sequences), count, count, states, sizes), options)
+    click.echo(json.dumps({"peak": peak_bytes() - before}))
+
+
+# ---- streaming -------------------------------------------------------------------------------------------------------
+
+
+@main.command()
+@click.option("--items", default=1_000_000, show_default=True)
+@click.option("--users", default=20_000, show_default=True, help="Of ten interactions each.")
+@click.option("--loss", default="sampled", show_default=True)
+@click.option("--folder", type=click.Path(path_type=Path), help="Where the made-up cache goes, and stays.")
+def streaming(items: int, users: int, loss: str, folder: Path | None) -> None:
+    """Seconds an epoch and peak memory from streamed and from resident states."""
+    with tempfile.TemporaryDirectory() as temporary:
+        cache = made_up_cache(folder or Path(temporary), items)
+        found = {
+            mode: in_a_process("one-stream", mode=mode, cache=str(cache.path), items=items, users=users, loss=loss)
+            for mode in ("streamed", "resident")
+        }
+        on_disk = cache.size_on_disk()
+    states = 4 * items * LAYERS * STATE_WIDTH
+    click.echo(f"states {states / 2**30:.2f} GiB in float32, {on_disk / 2**30:.2f} GiB on disk")
+    for mode, result in found.items():
+        times = [result[part] / found["resident"][part] for part in ("train", "valid")]
+        click.echo(
+            f"{mode:9s} training {times[0]:.2f} ×   embedding and ranking all items {times[1]:.2f} ×   "
+            f"peak of the process {result['peak'] / 2**30:.2f} GiB"
+        )
+    click.echo(f"same losses and metrics: {found['streamed']['outcome'] == found['resident']['outcome']}")
+
+
+@main.command("one-stream", hidden=True)
+@click.argument("arguments", type=json.loads)
+def one_stream(arguments: dict[str, Any]) -> None:
+    """One of the two modes of `streaming`."""
+    torch.set_num_threads(2)
+    items = arguments["items"]
+    rows = Cache.open(Path(arguments["cache"])).select(keys_of_texts(str(number) for number in range(items)), LAYERS)
+    options = AdaptOptions(loss=arguments["loss"], epochs=2, patience=2)
+    if arguments["mode"] == "streamed":
+        states: StreamedStates | ResidentStates = StreamedStates([rows], [as_they_are()], CPU)
+    else:
+        states = ResidentStates.read([rows], [as_they_are()], CPU)
+    sequences = made_up_sequences(arguments["users"], 10, items)
+    data = TrainingData(sequences, leave_last(sequences), items, items, states, [(LAYERS, STATE_WIDTH)])
+    epochs = train_epochs(data, options)
+    last = epochs[-1]
+    outcome = [[epoch.loss, epoch.valid] for epoch in epochs]
+    click.echo(
+        json.dumps({"train": last.seconds, "valid": last.valid_seconds, "peak": peak_bytes(), "outcome": outcome})
+    )
+
+
+if __name__ == "__main__":
+    main()
