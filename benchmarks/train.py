@@ -1,10 +1,11 @@
 """Speed and memory of stage two (docs/performance.md).
 
-    python benchmarks/train.py epoch DATASET
+    python benchmarks/train.py epoch DATASET --rectools rectools-env/bin/python --recbole recbole-env/bin/python
     python benchmarks/train.py softmax
     python benchmarks/train.py streaming
 
-How long training takes does not depend on what the states are, so made-up ones stand in for an LLM's.
+How long training takes does not depend on what the states are, so made-up ones stand in for an LLM's. The scripts in
+benchmarks/peers/ say how the peers' environments are made; without one, that peer is left out.
 """
 
 from __future__ import annotations
@@ -15,12 +16,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
 import torch
+from torch import Tensor
 from torch.nn import functional
 
 from ssna import AdaptOptions
@@ -29,17 +32,20 @@ from ssna.corpus import Corpus, load_corpus
 from ssna.dataset import open_dataset
 from ssna.stage2_adapt import (
     Epoch,
+    ItemStates,
     Preparation,
     ResidentStates,
     Sequences,
     StreamedStates,
     Training,
     TrainingData,
+    evaluate_fully,
     leave_last,
 )
 
 LAYERS, STATE_WIDTH = 6, 384
-_ROWS_AT_ONCE = 10_000
+_ROWS_AT_ONCE, _EVALUATIONS = 10_000, 3
+PEERS = Path(__file__).parent / "peers"
 CPU = torch.device("cpu")
 
 
@@ -52,6 +58,8 @@ def made_up_cache(folder: Path, items: int) -> Cache:
     """A cache of so many random rows, the texts "0", "1", …"""
     settings, llm = {"made up": True}, {"source": "made-up", "blocks": LAYERS, "state_width": STATE_WIDTH}
     cache, rng = Cache.create(folder, "made-up", settings, llm), np.random.default_rng(0)
+    if len(cache) == items:
+        return cache
     block = rng.normal(size=(_ROWS_AT_ONCE, LAYERS, STATE_WIDTH)).astype(np.float32)
     with SegmentWriter(cache, list(range(LAYERS, 0, -1)), "float16", "made-up") as writer:
         for first in range(0, items, _ROWS_AT_ONCE):
@@ -88,12 +96,12 @@ def in_a_process(command: str, **arguments: Any) -> dict[str, Any]:
     return result
 
 
-def train_epochs(data: TrainingData, options: AdaptOptions) -> list[Epoch]:
-    """The epochs of a training."""
-    epochs = list[Epoch]()
+def train_epochs(data: TrainingData, options: AdaptOptions) -> tuple[Training, list[Epoch]]:
+    """A training that has ended, and its epochs."""
+    training, epochs = Training(data, options, CPU), list[Epoch]()
     with tempfile.TemporaryDirectory() as folder:
-        Training(data, options, CPU).run(Path(folder) / "checkpoint", epochs.append)
-    return epochs
+        training.run(Path(folder) / "checkpoint", epochs.append)
+    return training, epochs
 
 
 # ---- seconds an epoch ------------------------------------------------------------------------------------------------
@@ -101,33 +109,73 @@ def train_epochs(data: TrainingData, options: AdaptOptions) -> list[Epoch]:
 
 @main.command()
 @click.argument("dataset", type=click.Path(exists=True, path_type=Path))
+@click.option("--rectools", type=click.Path(exists=True), help="Python of RecTools' environment.")
+@click.option("--recbole", type=click.Path(exists=True), help="Python of RecBole's environment.")
 @click.option("--epochs", default=4, show_default=True, help="The first is not counted.")
 @click.option("--threads", default=2, show_default=True)
 @click.option("--loss", default="softmax", show_default=True)
-@click.option("--rounds", default=2, show_default=True)
-def epoch(dataset: Path, epochs: int, threads: int, loss: str, rounds: int) -> None:
-    """Seconds an epoch of text and of IDs, and their parts of the arithmetic limit."""
-    common = {"dataset": str(dataset), "threads": threads, "loss": loss, "epochs": epochs}
-    contestants = {"ssna, text (6 layers)": "gru", "ssna, IDs": "none"}
-    found = {
-        name: [in_a_process("one-epoch", side=side, **common) for _ in range(rounds)]
-        for name, side in contestants.items()
+@click.option("--rounds", default=2, show_default=True, help="Of all contestants, one after the other.")
+def epoch(
+    dataset: Path, rectools: str | None, recbole: str | None, epochs: int, threads: int, loss: str, rounds: int
+) -> None:
+    """Seconds an epoch, and to rank all items for all test users; of ours also the part of the arithmetic limit."""
+    ours = {"dataset": str(dataset), "threads": threads, "loss": loss, "epochs": epochs}
+    found: dict[str, list[dict[str, Any]]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run([sys.executable, PEERS / "export.py", dataset, folder], check=True)
+        budget = ["--epochs", str(epochs), "--threads", str(threads), "--evaluations", str(_EVALUATIONS)]
+        peers = {}
+        if rectools:
+            script = [rectools, PEERS / "rectools_sasrec.py", folder, *budget]
+            peers |= {"RecTools": script, "RecTools, pre-norm block": [*script, "--block", "pre-norm"]}
+        if recbole:
+            script = [recbole, PEERS / "recbole_sasrec.py", folder, *budget]
+            a_step = str(targets_a_step(dataset))
+            peers |= {"RecBole": script, f"RecBole, {a_step} targets a step": [*script, "--examples-a-step", a_step]}
+        for _ in range(rounds):
+            for side in ("none", "gru", "residual", "mean"):
+                name = "ssna, IDs" if side == "none" else f"ssna, {side} of 6 layers"
+                found.setdefault(name, []).append(in_a_process("one-epoch", side=side, **ours))
+            for name, command in peers.items():
+                done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+                found.setdefault(name, []).append(json.loads(done.stdout))
+    medians = {
+        name: {
+            "train": statistics.median(seconds for result in results for seconds in result["train"][1:]),
+            "evaluate": statistics.median(seconds for result in results for seconds in result["evaluate"]),
+            "limit": statistics.median(result.get("limit", float("nan")) for result in results),
+        }
+        for name, results in found.items()
     }
-    reference = statistics.median(result["train"] for result in found["ssna, IDs"])
-    for name, results in found.items():
-        train = statistics.median(result["train"] for result in results)
-        valid = statistics.median(result["valid"] for result in results)
-        limit = statistics.median(result.get("limit", float("nan")) for result in results)
+    reference = medians["ssna, IDs"]
+    for name, result in medians.items():
         click.echo(
-            f"{name:24s} train {train / reference:6.2f} ×   evaluation {valid / reference:6.2f} ×   "
-            f"of the arithmetic limit {limit:.0%}   ({train:.2f} s)"
+            f"{name:32s} training {result['train'] / reference['train']:6.2f} ×   "
+            f"evaluation {result['evaluate'] / reference['evaluate']:6.2f} ×   "
+            + (f"{result['limit']:.0%} of the arithmetic limit" if result["limit"] > 0 else "")
         )
+    click.echo(f"1.00 × is {reference['train']:.2f} s of training and {reference['evaluate']:.2f} s of evaluation")
+
+
+def targets_a_step(dataset: Path) -> int:
+    """Mean number of targets in a step of ours, at the default batch size."""
+    options = AdaptOptions(side="none")
+    corpus = load_corpus(open_dataset(dataset), options)
+    lengths = training_lengths(corpus)
+    windows = int((-(-lengths // options.length)).sum())
+    return int(lengths.sum() / windows * options.batch_size)
+
+
+def training_lengths(corpus: Corpus) -> np.ndarray:
+    """Of each user with any, the number of targets in training."""
+    lengths = corpus.split.train_end - corpus.sequences.starts[:-1] - 1
+    return lengths[lengths > 0]
 
 
 @main.command("one-epoch", hidden=True)
 @click.argument("arguments", type=json.loads)
 def one_epoch(arguments: dict[str, Any]) -> None:
-    """One contestant of `epoch`."""
+    """One of our contestants of `epoch`."""
     torch.set_num_threads(arguments["threads"])
     options = AdaptOptions(
         side=arguments["side"], loss=arguments["loss"], epochs=arguments["epochs"], patience=arguments["epochs"]
@@ -138,11 +186,15 @@ def one_epoch(arguments: dict[str, Any]) -> None:
         states = ResidentStates([torch.randn(LAYERS, num_items, STATE_WIDTH)])
         sizes = [(LAYERS, STATE_WIDTH)]
     data = TrainingData(corpus.sequences, corpus.split, num_items, corpus.num_trained, states, sizes)
-    epochs = train_epochs(data, options)[1:]
-    seconds = statistics.median(epoch.seconds for epoch in epochs)
-    useful = useful_flops(corpus, options) / matrix_flops_a_second()
-    valid = statistics.median(epoch.valid_seconds for epoch in epochs)
-    click.echo(json.dumps({"train": seconds, "valid": valid, "limit": useful / seconds}))
+    training, epochs = train_epochs(data, options)
+    evaluate = []
+    for _ in range(_EVALUATIONS):
+        started = time.perf_counter()
+        evaluate_fully(training.recommender(), corpus.sequences, corpus.split, "test", CPU)
+        evaluate.append(time.perf_counter() - started)
+    train = [epoch.seconds for epoch in epochs]
+    limit = useful_flops(corpus, options) / matrix_flops_a_second() / statistics.median(train[1:])
+    click.echo(json.dumps({"train": train, "evaluate": evaluate, "limit": limit}))
 
 
 def useful_flops(corpus: Corpus, options: AdaptOptions) -> float:
@@ -151,8 +203,7 @@ def useful_flops(corpus: Corpus, options: AdaptOptions) -> float:
     A product whose inputs are trained as well takes three times its forward pass, one of fixed inputs twice.
     """
     d, length, items = options.width, options.length, corpus.num_trained
-    lengths = corpus.split.train_end - corpus.sequences.starts[:-1] - 1
-    lengths = lengths[lengths > 0]
+    lengths = training_lengths(corpus)
     positions = int(lengths.sum())
     windows = int((-(-lengths // length)).sum())
     blocks = options.blocks * positions * 12 * d * d
@@ -162,7 +213,8 @@ def useful_flops(corpus: Corpus, options: AdaptOptions) -> float:
     total = 3 * (blocks + attention + positions * items * d)
     if options.needs_states:
         fixed = (LAYERS + 1) * STATE_WIDTH * d  # Down-projections and the skip
-        trained = LAYERS * (d * d + 6 * d * d)  # Inner map, and the cell's two products
+        inside = {"gru": 6, "residual": 2, "mean": 0}[options.side]  # Products of d × d that an integration has a layer
+        trained = LAYERS * d * d * (1 + inside)
         total += -(-windows // options.batch_size) * items * (2 * fixed + 3 * trained)
     return 2 * total
 
@@ -237,44 +289,69 @@ def one_step(arguments: dict[str, Any]) -> None:
 
 @main.command()
 @click.option("--items", default=1_000_000, show_default=True)
-@click.option("--users", default=20_000, show_default=True, help="Of ten interactions each.")
+@click.option("--users", default=5_000, show_default=True, help="Of ten interactions each.")
 @click.option("--loss", default="sampled", show_default=True)
-@click.option("--folder", type=click.Path(path_type=Path), help="Where the made-up cache goes, and stays.")
-def streaming(items: int, users: int, loss: str, folder: Path | None) -> None:
-    """Seconds an epoch and peak memory from streamed and from resident states."""
+@click.option("--budget", default=200_000_000, show_default=True, help="Bytes that streamed states may take.")
+@click.option("--folder", type=click.Path(path_type=Path), help="Where the made-up cache is or goes, and stays.")
+def streaming(items: int, users: int, loss: str, budget: int, folder: Path | None) -> None:
+    """Seconds an epoch from streamed and from resident states, and the memory that they take.
+
+    That is the peak of the process, less that of a third one, whose states are one number and take none.
+    """
+    arguments = {"items": items, "users": users, "loss": loss, "budget": budget}
     with tempfile.TemporaryDirectory() as temporary:
         cache = made_up_cache(folder or Path(temporary), items)
         found = {
-            mode: in_a_process("one-stream", mode=mode, cache=str(cache.path), items=items, users=users, loss=loss)
-            for mode in ("streamed", "resident")
+            mode: in_a_process("one-stream", mode=mode, cache=str(cache.path), **arguments)
+            for mode in ("none", "streamed", "resident")
         }
         on_disk = cache.size_on_disk()
     states = 4 * items * LAYERS * STATE_WIDTH
-    click.echo(f"states {states / 2**30:.2f} GiB in float32, {on_disk / 2**30:.2f} GiB on disk")
-    for mode, result in found.items():
-        times = [result[part] / found["resident"][part] for part in ("train", "valid")]
+    click.echo(
+        f"states {states / 2**20:,.0f} MiB in float32, {on_disk / 2**20:,.0f} MiB on disk; "
+        f"budget {budget / 2**20:.0f} MiB"
+    )
+    for mode in ("streamed", "resident"):
+        times = [found[mode][part] / found["resident"][part] for part in ("train", "valid")]
+        held = found[mode]["peak"] - found["none"]["peak"]
         click.echo(
             f"{mode:9s} training {times[0]:.2f} ×   embedding and ranking all items {times[1]:.2f} ×   "
-            f"peak of the process {result['peak'] / 2**30:.2f} GiB"
+            f"memory of the states {held / 2**20:,.0f} MiB   of the process {found[mode]['peak'] / 2**20:,.0f} MiB"
         )
     click.echo(f"same losses and metrics: {found['streamed']['outcome'] == found['resident']['outcome']}")
+
+
+@dataclass(frozen=True)
+class NoStates:
+    """Stands in for states that take no memory."""
+
+    items_at_once: int | None = None
+
+    def between(self, first: int, last: int) -> list[Tensor]:
+        """Zeros, all of them the same one."""
+        return [torch.zeros(1).expand(LAYERS, last - first, STATE_WIDTH)]
+
+    def of(self, items: Tensor) -> list[Tensor]:
+        """Likewise."""
+        return self.between(0, len(items))
 
 
 @main.command("one-stream", hidden=True)
 @click.argument("arguments", type=json.loads)
 def one_stream(arguments: dict[str, Any]) -> None:
-    """One of the two modes of `streaming`."""
+    """One of the modes of `streaming`."""
     torch.set_num_threads(2)
-    items = arguments["items"]
+    items, mode = arguments["items"], arguments["mode"]
     rows = Cache.open(Path(arguments["cache"])).select(keys_of_texts(str(number) for number in range(items)), LAYERS)
     options = AdaptOptions(loss=arguments["loss"], epochs=2, patience=2)
-    if arguments["mode"] == "streamed":
-        states: StreamedStates | ResidentStates = StreamedStates([rows], [as_they_are()], CPU)
-    else:
+    states: ItemStates = NoStates()
+    if mode == "streamed":
+        states = StreamedStates.within(arguments["budget"], [rows], [as_they_are()], CPU)
+    elif mode == "resident":
         states = ResidentStates.read([rows], [as_they_are()], CPU)
     sequences = made_up_sequences(arguments["users"], 10, items)
     data = TrainingData(sequences, leave_last(sequences), items, items, states, [(LAYERS, STATE_WIDTH)])
-    epochs = train_epochs(data, options)
+    _, epochs = train_epochs(data, options)
     last = epochs[-1]
     outcome = [[epoch.loss, epoch.valid] for epoch in epochs]
     click.echo(

@@ -31,18 +31,34 @@ def map_file(path: Path) -> Bytes:
         os.close(descriptor)
 
 
+def expect_reads(mapped: npt.NDArray[np.generic], scattered: bool) -> None:
+    """Say whether a mapped array is about to be read here and there, or from one end to the other.
+
+    By default the system reads and maps far more than a page around each one that is touched. For scattered rows that
+    is many times what is wanted: of the disk, when they are not in memory yet, and of this process's memory.
+    """
+    if os.name == "posix":
+        _advise(mapped, mmap.MADV_RANDOM if scattered else mmap.MADV_NORMAL)
+
+
 def forget_pages(mapped: npt.NDArray[np.generic]) -> None:
     """Let go of the pages of a mapped array; the next touch maps them again. Nothing to do where there is no such call.
 
     They count as this process's memory otherwise, however little of them is still wanted.
     """
-    if os.name != "posix" or not mapped.nbytes:
+    if os.name == "posix":
+        _advise(mapped, mmap.MADV_DONTNEED)
+
+
+def _advise(mapped: npt.NDArray[np.generic], advice: int) -> None:
+    """Advise the system on the pages of a mapped array. It may ignore that, so its answer is not looked at."""
+    if not mapped.nbytes:
         return
     address = mapped.ctypes.data
     start = address - address % mmap.PAGESIZE
     libc = ctypes.CDLL(None, use_errno=True)
     libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
-    libc.madvise(start, address + mapped.nbytes - start, mmap.MADV_DONTNEED)
+    libc.madvise(start, address + mapped.nbytes - start, advice)
 
 
 def _map_portable(descriptor: int, size: int) -> Bytes:

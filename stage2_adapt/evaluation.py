@@ -25,9 +25,11 @@ from ssna.stage2_adapt.sequences import (
 
 POPULARITY_GROUPS = ("head", "tail", "unseen")
 _HEAD_ONE_IN = 5
-# What is held at once: scores, and cases, whose hidden states are what grows for a small catalogue.
-_CHUNK_SCORES = 2**23
-_CHUNK_CASES = 1024
+# Scores held at once: on a CPU they stay in its cache between the passes over them. But scoring fewer cases at once
+# takes longer than that saves, and of more cases the hidden states grow.
+_CHUNK_SCORES = {"cpu": 2**21}
+_CHUNK_SCORES_ELSEWHERE = 2**26
+_FEWEST_CASES, _CHUNK_CASES = 16, 1024
 
 
 class NaNScoreError(SsnaError):
@@ -59,21 +61,27 @@ def rank_targets(
     Raises:
         NaNScoreError: if any score is NaN.
     """
-    case, target = targets_of(sequences, cases)
-    items = torch.from_numpy(sequences.items).to(device)
+    # By length of history, so that those read together are about as long and little of what is read is padding.
+    order = np.argsort(np.minimum(cases.history_end - cases.start, model.length), kind="stable")
+    case, target = targets_of(sequences, cases.take(order))
+    items, candidates = torch.from_numpy(sequences.items).to(device), model.candidates()
     one_each = len(case) == len(cases)
     ranks = np.empty(len(case), np.int64)
-    at_once = min(_CHUNK_CASES, max(1, _CHUNK_SCORES // max(1, model.num_items)))
+    chunk_scores = _CHUNK_SCORES.get(device.type, _CHUNK_SCORES_ELSEWHERE)
+    at_once = min(_CHUNK_CASES, max(_FEWEST_CASES, chunk_scores // max(1, model.num_items)))
     for start in range(0, len(cases), at_once):
         stop = min(start + at_once, len(cases))
-        scores = _scores(model, items, cases, slice(start, stop), filter_history)
+        scores = _scores(model, candidates, items, cases.take(order[start:stop]), filter_history)
         if recommended is not None:
             _note_recommended(scores, recommended)
         pairs = slice(*np.searchsorted(case, [start, stop]))
         mine = scores if one_each else scores[torch.from_numpy(case[pairs] - start).to(device)]
         wanted = mine.gather(1, torch.from_numpy(target[pairs, None] - 1).to(device))
-        ranks[pairs] = (mine >= wanted).sum(dim=1).cpu().numpy()  # The target itself counts as the 1.
-    return Ranks(case, ranks, len(cases))
+        ranks[pairs] = (
+            (mine >= wanted).sum(dim=1, dtype=torch.int32).cpu().numpy()
+        )  # The target itself counts as the 1.
+    back = np.argsort(order[case], kind="stable")
+    return Ranks(order[case][back], ranks[back], len(cases))
 
 
 def _note_recommended(scores: Tensor, recommended: Tensor) -> None:
@@ -87,10 +95,10 @@ def coverage_of(recommended: Tensor) -> dict[str, float]:
     return {f"coverage@{k}": float((recommended <= k).float().mean()) for k in CUTOFFS}
 
 
-def _scores(model: Recommender, items: Tensor, cases: Cases, part: slice, filter_history: bool) -> Tensor:
-    start, end = torch.from_numpy(cases.start[part]), torch.from_numpy(cases.history_end[part])
+def _scores(model: Recommender, candidates: Tensor, items: Tensor, cases: Cases, filter_history: bool) -> Tensor:
+    start, end = torch.from_numpy(cases.start), torch.from_numpy(cases.history_end)
     histories, counts = gather_spans(items, start, end, model.length)
-    scores = model.scores(histories, counts.to(items.device))
+    scores = model.scores(histories, counts.to(items.device), candidates)
     if scores.amax().isnan():  # The maximum is NaN as soon as one score is.
         raise NaNScoreError(
             "the model gives NaN as a score, so items cannot be ranked. Train again with a lower --learning-rate "

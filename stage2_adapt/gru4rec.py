@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from ssna.stage2_adapt.dropout import Dropout
+
 
 class GRU4Rec(nn.Module):
     """Item vectors of histories in, one state a position out, from which the next item is scored."""
 
     def __init__(self, width: int, blocks: int, dropout: float) -> None:
         super().__init__()
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.layers = nn.ModuleList(nn.GRU(width, width, batch_first=True) for _ in range(blocks))
         self.out = nn.Linear(width, width)
 

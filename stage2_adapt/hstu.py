@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ssna.stage2_adapt.dropout import Dropout
 from ssna.stage2_adapt.positions import Positions
 
 
@@ -20,7 +21,7 @@ class HSTU(nn.Module):
     def __init__(self, width: int, length: int, blocks: int, heads: int, dropout: float) -> None:
         super().__init__()
         self.positions = Positions(length, width)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.blocks = nn.ModuleList(_Block(width, length, heads, dropout) for _ in range(blocks))
         self.norm = nn.LayerNorm(width)
 
@@ -42,7 +43,7 @@ class _Block(nn.Module):
         self.distance_bias = nn.Parameter(torch.zeros(heads, length))
         self.norm_mixed = nn.LayerNorm(width)
         self.out = nn.Linear(width, width)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, hidden: Tensor) -> Tensor:
         batch, length, width = hidden.shape

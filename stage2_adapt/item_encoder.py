@@ -93,7 +93,11 @@ class ItemEncoder(nn.Module):
 
 
 def encode(
-    encoder: ItemEncoder, states: Callable[[int, int], Sequence[Tensor]], items: Tensor, recompute: bool
+    encoder: ItemEncoder,
+    states: Callable[[int, int], Sequence[Tensor]],
+    items: Tensor,
+    recompute: bool,
+    at_most: int | None = None,
 ) -> Tensor:
     """Vectors ``(n, d)`` of many items, block by block.
 
@@ -103,8 +107,10 @@ def encode(
         items: their numbers ``(n,)``, from 1.
         recompute: whether the backward pass asks for the states again and computes again what lies between them and the
             vectors, so that neither is held for all items (Chen et al., arXiv 1604.06174); the gradients are the same.
+        at_most: items of a block, where less than what is fastest; None for no such limit.
     """
     size = _CPU_BLOCK_ITEMS if items.device.type == "cpu" else _GPU_BLOCK_ITEMS
+    size = min(size, at_most or size)
     if not encoder.sides:
         size = max(1, len(items))
 

@@ -8,21 +8,35 @@ they are, so both matrix products that need it are done in the forward pass.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-# Scores held at once. On a CPU they stay in its cache between the passes over them, which takes half the time of
-# whole scores (benchmarks/loss_chunks.py); a GPU wants fewer, larger kernels.
-_CHUNK_SCORES = {"cpu": 2**19}
+# Scores held at once. On a CPU they stay in its cache between the passes over them, but fewer rows than this make the
+# matrix products slower than that saves (benchmarks/loss_chunks.py); a GPU wants fewer, larger kernels.
+_CHUNK_SCORES = {"cpu": 2**20}
 _CHUNK_SCORES_ELSEWHERE = 2**26
-_FEWEST_ROWS = 32
+_FEWEST_ROWS = 64
 
-_LossAndGradient = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-"""From scores float32 (p, C), which it may overwrite, and target columns (p, 1): the summed loss, and its gradient."""
+
+class _Part(NamedTuple):
+    """A loss of p positions, and its gradient by their scores: ``weight * others``, less `pull` at each target."""
+
+    loss: Tensor
+    """Scalar, summed over the positions"""
+    others: Tensor
+    """``(p, C)``"""
+    weight: Tensor
+    """``(p, 1)``"""
+    pull: Tensor
+    """``(p, 1)``"""
+
+
+_LossOfScores = Callable[[Tensor, Tensor], _Part]
+"""From scores float32 (p, C), which it may overwrite, and target columns (p, 1)."""
 
 
 class _ChunkedLoss(torch.autograd.Function):
@@ -30,28 +44,50 @@ class _ChunkedLoss(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, states: Tensor, items: Tensor, targets: Tensor, scale: Tensor, loss_and_gradient: _LossAndGradient
+        ctx: Any, states: Tensor, items: Tensor, targets: Tensor, scale: Tensor, loss_of_scores: _LossOfScores
     ) -> Tensor:
-        states, items = states.float(), items.float()  # Under mixed precision these products are of its dtype anyway.
-        grad_states = torch.empty_like(states)
-        grad_items = torch.zeros_like(items)
-        grad_scale = torch.zeros_like(scale)
-        total = torch.zeros((), dtype=torch.float32, device=states.device)
+        device = states.device.type
+        precision = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else torch.float32
+        with torch.autocast(device, enabled=False):
+            return _ChunkedLoss._in_precision(ctx, states, items, targets, scale, loss_of_scores, precision)
+
+    @staticmethod
+    def _in_precision(
+        ctx: Any,
+        states: Tensor,
+        items: Tensor,
+        targets: Tensor,
+        scale: Tensor,
+        loss_of_scores: _LossOfScores,
+        precision: torch.dtype,
+    ) -> Tensor:
+        states, scaled = states.float(), states.float() * scale
+        pulled, items = items.float()[targets], items.to(precision)
+        grad_scaled, grad_items = torch.empty_like(states), torch.zeros_like(items, dtype=torch.float32)
+        pull_all = torch.empty(len(states), 1, device=states.device)
+        total = torch.zeros((), device=states.device)
         chunk_scores = _CHUNK_SCORES.get(states.device.type, _CHUNK_SCORES_ELSEWHERE)
-        rows = max(_FEWEST_ROWS, chunk_scores // len(items))
-        share = 1 / len(states)
+        rows = min(len(states), max(_FEWEST_ROWS, chunk_scores // len(items)))
+        buffer = torch.empty(rows, len(items), dtype=precision, device=states.device)
         for start in range(0, len(states), rows):
             part = slice(start, start + rows)
-            chunk = states[part]
-            scaled = chunk * scale
-            loss, grad = loss_and_gradient((scaled @ items.T).float(), targets[part, None])
+            chunk = scaled[part]
+            scores = torch.mm(chunk.to(precision), items.T, out=buffer[: len(chunk)]).float()
+            loss, others, weight, pull = loss_of_scores(scores, targets[part, None])
             total += loss
-            grad = grad.mul_(share).to(items.dtype)
-            grad_scaled = grad @ items
-            grad_items.addmm_(grad.T, scaled)
-            grad_states[part] = grad_scaled * scale
-            grad_scale += (grad_scaled * chunk).sum()
-        ctx.save_for_backward(grad_states, grad_items, grad_scale)
+            pull_all[part] = pull
+            others = others.to(precision)
+            grad_scaled[part] = (others @ items).float() * weight
+            if precision == torch.float32:
+                grad_items.addmm_(others.T, chunk * weight)
+            else:
+                grad_items += others.T @ (chunk * weight).to(precision)
+        # What the targets pull is a sum over positions, not over positions and candidates: it is left to the end.
+        grad_scaled -= pull_all * pulled
+        grad_items.index_add_(0, targets, pull_all * scaled, alpha=-1)
+        share = 1 / len(states)
+        grad_scale = (grad_scaled * states).sum() * share
+        ctx.save_for_backward(grad_scaled.mul_(scale * share), grad_items.mul_(share), grad_scale)
         return total * share
 
     @staticmethod
@@ -77,16 +113,16 @@ def softmax_loss(
             RecSys 2019, for candidates that count once however often they were drawn). None for all items.
     """
 
-    def loss_and_gradient(scores: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    def loss_of_scores(scores: Tensor, target: Tensor) -> _Part:
         wanted = scores.gather(1, target)
         if log_inclusion is not None:
             scores = scores.sub_(log_inclusion).scatter_(1, target, wanted)
-        log_norm = scores.logsumexp(dim=1, keepdim=True)
-        loss = (log_norm - wanted).sum()
-        softmax = scores.sub_(log_norm).exp_()
-        return loss, softmax.scatter_add_(1, target, torch.full_like(target, -1, dtype=softmax.dtype))
+        highest = scores.amax(dim=1, keepdim=True)
+        exponentials = scores.sub_(highest).exp_()
+        norm = exponentials.sum(dim=1, keepdim=True)
+        return _Part((norm.log() + highest - wanted).sum(), exponentials, 1 / norm, torch.ones_like(norm))
 
-    return _apply(states, items, targets, scale, loss_and_gradient)
+    return _apply(states, items, targets, scale, loss_of_scores)
 
 
 def gbce_loss(states: Tensor, items: Tensor, targets: Tensor, scale: Tensor, drawn: Tensor, power: float) -> Tensor:
@@ -102,14 +138,14 @@ def gbce_loss(states: Tensor, items: Tensor, targets: Tensor, scale: Tensor, dra
     """
     share = 1 / (1 + float(drawn.sum()))
 
-    def loss_and_gradient(scores: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    def loss_of_scores(scores: Tensor, target: Tensor) -> _Part:
         wanted = scores.gather(1, target)
         weights = drawn.expand_as(scores).scatter(1, target, 0)
         loss = (weights * functional.softplus(scores)).sum() + power * functional.softplus(-wanted).sum()
-        grad = scores.sigmoid_().mul_(weights).scatter_(1, target, -power * torch.sigmoid(-wanted))
-        return loss * share, grad.mul_(share)
+        others = scores.sigmoid_().mul_(weights)
+        return _Part(loss * share, others, torch.full_like(wanted, share), share * power * torch.sigmoid(-wanted))
 
-    return _apply(states, items, targets, scale, loss_and_gradient)
+    return _apply(states, items, targets, scale, loss_of_scores)
 
 
 def gbce_power(num_negatives: int, num_items: int, calibration: float) -> float:
@@ -118,8 +154,6 @@ def gbce_power(num_negatives: int, num_items: int, calibration: float) -> float:
     return rate * (calibration * (1 - 1 / rate) + 1 / rate)
 
 
-def _apply(
-    states: Tensor, items: Tensor, targets: Tensor, scale: Tensor, loss_and_gradient: _LossAndGradient
-) -> Tensor:
-    loss: Tensor = _ChunkedLoss.apply(states, items, targets, scale, loss_and_gradient)  # type: ignore[no-untyped-call]
+def _apply(states: Tensor, items: Tensor, targets: Tensor, scale: Tensor, loss_of_scores: _LossOfScores) -> Tensor:
+    loss: Tensor = _ChunkedLoss.apply(states, items, targets, scale, loss_of_scores)  # type: ignore[no-untyped-call]
     return loss

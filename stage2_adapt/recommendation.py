@@ -24,7 +24,7 @@ def top_items(
     """
     recent = history[-model.length :]
     counts = torch.tensor([len(recent)], device=device)
-    scores: Tensor = model.scores(torch.tensor([recent], device=device), counts)
+    scores: Tensor = model.scores(torch.tensor([recent], device=device), counts, model.candidates())
     if not allow_repeats:
         scores = mask_items(scores, torch.tensor([history], device=device))
     best = scores[0].topk(min(k, model.num_items))

@@ -25,12 +25,17 @@ class Recommender(Protocol):
     length: int
     """L, the most recent items of a history that count"""
 
-    def scores(self, histories: Tensor, counts: Tensor) -> Tensor:
+    def candidates(self) -> Tensor:
+        """What scoring needs of the N items, made once for any number of histories."""
+        ...
+
+    def scores(self, histories: Tensor, counts: Tensor, candidates: Tensor) -> Tensor:
         """Scores ``(B, N)``, item index 1 first.
 
         Args:
             histories: item indices ``(B, L)``, oldest first, left-aligned, padded with 0.
             counts: ``(B,)``, items in each history, at least 1.
+            candidates: see there.
         """
         ...
 
@@ -44,9 +49,13 @@ class Popularity(nn.Module):
         self.training_counts: Tensor
         self.register_buffer("training_counts", torch.zeros(num_items))
 
-    def scores(self, histories: Tensor, counts: Tensor) -> Tensor:
+    def candidates(self) -> Tensor:
+        """Their training counts ``(N,)``."""
+        return self.training_counts
+
+    def scores(self, histories: Tensor, counts: Tensor, candidates: Tensor) -> Tensor:
         """See `Recommender`."""
-        return self.training_counts.expand(len(histories), -1)
+        return candidates.expand(len(histories), -1)
 
 
 class SequenceRecommender(nn.Module):
@@ -62,11 +71,15 @@ class SequenceRecommender(nn.Module):
         self.item_embeddings: Tensor
         self.register_buffer("item_embeddings", torch.zeros(num_items + 1, options.width))  # Index 0 is padding.
 
-    def scores(self, histories: Tensor, counts: Tensor) -> Tensor:
+    def candidates(self) -> Tensor:
+        """The vectors ``(N, d)`` of which scores are products."""
+        return self.scored(self.item_embeddings[1:])
+
+    def scores(self, histories: Tensor, counts: Tensor, candidates: Tensor) -> Tensor:
         """See `Recommender`."""
         states = self.network(functional.embedding(histories, self.item_embeddings), counts)  # (B, L, d)
         last = states[torch.arange(len(states), device=states.device), counts - 1]
-        return self.scale() * self.scored(last) @ self.scored(self.item_embeddings[1:]).T
+        return self.scale() * self.scored(last) @ candidates.T
 
     def scale(self) -> Tensor:
         """The factor of the scores: of cosines, one over the softmax temperature."""

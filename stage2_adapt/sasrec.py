@@ -9,6 +9,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ssna.stage2_adapt.dropout import Dropout
 from ssna.stage2_adapt.positions import Positions
 
 
@@ -18,7 +19,7 @@ class SASRec(nn.Module):
     def __init__(self, width: int, length: int, blocks: int, heads: int, dropout: float) -> None:
         super().__init__()
         self.positions = Positions(length, width)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.blocks = nn.ModuleList(_Block(width, heads, dropout) for _ in range(blocks))
         self.norm = nn.LayerNorm(width)
 
@@ -48,7 +49,7 @@ class _Block(nn.Module):
         self.feed_forward_norm = nn.LayerNorm(width)
         self.feed_forward_in = nn.Linear(width, 4 * width)
         self.feed_forward_out = nn.Linear(4 * width, width)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, hidden: Tensor) -> Tensor:
         hidden = hidden + self.dropout(self._attend(self.attention_norm(hidden)))

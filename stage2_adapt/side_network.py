@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ssna.stage2_adapt.dropout import Dropout
 from ssna.stage2_adapt.options import ActivationName, SideName
 
 # Item vectors start about as small as ID vectors and positions do (standard deviation 0.02). At a gain of 1 neither
@@ -74,7 +75,7 @@ class SideNetwork(nn.Module):
             self.inner = _stacked_linear(adapted, inner, inner)
             self.down_bias = nn.Parameter(torch.zeros(adapted, 1, inner))
             self.inner_bias = nn.Parameter(torch.zeros(adapted, 1, inner))
-            self.dropout = nn.Dropout(dropout)
+            self.dropout = Dropout(dropout)
             self.integration = _INTEGRATIONS[integration](adapted, inner)
             if inner != width:
                 self.out = nn.Linear(inner, width, bias=False)

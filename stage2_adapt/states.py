@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 from ssna.cache import Selection
-from ssna.stage2_adapt.options import PreparationName
+from ssna.stage2_adapt.options import OptionError, PreparationName
 
 _SMALLEST_DEVIATION = 1e-6
 # Directions in which standardised training states vary less than this share of the mean variance are dropped when
 # they are whitened: what is in them is rounding, and there are some whenever there are fewer items than dimensions.
 _SMALLEST_VARIANCE = 1e-4
-_ITEMS_AT_ONCE = 4096
+_BYTES_AT_ONCE = 2**25  # Of the states that are looked at to fit the preparation, or prepared.
 
 
 @dataclass(frozen=True)
@@ -40,12 +40,14 @@ class Preparation:
         return states.sub_(self.mean[:, None]).div_(self.deviation[:, None])
 
 
-def lowest_first(states: Tensor) -> Tensor:
-    """Cached states ``(n, A, D)``, top layer first, as stage two reads them: ``(A, n, D)``, lowest layer first.
+def read_lowest_first(rows: Selection, places: slice | npt.NDArray[np.int64]) -> Tensor:
+    """The states at these places, lowest layer first ``(A, n, D)``; the cache has them top layer first ``(n, A, D)``.
 
     This is the one place where the order is turned. Each layer of the result is contiguous.
     """
-    return states.transpose(0, 1).flip(0).contiguous()
+    states = np.empty((len(rows.layers), len(rows.row[places]), rows.width), np.float32)
+    rows.read(places, into=states[::-1].swapaxes(0, 1))
+    return torch.from_numpy(states)
 
 
 def fit_preparation(blocks: Iterable[Tensor], name: PreparationName) -> Preparation:
@@ -93,17 +95,19 @@ def _whitening(covariance: Tensor) -> Tensor:
 
 def blocks_of(rows: Selection, places: npt.NDArray[np.int64] | None = None) -> Iterator[Tensor]:
     """The states at these places of a selection, or all, lowest layer first, in blocks ``(A, n, D)``."""
-    for first in range(0, len(rows) if places is None else len(places), _ITEMS_AT_ONCE):
-        part = slice(first, first + _ITEMS_AT_ONCE)
-        yield lowest_first(torch.from_numpy(rows.read(part if places is None else places[part])))
-        rows.forget()
+    at_once = max(1, _BYTES_AT_ONCE // _bytes_of_item([rows]))
+    for first in range(0, len(rows) if places is None else len(places), at_once):
+        part = slice(first, first + at_once)
+        yield read_lowest_first(rows, part if places is None else places[part])
 
 
 class ItemStates(Protocol):
     """The prepared states of items 1 to N, of one LLM or several; on the device, float32, lowest layer first."""
 
-    streamed: bool
-    """Whether they are read from the cache each time"""
+    @property
+    def items_at_once(self) -> int | None:
+        """Items whose states may be held in one piece, and as many in another one; None if all states are there."""
+        ...
 
     def between(self, first: int, last: int) -> list[Tensor]:
         """Of each LLM, those of items `first` + 1 to `last`: ``(A, last - first, D)``."""
@@ -120,7 +124,7 @@ class ResidentStates:
 
     parts: Sequence[Tensor] = ()
     """Of each LLM ``(A, N, D)``; none for a model without a side network"""
-    streamed = False
+    items_at_once: None = None
 
     @classmethod
     def read(
@@ -154,7 +158,24 @@ class StreamedStates:
     """Of each LLM, the rows of items 1 to N"""
     preparations: Sequence[Preparation]
     device: torch.device
-    streamed = True
+    items_at_once: int
+
+    @classmethod
+    def within(
+        cls, budget: int, selections: Sequence[Selection], preparations: Sequence[Preparation], device: torch.device
+    ) -> StreamedStates:
+        """States of which never more than so many bytes are held: a piece that is used, and the next one.
+
+        Raises:
+            OptionError: if that is less than two items take.
+        """
+        at_once = budget // (2 * _bytes_of_item(selections))
+        if not at_once:
+            raise OptionError(
+                f"--memory-budget {budget:,} bytes: the layer states of one item take "
+                f"{_bytes_of_item(selections):,} bytes, and two pieces of one item or more are held. Give more."
+            )
+        return cls(selections, preparations, device, at_once)
 
     def between(self, first: int, last: int) -> list[Tensor]:
         """See `ItemStates`."""
@@ -167,12 +188,15 @@ class StreamedStates:
     def _read(self, places: slice | npt.NDArray[np.int64]) -> list[Tensor]:
         parts = []
         for rows, preparation in zip(self.selections, self.preparations, strict=True):
-            states = lowest_first(torch.from_numpy(rows.read(places)))
-            rows.forget()
-            parts.append(preparation.apply(states).to(self.device, non_blocking=True))
+            states = preparation.apply(read_lowest_first(rows, places))
+            parts.append(states.to(self.device, non_blocking=True))
         return parts
 
 
 def bytes_of_states(selections: Sequence[Selection]) -> int:
     """What `ResidentStates` of these take."""
-    return sum(4 * len(rows) * len(rows.layers) * rows.width for rows in selections)
+    return len(selections[0]) * _bytes_of_item(selections) if selections else 0
+
+
+def _bytes_of_item(selections: Sequence[Selection]) -> int:
+    return sum(4 * len(rows.layers) * rows.width for rows in selections)

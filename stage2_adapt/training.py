@@ -207,17 +207,20 @@ class Training:
             group["lr"] = options.learning_rate * factor
 
     def _batches_with_states(self, order: torch.Generator) -> Iterator[tuple[Batch, Sequence[Tensor] | None]]:
-        """An epoch's batches, each with the states of this process's share of its items; None if they are all items.
+        """An epoch's batches, each with the states of this process's share of its items.
 
-        What is streamed is read while the step before it is computed.
+        None if they are all items, or more than may be held at once: then they are read in blocks. What is streamed is
+        read while the step before it is computed.
         """
-        if self._options.loss == "softmax":
-            return ((batch, None) for batch in self._batches.epoch(order))
-        pairs = (
-            (batch, self._data.states.of(batch.items[slice(*self._processes.span(len(batch.items)))]))
-            for batch in self._batches.epoch(order)
-        )
-        return ahead(pairs) if self._data.states.streamed else pairs
+        source = self._data.states
+
+        def with_states(batch: Batch) -> tuple[Batch, Sequence[Tensor] | None]:
+            mine = batch.items[slice(*self._processes.span(len(batch.items)))]
+            in_blocks = source.items_at_once is not None and len(mine) > source.items_at_once
+            return batch, None if in_blocks or self._options.loss == "softmax" else source.of(mine)
+
+        pairs = map(with_states, self._batches.epoch(order))
+        return pairs if source.items_at_once is None else ahead(pairs)
 
     def _step(self, batch: Batch, states: Sequence[Tensor] | None) -> tuple[Tensor, Tensor]:
         """Of a batch, this process's part of the mean loss of its positions, and the number of all of them."""
@@ -246,18 +249,21 @@ class Training:
 
         Args:
             items: their numbers ``(C,)``.
-            states: of this process's share of them; None if they are all training items.
+            states: of this process's share of them; None if they are to be asked for block by block.
         """
         first, last = self._processes.span(len(items))
-        source = self._data.states
+        mine, source = items[first:last], self._data.states
 
         def part(start: int, stop: int) -> Sequence[Tensor]:
-            if states is None:
+            if states is not None:
+                return [each[:, start:stop] for each in states]
+            if self._options.loss == "softmax":  # All training items: a part of them needs no copy.
                 return source.between(first + start, first + stop)
-            return [each[:, start:stop] for each in states]
+            return source.of(mine[start:stop])
 
-        recompute = last - first > RECOMPUTE_FROM_ITEMS or (states is None and source.streamed)
-        return self._processes.gathered(encode(self._encoder, part, items[first:last], recompute), len(items))
+        recompute = len(mine) > RECOMPUTE_FROM_ITEMS or (states is None and source.items_at_once is not None)
+        vectors = encode(self._encoder, part, mine, recompute, source.items_at_once)
+        return self._processes.gathered(vectors, len(items))
 
     def _loss(self, batch: Batch, states: Tensor, vectors: Tensor, targets: Tensor) -> Tensor:
         """The mean loss of positions with these states ``(P, d)``, targets ``(P,)`` and candidates ``(C, d)``."""
@@ -281,12 +287,10 @@ class Training:
         embeddings = self._recommender.item_embeddings[1:]
         first, last = self._processes.span(len(embeddings))
         source = self._data.states
-        blocks = (
-            (start, source.between(start, min(start + _ITEMS_AT_ONCE, last)))
-            for start in range(first, last, _ITEMS_AT_ONCE)
-        )
-        for start, states in ahead(blocks) if source.streamed else blocks:
-            stop = min(start + _ITEMS_AT_ONCE, last)
+        at_once = min(_ITEMS_AT_ONCE, source.items_at_once or _ITEMS_AT_ONCE)
+        blocks = ((start, source.between(start, min(start + at_once, last))) for start in range(first, last, at_once))
+        for start, states in blocks if source.items_at_once is None else ahead(blocks):
+            stop = min(start + at_once, last)
             items = torch.arange(start + 1, stop + 1, device=self._device)
             embeddings[start:stop] = self._encoder(states, items)
         self._processes.exchange(embeddings)
@@ -328,8 +332,10 @@ def _seed_of(seed: int, epoch: int, purpose: str) -> int:
 
 def _optimizer(modules: nn.Module, options: AdaptOptions) -> torch.optim.Optimizer:
     """AdamW that decays matrices but neither biases, norms nor the scale."""
-    matrices = [parameter for parameter in modules.parameters() if parameter.ndim >= 2]
-    others = [parameter for parameter in modules.parameters() if parameter.ndim < 2]
+    matrices, others = list[nn.Parameter](), list[nn.Parameter]()
+    for name, parameter in modules.named_parameters():
+        # The biases of all layers' adapters stand together in one parameter of several dimensions.
+        (others if parameter.ndim < 2 or name.endswith("bias") else matrices).append(parameter)
     groups: list[dict[str, Any]] = [
         {"params": matrices, "weight_decay": options.weight_decay},
         {"params": others, "weight_decay": 0.0},

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from ssna.stage2_adapt.options import SIDES, SideName
 from ssna.stage2_adapt.side_network import SideNetwork
-from ssna.stage2_adapt.states import fit_preparation, lowest_first
+from ssna.stage2_adapt.states import fit_preparation
 
 INTEGRATIONS = [side for side in SIDES if side != "none"]
 
@@ -139,11 +139,3 @@ def test_directions_in_which_training_states_do_not_vary_are_dropped() -> None:
 def test_without_preparation_states_stay_as_they_are() -> None:
     states = made_up_states()
     assert torch.equal(fit_preparation([states], "none").apply(states.clone()), states)
-
-
-def test_stage_two_reads_the_layers_lowest_first() -> None:
-    cached = torch.arange(12.0).reshape(2, 3, 2)  # Two items, three layers, top first.
-    turned = lowest_first(cached)
-    assert turned.shape == (3, 2, 2)
-    for layer in range(3):
-        assert torch.equal(turned[layer], cached[:, 2 - layer])

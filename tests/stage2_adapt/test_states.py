@@ -13,6 +13,7 @@ from ssna.stage2_adapt import (
     AdaptOptions,
     Epoch,
     ItemStates,
+    OptionError,
     Preparation,
     ResidentStates,
     StreamedStates,
@@ -23,7 +24,8 @@ from ssna.stage2_adapt import (
     fit_preparation,
     leave_last,
 )
-from tests.cache.strategies import make_cache
+from ssna.stage2_adapt.states import read_lowest_first
+from tests.cache.strategies import add_rows, make_cache, states_for
 from tests.stage2_adapt.strategies import pack
 
 CPU = torch.device("cpu")
@@ -46,13 +48,21 @@ def rows(tmp_path: Path) -> Selection:
     return Cache.open(cache.path).select(keys(range(N)), 2)
 
 
-def both(rows: Selection, preparation: Preparation) -> tuple[ItemStates, ItemStates]:
+def both(rows: Selection, preparation: Preparation, items_at_once: int = 100) -> tuple[ItemStates, ItemStates]:
     resident = ResidentStates.read([rows], [preparation], CPU)
-    return resident, StreamedStates([rows], [preparation], CPU)
+    return resident, StreamedStates([rows], [preparation], CPU, items_at_once)
+
+
+def test_stage_two_reads_the_layers_lowest_first(tmp_path: Path) -> None:
+    cache = make_cache(tmp_path)
+    add_rows(cache, range(3))
+    turned = read_lowest_first(cache.select(keys(range(3)), 3), np.array([2, 0]))
+    top_first = torch.from_numpy(states_for([2, 0]))  # A state is 50 × item + 10 × layer (0 is the top) + dimension.
+    assert turned.tolist() == [top_first[:, layer].tolist() for layer in (2, 1, 0)]
 
 
 def test_streamed_states_are_the_resident_ones(rows: Selection, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ssna.stage2_adapt.states._ITEMS_AT_ONCE", 5)
+    monkeypatch.setattr("ssna.stage2_adapt.states._BYTES_AT_ONCE", 5 * 4 * 2 * 16)
     preparation = fit_preparation(blocks_of(rows, np.array([0, 2, 3, 8, 9, 10])), "standardize")
     resident, streamed = both(rows, preparation)
     items = torch.tensor([12, 1, 7])
@@ -64,6 +74,7 @@ def test_streamed_states_are_the_resident_ones(rows: Selection, monkeypatch: pyt
     assert bytes_of_states([rows]) == expected.nbytes
 
 
+@pytest.mark.parametrize("items_at_once", [4, 100])
 @pytest.mark.parametrize(
     "chosen",
     [
@@ -75,15 +86,23 @@ def test_streamed_states_are_the_resident_ones(rows: Selection, monkeypatch: pyt
     ids=lambda chosen: "-".join(map(str, chosen.values())),
 )
 def test_training_from_streamed_states_is_bit_for_bit_training_from_resident_ones(
-    rows: Selection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chosen: dict[str, object]
+    rows: Selection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chosen: dict[str, object], items_at_once: int
 ) -> None:
+    read, largest = StreamedStates._read, [0]
+
+    def noted(self: StreamedStates, places: slice | np.ndarray) -> list[torch.Tensor]:
+        states = read(self, places)
+        largest[0] = max(largest[0], states[0].shape[1])
+        return states
+
+    monkeypatch.setattr(StreamedStates, "_read", noted)
     monkeypatch.setattr("ssna.stage2_adapt.item_encoder._CPU_BLOCK_ITEMS", 4)
-    monkeypatch.setattr("ssna.stage2_adapt.training._ITEMS_AT_ONCE", 5)
+    monkeypatch.setattr("ssna.stage2_adapt.training._ITEMS_AT_ONCE", 4)
     fixed = {"width": 8, "heads": 2, "blocks": 1, "length": 4, "batch_size": 8, "epochs": 3, "learning_rate": 0.01}
     options = AdaptOptions(**{**fixed, **chosen})  # type: ignore[arg-type]
     preparation = fit_preparation(blocks_of(rows, np.arange(N - 2)), options.preparation)
     outcomes = []
-    for name, states in zip(("resident", "streamed"), both(rows, preparation), strict=True):
+    for name, states in zip(("resident", "streamed"), both(rows, preparation, items_at_once), strict=True):
         data = TrainingData(SEQUENCES, leave_last(SEQUENCES), N, N - 2, states, [(2, 16)], [preparation.whitening])
         training, epochs = Training(data, options, CPU), list[Epoch]()
         training.run(tmp_path / name, epochs.append)
@@ -91,3 +110,11 @@ def test_training_from_streamed_states_is_bit_for_bit_training_from_resident_one
     (lines, embeddings), (streamed_lines, streamed_embeddings) = outcomes
     assert streamed_lines == lines
     assert torch.equal(streamed_embeddings, embeddings)
+    assert 0 < largest[0] <= items_at_once
+
+
+def test_a_budget_is_kept_by_holding_two_pieces_at_most(rows: Selection) -> None:
+    item = 4 * 2 * 16
+    assert StreamedStates.within(7 * item, [rows], [], CPU).items_at_once == 3
+    with pytest.raises(OptionError, match="--memory-budget 255 bytes: .* one item take 128 bytes"):
+        StreamedStates.within(2 * item - 1, [rows], [], CPU)

@@ -247,6 +247,17 @@ def test_popularity_counts_training_interactions_only() -> None:
     sequences = pack([[1, 1, 2, 3, 3], [2, 2, 3, 3, 3]])
     model = count_popularity(sequences, leave_last(sequences), 4)
     assert (
-        model.scores(torch.ones(2, 1, dtype=torch.long), torch.ones(2, dtype=torch.long)).tolist()
+        model.scores(torch.ones(2, 1, dtype=torch.long), torch.ones(2, dtype=torch.long), model.candidates()).tolist()
         == [[2.0, 3.0, 1.0, 0.0]] * 2
     )
+
+
+def test_weight_decay_leaves_norms_biases_and_the_scale_alone() -> None:
+    training = Training(data(), options(weight_decay=0.1, item_id=True, side="residual"), CPU)
+    names = {id(parameter): name for name, parameter in training._modules.named_parameters()}
+    decayed, others = ([names[id(one)] for one in group["params"]] for group in training._optimizer.param_groups)
+    assert {"encoder.sides.0.down", "encoder.id_table", "recommender.network.blocks.0.attention_out.weight"} <= set(
+        decayed
+    )
+    assert {"encoder.sides.0.down_bias", "encoder.sides.0.norm.weight", "recommender.log_scale"} <= set(others)
+    assert not [name for name in decayed if "bias" in name or "norm" in name]

@@ -1,0 +1,79 @@
+"""What the scripts of the peers share: the exported split, the arguments and the line of results."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Split:
+    """The arrays that export.py writes."""
+
+    items: np.ndarray
+    starts: np.ndarray
+    train_end: np.ndarray
+    valid_end: np.ndarray
+    num_items: int
+
+    @classmethod
+    def read(cls, folder: Path) -> Split:
+        """The split in a folder."""
+        with np.load(folder / "split.npz") as arrays:
+            items, starts, train_end, valid_end, num_items = (arrays[field.name] for field in fields(cls))
+        return cls(items, starts, train_end, valid_end, int(num_items))
+
+    @property
+    def tested(self) -> np.ndarray:
+        """Users who have a test item."""
+        return np.flatnonzero(self.valid_end < self.starts[1:])
+
+
+def parser(description: str | None) -> argparse.ArgumentParser:
+    """The arguments of both scripts."""
+    arguments = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    arguments.add_argument("split", type=Path, help="folder that export.py wrote")
+    arguments.add_argument("--width", type=int, default=64)
+    arguments.add_argument("--length", type=int, default=50)
+    arguments.add_argument("--blocks", type=int, default=2)
+    arguments.add_argument("--heads", type=int, default=2)
+    arguments.add_argument("--dropout", type=float, default=0.2)
+    arguments.add_argument("--batch-size", type=int, default=128)
+    arguments.add_argument("--evaluation-batch-size", type=int, default=256)
+    arguments.add_argument("--learning-rate", type=float, default=1e-3)
+    arguments.add_argument("--epochs", type=int, default=4)
+    arguments.add_argument("--evaluations", type=int, default=5, help="how often all users are ranked and timed")
+    arguments.add_argument("--threads", type=int, default=2)
+    arguments.add_argument("--seed", type=int, default=0)
+    return arguments
+
+
+def timed(work: Callable[[], Any], times: int) -> tuple[list[float], Any]:
+    """Seconds of each of several runs, and what the last returned."""
+    seconds, result = [], None
+    for _ in range(times):
+        started = time.perf_counter()
+        result = work()
+        seconds.append(time.perf_counter() - started)
+    return seconds, result
+
+
+def log_epoch(number: int, seconds: float, loss: float) -> None:
+    """Say that an epoch is over."""
+    print(f"epoch {number}: {seconds:.2f} s, loss {loss:.4f}", file=sys.stderr)
+
+
+def report(library: str, **results: Any) -> None:
+    """The line of results."""
+    print(json.dumps({"library": library, "version": version(library), **results}), file=sys.__stdout__)
