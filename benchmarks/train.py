@@ -126,19 +126,21 @@ def epoch(
         budget = ["--epochs", str(epochs), "--threads", str(threads), "--evaluations", str(_EVALUATIONS)]
         peers = {}
         if rectools:
-            script = [rectools, PEERS / "rectools_sasrec.py", folder, *budget]
-            peers |= {"RecTools": script, "RecTools, pre-norm block": [*script, "--block", "pre-norm"]}
+            peers["RecTools"] = [rectools, PEERS / "rectools_sasrec.py", folder, *budget]
         if recbole:
-            script = [recbole, PEERS / "recbole_sasrec.py", folder, *budget]
-            a_step = str(targets_a_step(dataset))
-            peers |= {"RecBole": script, f"RecBole, {a_step} targets a step": [*script, "--examples-a-step", a_step]}
+            peers["RecBole"] = [recbole, PEERS / "recbole_sasrec.py", folder, *budget]
+
+        def note(name: str, result: dict[str, Any]) -> None:
+            click.echo(f"{name}: {json.dumps(result)}", err=True)
+            found.setdefault(name, []).append(result)
+
         for _ in range(rounds):
             for side in ("none", "gru", "residual", "mean"):
                 name = "ssna, IDs" if side == "none" else f"ssna, {side} of 6 layers"
-                found.setdefault(name, []).append(in_a_process("one-epoch", side=side, **ours))
+                note(name, in_a_process("one-epoch", side=side, **ours))
             for name, command in peers.items():
                 done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-                found.setdefault(name, []).append(json.loads(done.stdout))
+                note(name, json.loads(done.stdout))
     medians = {
         name: {
             "train": statistics.median(seconds for result in results for seconds in result["train"][1:]),
@@ -155,15 +157,6 @@ def epoch(
             + (f"{result['limit']:.0%} of the arithmetic limit" if result["limit"] > 0 else "")
         )
     click.echo(f"1.00 × is {reference['train']:.2f} s of training and {reference['evaluate']:.2f} s of evaluation")
-
-
-def targets_a_step(dataset: Path) -> int:
-    """Mean number of targets in a step of ours, at the default batch size."""
-    options = AdaptOptions(side="none")
-    corpus = load_corpus(open_dataset(dataset), options)
-    lengths = training_lengths(corpus)
-    windows = int((-(-lengths // options.length)).sum())
-    return int(lengths.sum() / windows * options.batch_size)
 
 
 def training_lengths(corpus: Corpus) -> np.ndarray:

@@ -23,8 +23,7 @@ def check_output(path: Path, overwrite: bool, is_ours: Callable[[Path], bool], w
     Raises:
         OutputError: if a file stands there, or a folder that holds something and may not be replaced.
     """
-    if path.exists() and not path.is_dir():
-        raise OutputError(f"{path} is a file; expected the name of a new or empty folder to write to.")
+    check_no_file(path)
     if not path.exists() or not any(path.iterdir()):
         return
     if not overwrite:
@@ -34,6 +33,16 @@ def check_output(path: Path, overwrite: bool, is_ours: Callable[[Path], bool], w
             f"{path} is not empty and is no {what}, so --overwrite does not touch it. Give another folder, or empty it "
             "yourself."
         )
+
+
+def check_no_file(path: Path) -> None:
+    """Return if no file stands where a folder is to be written.
+
+    Raises:
+        OutputError: if one does.
+    """
+    if path.exists() and not path.is_dir():
+        raise OutputError(f"{path} is a file; expected the name of a new or empty folder to write to.")
 
 
 @contextmanager

@@ -18,6 +18,14 @@ from ssna.dataset import Dataset, open_dataset
 from ssna.errors import DatasetError
 from ssna.stage2_adapt import AdaptOptions, OptionError
 
+EXTRACT_OPTIONS = (
+    ("max-tokens", "max_tokens"),
+    ("dtype", "compute_dtype"),
+    ("store", "stored_dtype"),
+    ("pooling", "pooling"),
+)
+"""Options of `ssna extract`, and the settings of a cache that they become"""
+
 
 @dataclass(frozen=True)
 class Source:
@@ -99,12 +107,7 @@ def _extract_command(cache: Cache, dataset: Dataset) -> str:
     manifest, root = cache.manifest, cache.path.parent
     command = ["ssna", "extract", str(dataset.path), "--llm", manifest.llm["source"], "--name", manifest.name]
     settings = manifest.settings
-    for option, setting in (
-        ("max-tokens", "max_tokens"),
-        ("dtype", "compute_dtype"),
-        ("store", "stored_dtype"),
-        ("pooling", "pooling"),
-    ):
+    for option, setting in EXTRACT_OPTIONS:
         command += [f"--{option}", str(settings[setting])]
     if settings["prefix"] or settings["suffix"]:
         command += ["--template", f"{settings['prefix']}{{text}}{settings['suffix']}"]

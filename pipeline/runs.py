@@ -163,8 +163,13 @@ def open_run(path: Path, device: torch.device) -> Run:
         RunError: if the folder is missing, is no run, or the run is not finished.
     """
     if not path.is_dir():
-        raise RunError(f"the run folder {path} does not exist; expected a folder made by `ssna adapt`.")
+        found = "is a file" if path.exists() else "does not exist"
+        raise RunError(f"the run folder {path} {found}; expected a folder made by `ssna adapt`.")
     config = read_json(path / CONFIG_FILE)
+    if not is_run(path):
+        raise RunError(
+            f"{path} is no run folder (its {CONFIG_FILE} is another one); expected one made by `ssna adapt`."
+        )
     if not is_finished(path):
         raise RunError(
             f"{path} is not finished (it has no {RESULTS_FILE}). Run `ssna adapt` with --resume to finish it."

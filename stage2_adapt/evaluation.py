@@ -25,11 +25,11 @@ from ssna.stage2_adapt.sequences import (
 
 POPULARITY_GROUPS = ("head", "tail", "unseen")
 _HEAD_ONE_IN = 5
-# Scores held at once: on a CPU they stay in its cache between the passes over them. But scoring fewer cases at once
-# takes longer than that saves, and of more cases the hidden states grow.
+# Scores held at once: on a CPU they, and the hidden states of so many cases, stay in its cache between the passes over
+# them. But scoring fewer cases at once than this takes longer than that saves.
 _CHUNK_SCORES = {"cpu": 2**21}
 _CHUNK_SCORES_ELSEWHERE = 2**26
-_FEWEST_CASES, _CHUNK_CASES = 16, 1024
+_FEWEST_CASES, _MOST_CASES, _MOST_CASES_ELSEWHERE = 16, {"cpu": 128}, 1024
 
 
 class NaNScoreError(SsnaError):
@@ -68,7 +68,8 @@ def rank_targets(
     one_each = len(case) == len(cases)
     ranks = np.empty(len(case), np.int64)
     chunk_scores = _CHUNK_SCORES.get(device.type, _CHUNK_SCORES_ELSEWHERE)
-    at_once = min(_CHUNK_CASES, max(_FEWEST_CASES, chunk_scores // max(1, model.num_items)))
+    most_cases = _MOST_CASES.get(device.type, _MOST_CASES_ELSEWHERE)
+    at_once = min(most_cases, max(_FEWEST_CASES, chunk_scores // max(1, model.num_items)))
     for start in range(0, len(cases), at_once):
         stop = min(start + at_once, len(cases))
         scores = _scores(model, candidates, items, cases.take(order[start:stop]), filter_history)

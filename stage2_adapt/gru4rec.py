@@ -6,6 +6,7 @@ batches and ranking losses, whose weakness was their few negatives (Petrov and M
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from ssna.stage2_adapt.dropout import Dropout
@@ -27,3 +28,7 @@ class GRU4Rec(nn.Module):
             hidden = self.dropout(layer(hidden)[0])
         states: Tensor = self.out(hidden)
         return states
+
+    def last_states(self, items: Tensor, counts: Tensor) -> Tensor:
+        """See `SASRec.last_states`."""
+        return self.forward(items, counts)[torch.arange(len(items), device=items.device), counts - 1]

@@ -33,6 +33,10 @@ class HSTU(nn.Module):
         states: Tensor = self.norm(hidden)
         return states
 
+    def last_states(self, items: Tensor, counts: Tensor) -> Tensor:
+        """See `SASRec.last_states`."""
+        return self.forward(items, counts)[torch.arange(len(items), device=items.device), counts - 1]
+
 
 class _Block(nn.Module):
     def __init__(self, width: int, length: int, heads: int, dropout: float) -> None:

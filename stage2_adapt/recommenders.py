@@ -77,8 +77,7 @@ class SequenceRecommender(nn.Module):
 
     def scores(self, histories: Tensor, counts: Tensor, candidates: Tensor) -> Tensor:
         """See `Recommender`."""
-        states = self.network(functional.embedding(histories, self.item_embeddings), counts)  # (B, L, d)
-        last = states[torch.arange(len(states), device=states.device), counts - 1]
+        last = self.network.last_states(functional.embedding(histories, self.item_embeddings), counts)
         return self.scale() * self.scored(last) @ candidates.T
 
     def scale(self) -> Tensor:
@@ -90,8 +89,8 @@ class SequenceRecommender(nn.Module):
         return vectors if self.log_scale is None else functional.normalize(vectors, dim=-1)
 
 
-def _network(options: AdaptOptions) -> nn.Module:
+def _network(options: AdaptOptions) -> SASRec | GRU4Rec | HSTU:
     if options.model == "gru4rec":
         return GRU4Rec(options.width, options.blocks, options.dropout)
-    attention = {"sasrec": SASRec, "hstu": HSTU}[options.model]
+    attention: type[SASRec | HSTU] = SASRec if options.model == "sasrec" else HSTU
     return attention(options.width, options.length, options.blocks, options.heads, options.dropout)

@@ -6,6 +6,9 @@ that the place from which the next item is predicted is the same, and trained, f
 
 from __future__ import annotations
 
+from typing import cast
+
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -38,6 +41,20 @@ class SASRec(nn.Module):
         states: Tensor = self.norm(hidden)
         return states
 
+    def last_states(self, items: Tensor, counts: Tensor) -> Tensor:
+        """Of each history, the state at its end ``(B, d)``; all that scoring needs, and all that the last block makes.
+
+        Args:
+            items: see `forward`.
+            counts: likewise, at least 1.
+        """
+        hidden = self.dropout(self.positions(items, counts))
+        for block in self.blocks[:-1]:
+            hidden = block(hidden)
+        last = cast(_Block, self.blocks[-1])
+        states: Tensor = self.norm(last.at_end(hidden, counts))
+        return states
+
 
 class _Block(nn.Module):
     def __init__(self, width: int, heads: int, dropout: float) -> None:
@@ -52,15 +69,26 @@ class _Block(nn.Module):
         self.dropout = Dropout(dropout)
 
     def forward(self, hidden: Tensor) -> Tensor:
-        hidden = hidden + self.dropout(self._attend(self.attention_norm(hidden)))
+        queries, keys, values = self._maps(hidden)
+        return self._feed(hidden, functional.scaled_dot_product_attention(queries, keys, values, is_causal=True))
+
+    def at_end(self, hidden: Tensor, counts: Tensor) -> Tensor:
+        """What `forward` gives at the last place of each history ``(B, d)``."""
+        queries, keys, values = self._maps(hidden)
+        there = (torch.arange(hidden.shape[1], device=hidden.device) < counts[:, None])[:, None, None]  # (B, 1, 1, L)
+        row, end = torch.arange(len(hidden), device=hidden.device), counts - 1
+        mixed = functional.scaled_dot_product_attention(queries[row, :, end, None], keys, values, attn_mask=there)
+        return self._feed(hidden[row, end, None], mixed)[:, 0]
+
+    def _maps(self, hidden: Tensor) -> Tensor:
+        """Queries, keys and values, each ``(B, heads, L, d / heads)``."""
+        batch, length, width = hidden.shape
+        maps: Tensor = self.queries_keys_values(self.attention_norm(hidden))
+        return maps.view(batch, length, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
+
+    def _feed(self, hidden: Tensor, mixed: Tensor) -> Tensor:
+        """The block's output ``(B, L, d)``, given what its heads have gathered ``(B, heads, L, d / heads)``."""
+        hidden = hidden + self.dropout(self.attention_out(mixed.transpose(1, 2).reshape(hidden.shape)))
         inner = functional.gelu(self.feed_forward_in(self.feed_forward_norm(hidden)))
         out: Tensor = hidden + self.dropout(self.feed_forward_out(inner))
-        return out
-
-    def _attend(self, hidden: Tensor) -> Tensor:
-        batch, length, width = hidden.shape
-        split = self.queries_keys_values(hidden).view(batch, length, 3, self.heads, width // self.heads)
-        queries, keys, values = split.permute(2, 0, 3, 1, 4)  # each (B, heads, L, d / heads)
-        mixed = functional.scaled_dot_product_attention(queries, keys, values, is_causal=True)
-        out: Tensor = self.attention_out(mixed.transpose(1, 2).reshape(batch, length, width))
         return out

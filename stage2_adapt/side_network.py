@@ -111,13 +111,18 @@ class _GRU(nn.Module):
 
     def forward(self, adapted: Tensor) -> Tensor:
         width = adapted.shape[2]
-        inputs = self.cell_input(adapted)  # (A, n, 3m), for all layers at once: reset, update, candidate
+        inputs = self.cell_input(adapted)  # (A, n, 3m), for all layers at once: reset and update, candidate
         state = torch.zeros_like(adapted[0])
-        for from_layer in inputs:
-            from_state = self.cell_state(state)
-            gates = torch.sigmoid(from_layer[:, : 2 * width] + from_state[:, : 2 * width])
-            reset, update = gates.chunk(2, dim=1)
-            candidate = torch.tanh(torch.addcmul(from_layer[:, 2 * width :], reset, from_state[:, 2 * width :]))
+        from_state = self.cell_state.bias.expand_as(inputs[0])
+        for number, from_layer in enumerate(inputs):
+            if number:  # The first state is zero, and its product with it.
+                from_state = self.cell_state(state)
+            # Splitting, not slicing: its gradient is put together at once.
+            (gates_in, candidate_in), (gates_from, candidate_from) = (
+                part.split([2 * width, width], dim=1) for part in (from_layer, from_state)
+            )
+            reset, update = torch.sigmoid(gates_in + gates_from).chunk(2, dim=1)
+            candidate = torch.tanh(torch.addcmul(candidate_in, reset, candidate_from))
             state = torch.lerp(candidate, state, update)
         return state
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import settings
 
 from ssna.dataset import Dataset
@@ -13,6 +14,8 @@ from tests.helpers import Catalogue, make_catalogue, make_tiny_llm
 # How long an example takes is the machine's business.
 settings.register_profile("ssna", deadline=None)
 settings.load_profile("ssna")
+# As `tests.helpers.ssna` runs the command; and the matrices here are so small that a second thread only costs.
+torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import os
 import random
 import signal
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,29 +84,34 @@ class Outcome:
     stderr: str
 
 
-def ssna_in_process(
-    arguments: list[str], cwd: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> Outcome:
-    """The same as `ssna` without a new process, for tests of many short commands; caches are below `caches`."""
+def ssna_in_process(*arguments: str | Path, cwd: Path | None = None, **environment: str) -> Outcome:
+    """The same as `ssna`, but in this process: without the seconds in which a new one imports PyTorch."""
     from ssna.cli import main
 
-    with monkeypatch.context() as patch:
-        patch.chdir(cwd)
-        patch.setenv("SSNA_CACHE", "caches")
-        patch.setattr(sys, "argv", ["ssna", *arguments])
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        redirect_stdout(io.StringIO()) as stdout,
+        redirect_stderr(io.StringIO()) as stderr,
+    ):
+        if cwd is not None:
+            patch.chdir(cwd)
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        patch.setattr(sys, "argv", ["ssna", *map(str, arguments)])
         patch.setattr(signal, "signal", lambda *_: None)
-        capsys.readouterr()
         status = 0
         try:
             main()
         except SystemExit as stop:
             status = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
-    captured = capsys.readouterr()
-    return Outcome(status, captured.out, captured.err)
+    return Outcome(status, stdout.getvalue(), stderr.getvalue())
 
 
 def ssna(*arguments: str | Path, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run the installed `ssna` command, one CPU thread, and return what it printed and its exit status."""
+    """Run the installed `ssna` command, one CPU thread, and return what it printed and its exit status.
+
+    For tests to which the process matters; the others take `ssna_in_process`.
+    """
     command = [str(Path(sys.executable).parent / "ssna"), *map(str, arguments)]
     variables = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", **environment}
     return subprocess.run(command, cwd=cwd, env=variables, capture_output=True, text=True, timeout=300, check=False)

@@ -16,6 +16,7 @@ import torch
 
 import ssna
 from ssna.api.evaluate import results_of
+from ssna.api.resume import check_resumable
 from ssna.devices import free_memory_bytes, peak_memory_bytes, resolve_device
 from ssna.errors import RunError
 from ssna.folders import check_output
@@ -123,7 +124,7 @@ def adapt(
         config = _config(inputs, options, where)
         _check_same_in_every(processes, config)
         if processes.leads and resume:
-            _check_resumable(output, config)
+            check_resumable(output, config)
         if processes.first(resume and is_finished(output)):
             return read_json(output / RESULTS_FILE)
         # All that can be wrong with the inputs has been found by the time the folder is made.
@@ -147,14 +148,6 @@ def _check_new(output: Path, overwrite: bool) -> None:
     if is_run(output) and not is_finished(output) and not overwrite:
         raise RunError(f"{output} holds an unfinished run. Go on with --resume, or replace it with --overwrite.")
     check_output(output, overwrite, is_run, "run folder")
-
-
-def _check_resumable(output: Path, config: Mapping[str, Any]) -> None:
-    """Refuse a folder that holds another run, or none although it is not empty."""
-    if (output / CONFIG_FILE).exists():
-        _check_same_run(output, read_json(output / CONFIG_FILE), config)
-    elif output.is_dir() and any(output.iterdir()):
-        raise RunError(f"{output} holds no run to resume. Give the folder of a run, or a new one.")
 
 
 def _listed(given: Path | str | Sequence[Path | str] | None) -> list[Any]:
@@ -197,30 +190,6 @@ def _described(source: Source) -> dict[str, Any]:
     }
 
 
-def _check_same_run(output: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Refuse to go on with a run of other options or data, naming the difference."""
-    old_caches, new_caches = (config.get("caches", []) for config in (before, now))
-    if len(old_caches) != len(new_caches):
-        raise RunError(
-            f"{output} cannot be resumed: it read {len(old_caches)} caches, now there are {len(new_caches)}. Give what "
-            "it was started with, or another --output."
-        )
-    for part, names, old, new in (
-        ("options", list(now["options"]), before.get("options", {}), now["options"]),
-        ("dataset", ["fingerprint"], before.get("dataset", {}), now["dataset"]),
-        *(
-            ("cache", ["fingerprint", "layers", "rows_digest"], *both)
-            for both in zip(old_caches, new_caches, strict=True)
-        ),
-    ):
-        for name in names:
-            if old.get(name) != new.get(name):
-                raise RunError(
-                    f"{output} cannot be resumed: its {part} had {name} = {old.get(name)}, now it is {new.get(name)}. "
-                    "Give what it was started with, or another --output."
-                )
-
-
 def _check_same_in_every(processes: Processes, config: Mapping[str, Any]) -> None:
     """Refuse to train together on other data or options."""
     compared = {
@@ -259,7 +228,7 @@ def _prepare_training(
     budget = free_memory_bytes(device) // 2 if memory_budget is None else memory_budget
     states: ItemStates
     if (wanted := bytes_of_states(selections)) > budget:
-        states = StreamedStates(selections, preparations, device)
+        states = StreamedStates.within(budget, selections, preparations, device)
         if on_note is not None:
             on_note(
                 f"the layer states take {wanted / 1e6:,.0f} MB, more than the memory budget of {budget / 1e6:,.0f} MB: "

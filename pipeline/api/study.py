@@ -11,6 +11,7 @@ from typing import Any
 from ssna.api.adapt import adapt
 from ssna.devices import leads, resolve_device
 from ssna.errors import RunError
+from ssna.folders import check_no_file
 from ssna.runs import CONFIG_FILE, is_finished, read_json, write_json
 from ssna.stage2_adapt import AdaptOptions, OptionError, processes_of_torchrun
 
@@ -52,9 +53,11 @@ def study_layers(
         SsnaError: see `adapt`; if a number of layers is more than the cache holds, before anything is trained.
     """
     output, options = Path(output), options or AdaptOptions()
+    chosen = [replace(options, layers=number) for number in layers]  # Each is checked before anything is trained.
     names = [f"layers-{number or 'all'}" for number in layers]
     if len(set(names)) < len(names):
         raise OptionError("--layers names the same number twice. Give each once.")
+    check_no_file(output)
     there = [path.name for path in output.iterdir()] if output.is_dir() else []
     if foreign := [name for name in there if name != STUDY_FILE and not _OF_A_RUN.fullmatch(name)]:
         raise RunError(f"{output} holds {foreign[0]}, which is no part of a study of layers. Give another --output.")
@@ -62,16 +65,16 @@ def study_layers(
         raise RunError(f"{output} holds a study already. Go on with --resume, or replace it with --overwrite.")
     # The deepest first: whether the cache has that many layers is known before anything is trained.
     runs = dict[str, Mapping[str, Any]]()
-    order = sorted(zip(layers, names, strict=True), key=lambda pair: -(pair[0] or 0))
+    order = sorted(zip(layers, names, chosen, strict=True), key=lambda run: -(run[0] or 0))
     with processes_of_torchrun(resolve_device(device)):
-        for number, name in order:
+        for number, name, its_options in order:
             folder = output / name
             if on_note is not None and not (resume and is_finished(folder)):
                 on_note(f"{folder}: {number or 'all'} layers")
             runs[name] = adapt(
                 dataset,
                 folder,
-                options=replace(options, layers=number),
+                options=its_options,
                 overwrite=overwrite,
                 resume=resume,
                 on_note=on_note,

@@ -65,6 +65,10 @@ _STOPPED = (
 )
 
 
+# `ssna` alone, which shows its help; click before 8.2 has no exception for it.
+_NO_ARGUMENTS: type[Exception] | tuple[()] = getattr(click.exceptions, "NoArgsIsHelpError", ())
+
+
 class _Terminated(BaseException):
     """SIGTERM came; an exception, so that an extraction commits the rows it holds."""
 
@@ -79,6 +83,11 @@ def main() -> None:
             stream.reconfigure(errors="replace")  # A title is no reason to fail in a terminal that lacks its letters.
     try:
         status = cli.main(prog_name="ssna", standalone_mode=False)
+    except click.UsageError as error:
+        if error.ctx is None or isinstance(error, _NO_ARGUMENTS):
+            error.show()
+            sys.exit(error.exit_code)
+        _fail(f"{error.format_message()} See `{error.ctx.command_path} --help`.", error.exit_code)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)

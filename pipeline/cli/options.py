@@ -83,4 +83,5 @@ def layers_number(context: click.Context, parameter: click.Parameter, value: str
     try:
         return int(value)
     except ValueError as error:
-        raise click.BadParameter(f"found '{value}', expected a number of layers or 'all'.") from error
+        message = f"found '{value}', expected a whole number or 'all'."
+        raise click.BadParameter(message, context, parameter) from error

@@ -1,4 +1,4 @@
-"""`ssna cache`, and extraction by several processes, through the installed command."""
+"""`ssna cache`, and extraction by several processes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 
 from ssna.cache import Cache, keys_of_texts
 from ssna.dataset import Dataset
-from tests.helpers import ssna
+from tests.helpers import Outcome, ssna_in_process
 from tests.stage1_extract.families import TWO_HEADS, make_llm
 
 
@@ -26,8 +26,12 @@ def root(shared_cache_root: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(shared_cache_root, tmp_path / "caches"))
 
 
-def cache_command(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return ssna("cache", *arguments, SSNA_CACHE=str(root))
+def cache_command(root: Path, *arguments: str) -> Outcome:
+    return ssna_in_process("cache", *arguments, SSNA_CACHE=str(root))
+
+
+def extract(root: Path, folder: Path, llm: Path | str, *options: str) -> Outcome:
+    return ssna_in_process("extract", folder, "--llm", llm, *options, SSNA_CACHE=str(root))
 
 
 def test_list_and_info_say_what_is_there(root: Path, dataset: Dataset) -> None:
@@ -59,7 +63,7 @@ def test_damage_is_named_set_aside_and_filled_by_the_next_extraction(
     (report,) = json.loads(repaired.stdout)
     assert (repaired.returncode, report["damaged"][0]["segment"]) == (1, segment.stem)
     assert Path(report["set_aside"][0]).exists()
-    again = ssna("extract", dataset.path, "--llm", tiny_llm, "--json", SSNA_CACHE=str(root))
+    again = extract(root, dataset.path, tiny_llm, "--json")
     assert json.loads(again.stdout)["extracted"] == dataset.items()["text"].n_unique()
     assert cache_command(root, "verify").returncode == 0
 
@@ -73,7 +77,7 @@ def test_compact_joins_segments(root: Path, dataset: Dataset, tiny_llm: Path) ->
     other = root.parent / "other"
     other.mkdir()
     pl.DataFrame({"item_id": ["x"], "text": ["camera lamp"]}).write_parquet(other / "items.parquet")
-    ssna("extract", other, "--llm", tiny_llm, SSNA_CACHE=str(root))
+    extract(root, other, tiny_llm)
     done = cache_command(root, "compact", "--json")
     assert list(json.loads(done.stdout).values()) == [{"segments_before": 2, "segments_after": 1, "rows_dropped": 0}]
     assert Cache.open(folder).select(keys_of_texts(texts), 3).digest == before
@@ -81,7 +85,7 @@ def test_compact_joins_segments(root: Path, dataset: Dataset, tiny_llm: Path) ->
 
 def test_a_cache_that_was_moved_is_the_same_cache(root: Path, dataset: Dataset, tiny_llm: Path) -> None:
     moved = root.rename(root.with_name("moved"))
-    done = ssna("extract", dataset.path, "--llm", tiny_llm, "--json", SSNA_CACHE=str(moved))
+    done = extract(moved, dataset.path, tiny_llm, "--json")
     assert json.loads(done.stdout)["extracted"] == 0
 
 
@@ -200,7 +204,7 @@ def test_when_one_process_dies_the_others_commit_what_they_hold(
     there = Cache.open(folder).has(keys, 3)
     assert 0 < there.sum() < len(texts)
     assert (of_rank[there] == 0).all()
-    again = ssna("extract", dataset.path, "--llm", tiny_llm, "--json", SSNA_CACHE=str(tmp_path / "root"))
+    again = extract(tmp_path / "root", dataset.path, tiny_llm, "--json")
     assert json.loads(again.stdout)["extracted"] == len(texts) - there.sum()
 
 
@@ -301,7 +305,7 @@ def without_override(root: Path, *arguments: str) -> subprocess.CompletedProcess
 
 
 def test_a_read_only_cache_is_used_and_tells_what_it_lacks(root: Path, dataset: Dataset, tiny_llm: Path) -> None:
-    extract = ("extract", str(dataset.path), "--llm", str(tiny_llm), "--json")
+    command = ("extract", str(dataset.path), "--llm", str(tiny_llm), "--json")
     (folder,) = root.glob("*/")
     for index in folder.glob("index-*"):
         index.unlink()
@@ -309,12 +313,12 @@ def test_a_read_only_cache_is_used_and_tells_what_it_lacks(root: Path, dataset: 
     for place in places:
         place.chmod(0o555)
     try:
-        there = without_override(root, *extract)
-        lacking = without_override(root, *extract, "--pooling", "cls")
+        there = without_override(root, *command)
+        lacking = without_override(root, *command, "--pooling", "cls")
         (folder / "segments").chmod(0o755)
         next(folder.glob("segments/*.h5")).unlink()
         (folder / "segments").chmod(0o555)
-        empty = without_override(root, *extract)
+        empty = without_override(root, *command)
     finally:
         for place in places:
             place.chmod(0o755)
@@ -322,7 +326,7 @@ def test_a_read_only_cache_is_used_and_tells_what_it_lacks(root: Path, dataset: 
     for refused, place in ((lacking, root), (empty, folder / "segments")):
         assert refused.returncode == 1
         assert refused.stderr.startswith(f"Error: {place} cannot be written"), refused.stderr
-    again = without_override(root, *extract)
+    again = extract(root, dataset.path, tiny_llm, "--json")
     assert json.loads(again.stdout)["extracted"] == dataset.items()["text"].n_unique()
 
 
@@ -330,19 +334,17 @@ def test_processes_can_share_the_weights_instead_of_the_texts(tmp_path: Path, da
     llm = make_llm(TWO_HEADS, tmp_path / "llama")
     done = torchrun(tmp_path / "shared", dataset, llm, "--tensor-parallel", "--store", "float32")
     assert done.returncode == 0, done.stderr
-    alone = ssna(
-        "extract", dataset.path, "--llm", llm, "--store", "float32", "--json", SSNA_CACHE=str(tmp_path / "alone")
-    )
+    alone = extract(tmp_path / "alone", dataset.path, llm, "--store", "float32", "--json")
     keys = keys_of_texts(dataset.items()["text"].to_list())
     one, other = (Cache.open(Path(json.loads(run.stdout)["cache"])).select(keys, 3).read() for run in (done, alone))
     np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
 
 
-def test_prefix_and_template_exclude_each_other(dataset: Dataset, tiny_llm: Path) -> None:
-    both = ssna("extract", dataset.path, "--llm", tiny_llm, "--prefix", "a", "--template", "b {text}")
+def test_prefix_and_template_exclude_each_other(dataset: Dataset, tiny_llm: Path, tmp_path: Path) -> None:
+    both = extract(tmp_path, dataset.path, tiny_llm, "--prefix", "a", "--template", "b {text}")
     assert both.returncode == 2
     assert "--prefix and --template exclude each other" in both.stderr
-    without = ssna("extract", dataset.path, "--llm", tiny_llm, "--template", "no place")
+    without = extract(tmp_path, dataset.path, tiny_llm, "--template", "no place")
     assert without.returncode == 1
     assert "expected {text} in it once" in without.stderr
 
@@ -350,10 +352,10 @@ def test_prefix_and_template_exclude_each_other(dataset: Dataset, tiny_llm: Path
 def test_the_name_of_a_cache_is_no_llm_and_a_second_cache_of_a_name_is_told(
     root: Path, dataset: Dataset, tiny_llm: Path
 ) -> None:
-    slip = ssna("extract", dataset.path, "--llm", "tiny-bert", SSNA_CACHE=str(root))
+    slip = extract(root, dataset.path, "tiny-bert")
     assert (slip.returncode, "that is the name of the cache" in slip.stderr) == (1, True)
     assert str(tiny_llm) in slip.stderr
-    second = ssna("extract", dataset.path, "--llm", tiny_llm, "--store", "int8", SSNA_CACHE=str(root))
+    second = extract(root, dataset.path, tiny_llm, "--store", "int8")
     assert (second.returncode, "have the name 'tiny-bert'" in second.stderr) == (0, True)
     one, other = sorted(root.glob("*/"))
     refused = cache_command(root, "info", "tiny-bert")
@@ -365,10 +367,10 @@ def test_the_name_of_a_cache_is_no_llm_and_a_second_cache_of_a_name_is_told(
 def test_extraction_does_not_count_on_damaged_rows(root: Path, dataset: Dataset, tiny_llm: Path) -> None:
     (segment,) = root.glob("*/segments/*.h5")
     segment.write_bytes(segment.read_bytes()[:-1])
-    done = ssna("extract", dataset.path, "--llm", tiny_llm, SSNA_CACHE=str(root))
+    done = extract(root, dataset.path, tiny_llm)
     assert (done.returncode, f"ssna cache verify --repair {segment.parent.parent}" in done.stderr) == (1, True)
     assert cache_command(root, "verify", "--repair").returncode == 1
-    filled = ssna("extract", dataset.path, "--llm", tiny_llm, "--json", SSNA_CACHE=str(root))
+    filled = extract(root, dataset.path, tiny_llm, "--json")
     assert json.loads(filled.stdout)["extracted"] == dataset.items()["text"].n_unique()
 
 
@@ -385,10 +387,9 @@ def test_a_cache_root_that_is_not_there_is_an_error(tmp_path: Path) -> None:
 
 
 def test_a_dry_run_says_what_would_be_done(dataset: Dataset, tiny_llm: Path, tmp_path: Path) -> None:
-    arguments = ("extract", dataset.path, "--llm", tiny_llm, "--dry-run")
-    shown = ssna(*arguments, SSNA_CACHE=str(tmp_path / "none"))
+    shown = extract(tmp_path / "none", dataset.path, tiny_llm, "--dry-run")
     assert "0 cached, 24 to extract with 3 layers (mean pooling)" in shown.stdout
     assert "tokens of a missing text" in shown.stdout
-    plan = json.loads(ssna(*arguments, "--json", SSNA_CACHE=str(tmp_path / "none")).stdout)
+    plan = json.loads(extract(tmp_path / "none", dataset.path, tiny_llm, "--dry-run", "--json").stdout)
     assert (plan["texts"], plan["missing"]) == (24, 24)
     assert not (tmp_path / "none").exists()

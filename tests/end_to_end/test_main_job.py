@@ -1,4 +1,4 @@
-"""The installed command on a small made-up catalogue, from source files to recommendations."""
+"""The command on a small made-up catalogue, from source files to recommendations."""
 
 from __future__ import annotations
 
@@ -17,30 +17,33 @@ import pytest
 from safetensors.numpy import load_file
 
 import ssna as api
-from tests.helpers import Catalogue, ssna
+from tests.helpers import Catalogue, Outcome, ssna, ssna_in_process
 
 TINY = ["--width", "16", "--length", "6", "--batch-size", "16", "--learning-rate", "0.01", "--epochs", "12"]
 
 
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory: pytest.TempPathFactory, catalogue: Catalogue, tiny_llm: Path) -> Path:
-    """A folder in which the whole way has been gone with the command line."""
+    """A folder in which the whole way has been gone with the installed command."""
     folder = tmp_path_factory.mktemp("workplace")
     for arguments in (
         ["prepare", catalogue.users, catalogue.items, "data", "--format", "sequences"],
         ["extract", "data", "--llm", tiny_llm, "--name", "tiny"],
         ["adapt", "data", "--llm", "tiny", "--output", "runs/text", *TINY],
+    ):
+        done = ssna(*arguments, cwd=folder, SSNA_CACHE="caches")
+        assert done.returncode == 0, done.stderr
+    for arguments in (
         ["adapt", "data", "--llm", "tiny", "--item-id", "--output", "runs/text-and-ids", *TINY],
         ["adapt", "data", "--side", "none", "--output", "runs/ids", *TINY],
         ["adapt", "data", "--model", "popularity", "--output", "runs/popularity"],
     ):
-        done = run(folder, *arguments)
-        assert done.returncode == 0, done.stderr
+        as_json(folder, *arguments)
     return folder
 
 
-def run(folder: Path, *arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    return ssna(*arguments, cwd=folder, SSNA_CACHE="caches", **environment)
+def run(folder: Path, *arguments: str | Path) -> Outcome:
+    return ssna_in_process(*arguments, cwd=folder, SSNA_CACHE="caches")
 
 
 def as_json(folder: Path, *arguments: str | Path) -> Any:
@@ -174,18 +177,23 @@ def test_tables_fit_an_80_column_terminal_without_losing_digits(workplace: Path,
         assert shown.count("0.") >= 12 or " → " in shown
 
 
-def test_an_adapt_process_never_imports_transformers(workplace: Path) -> None:
+@pytest.fixture(scope="module")
+def adapt_process(workplace: Path) -> subprocess.CompletedProcess[str]:
+    """A process of its own, whose last line on stdout names what it imported of `transformers`."""
     script = (
         "import sys; from ssna.cli import main\n"
         "try: main()\n"
         "finally: print([m for m in sys.modules if m.split('.')[0] in ('transformers', 'tokenizers')])"
     )
-    arguments = ["adapt", "data", "--llm", "tiny", "--output", "runs/imports", *TINY, "--epochs", "1"]
-    done = subprocess.run(
+    arguments = ["adapt", "data", "--llm", "tiny", "--output", "runs/process", *TINY, "--epochs", "2"]
+    return subprocess.run(
         [sys.executable, "-c", script, *arguments, "--cache-root", "caches"],
         cwd=workplace, capture_output=True, text=True, check=True, timeout=120,
     )  # fmt: skip
-    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_an_adapt_process_never_imports_transformers(adapt_process: subprocess.CompletedProcess[str]) -> None:
+    assert adapt_process.stdout.splitlines()[-1] == "[]"
 
 
 def test_help_and_prepare_do_not_wait_for_pytorch() -> None:
@@ -206,25 +214,42 @@ def test_a_cached_extraction_never_imports_transformers(workplace: Path, tiny_ll
     assert done.stdout.splitlines()[-1] == "False"
 
 
-def test_results_go_to_stdout_and_progress_to_stderr(workplace: Path) -> None:
-    done = run(workplace, "adapt", "data", "--side", "none", "--output", "runs/streams", *TINY, "--epochs", "2")
-    assert "epoch   2   loss" in done.stderr
-    assert "valid NDCG@10" in done.stderr
-    assert "loss" not in done.stdout
-    assert "Recall@10" in done.stdout
+def test_results_go_to_stdout_and_progress_to_stderr(adapt_process: subprocess.CompletedProcess[str]) -> None:
+    assert "epoch   2   loss" in adapt_process.stderr
+    assert "valid NDCG@10" in adapt_process.stderr
+    assert "loss" not in adapt_process.stdout
+    assert "Recall@10" in adapt_process.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["evaluate", "runs/text", "runs/popularity"],
+        ["compare", "runs/popularity", "runs/text"],
+        ["recommend", "runs/text", "--user", "u000"],
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_the_installed_command_prints_what_it_does_in_this_process(workplace: Path, arguments: list[str]) -> None:
+    installed, here = ssna(*arguments, cwd=workplace), run(workplace, *arguments)
+    assert (installed.returncode, installed.stdout, installed.stderr) == (here.returncode, here.stdout, here.stderr)
+    assert installed.returncode == 0
 
 
 def test_resume_finishes_starts_and_leaves_alone(workplace: Path) -> None:
     arguments = ["adapt", "data", "--side", "none", "--output", "runs/resumed", *TINY, "--resume"]
+    (workplace / "runs/resumed").mkdir()
     first = as_json(workplace, *arguments)
+    before = {path: path.stat().st_mtime_ns for path in (workplace / "runs/resumed").iterdir()}
     again = run(workplace, *arguments)
     assert again.returncode == 0
-    assert "is finished already" in again.stderr
+    assert "runs/resumed is finished already; nothing was done" in again.stderr
+    assert {path: path.stat().st_mtime_ns for path in (workplace / "runs/resumed").iterdir()} == before
     (workplace / "runs/resumed/results.json").unlink()
     assert as_json(workplace, *arguments)["test"] == first["test"]
     other = run(workplace, *arguments, "--seed", "7")
     assert other.returncode == 1
-    assert "cannot be resumed: its options had seed = 0, now it is 7" in other.stderr
+    assert "runs/resumed cannot be resumed with --seed 7: it was started with --seed 0" in other.stderr
     assert "finished already" not in other.stderr
 
 
@@ -291,7 +316,7 @@ def test_two_runs_are_compared_over_the_same_users(workplace: Path) -> None:
 
 def test_runs_with_other_targets_are_not_compared(workplace: Path) -> None:
     run(workplace, "adapt", "data", "--model", "popularity", "--split", "leave-last-2", "--output", "runs/last-two")
-    refused = ssna("compare", "runs/popularity", "runs/last-two", cwd=workplace)
+    refused = run(workplace, "compare", "runs/popularity", "runs/last-two")
     assert refused.returncode == 1
     assert "were not tested on the same users" in refused.stderr or "the same targets" in refused.stderr
 

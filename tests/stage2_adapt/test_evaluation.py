@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+import pytrec_eval
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -30,13 +31,17 @@ CPU = torch.device("cpu")
 class ByLastItem:
     """Scores from a table: row of the history's last item, column of the candidate."""
 
-    num_items, length = NUM_ITEMS, 3
+    length = 3
 
     def __init__(self, table: np.ndarray) -> None:
         self.table = torch.tensor(table, dtype=torch.float32)
+        self.num_items = self.table.shape[1]
 
-    def scores(self, histories: Tensor, counts: Tensor) -> Tensor:
-        return self.table[histories[torch.arange(len(histories)), counts - 1]]
+    def candidates(self) -> Tensor:
+        return self.table
+
+    def scores(self, histories: Tensor, counts: Tensor, candidates: Tensor) -> Tensor:
+        return candidates[histories[torch.arange(len(histories)), counts - 1]]
 
 
 def brute_force(table: np.ndarray, history: list[int], targets: list[int], filter_history: bool) -> dict[str, float]:
@@ -80,12 +85,50 @@ def test_metrics_are_those_of_a_brute_force_count(
         for start, history_end, target_end in zip(cases.start, cases.history_end, cases.target_end, strict=True)
     ]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evaluation_module, "_CHUNK_SCORES", chunk)
-        patch.setattr(evaluation_module, "_CHUNK_CASES", 1 + chunk % 3)
+        patch.setattr(evaluation_module, "_CHUNK_SCORES", {"cpu": chunk})
+        patch.setattr(evaluation_module, "_FEWEST_CASES", 1)
+        patch.setattr(evaluation_module, "_MOST_CASES", {"cpu": 1 + chunk % 3})
         found = metrics_of(rank_targets(ByLastItem(scores), sequences, cases, CPU, filter_history))
     assert set(found) == (set(expected[0]) if expected else set())
     for name in found:
         assert found[name] == pytest.approx(np.mean([case[name] for case in expected])), name
+
+
+@pytest.mark.parametrize("filter_history", [False, True])
+def test_metrics_are_those_of_trec_eval(filter_history: bool) -> None:
+    """NIST's trec_eval reads a ranking of item ids, and never sees our ranks. Its relative_P is our Recall."""
+    users, items = 200, 60
+    rng = np.random.default_rng(0)
+    drawn = [rng.integers(1, items + 1, rng.integers(2, 60)).tolist() for _ in range(users)]
+    sequences = pack(drawn)
+    middle = sequences.starts[:-1] + rng.integers(1, sequences.lengths)
+    cases = cases_of(sequences, Split(train_end=middle, valid_end=middle), "test")
+    table = rng.permuted(np.tile(np.arange(items), (items + 1, 1)), axis=1)  # No ties.
+    found = metrics_by_case(rank_targets(ByLastItem(table), sequences, cases, CPU, filter_history))
+
+    relevant, ranked = dict[str, dict[str, int]](), dict[str, dict[str, float]]()
+    for user, (start, now, end) in enumerate(zip(cases.start, cases.history_end, cases.target_end, strict=True)):
+        history = sequences.items[start:now].tolist()
+        left_out = set(history) if filter_history else set()
+        relevant[str(user)] = {str(item): 1 for item in sequences.items[now:end].tolist()}
+        ranked[str(user)] = {
+            str(item): float(table[history[-1], item - 1]) for item in range(1, items + 1) if item not in left_out
+        }
+    number_of_targets = [len(targets) for targets in relevant.values()]
+    assert min(number_of_targets) == 1
+    assert max(number_of_targets) > 20, "users with fewer targets than the cut-off, and with more"
+    for k in (5, 10, 20):
+        measures = {f"relative_P.{k}", f"ndcg_cut.{k}"}
+        by_user = pytrec_eval.RelevanceEvaluator(relevant, measures).evaluate(ranked)
+        # Its reciprocal rank has no cut-off, so it is given the first k alone.
+        first = {user: dict(sorted(scores.items(), key=lambda pair: -pair[1])[:k]) for user, scores in ranked.items()}
+        reciprocal = pytrec_eval.RelevanceEvaluator(relevant, {"recip_rank"}).evaluate(first)
+        for ours, theirs in (
+            ("recall", [by_user[user][f"relative_P_{k}"] for user in relevant]),
+            ("ndcg", [by_user[user][f"ndcg_cut_{k}"] for user in relevant]),
+            ("mrr", [reciprocal[user]["recip_rank"] for user in relevant]),
+        ):
+            np.testing.assert_allclose(found[f"{ours}@{k}"], theirs, rtol=1e-12, err_msg=f"{ours}@{k}")
 
 
 def test_hand_worked_metrics() -> None:
@@ -125,7 +168,7 @@ def test_coverage_is_the_share_of_items_that_anybody_is_shown(drawn: list[list[i
     split, scores = leave_last(sequences), np.array(table) + np.linspace(0, 0.5, NUM_ITEMS)  # No ties.
     cases = cases_of(sequences, split, "test")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evaluation_module, "_CHUNK_CASES", 2)
+        patch.setattr(evaluation_module, "_MOST_CASES", {"cpu": 2})
         found = evaluate_fully(ByLastItem(scores), sequences, split, "test", CPU)
     if not len(cases):
         assert found.metrics == {}

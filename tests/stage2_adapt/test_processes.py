@@ -22,15 +22,15 @@ WORK = textwrap.dedent("""
     from ssna.stage2_adapt.processes import processes_of_torchrun
     from tests.stage2_adapt.strategies import pack
 
-    folder, changes = Path(sys.argv[1]), eval(sys.argv[2])
+    folder, several_changes = Path(sys.argv[1]), eval(sys.argv[2])
     torch.set_num_threads(1)
     N, device = 9, torch.device("cpu")
     # The last batch has one sequence, so that with two processes one has nothing to do.
     sequences = pack([[(start * step) % N + 1 for step in range(1, 5 + start % 3)] for start in range(1, 18)])
     states = ResidentStates([torch.randn(2, N, 5, generator=torch.Generator().manual_seed(1))])
     fixed = dict(width=8, heads=2, blocks=1, length=4, batch_size=8, epochs=2, dropout=0.0, clip=1e9)
-    options = AdaptOptions(**{**fixed, **changes})
-    with processes_of_torchrun(device) as processes:
+    def train(changes, processes, place):
+        options = AdaptOptions(**{**fixed, **changes})
         data = TrainingData(sequences, leave_last(sequences), N, N, states, [(2, 5)])
         training, gradients, epochs = Training(data, options, device, processes), [], []
         step = training._optimizer.step
@@ -38,10 +38,16 @@ WORK = textwrap.dedent("""
             gradients.append([parameter.grad.clone() for parameter in training._modules.parameters()])
             step()
         training._optimizer.step = record
-        training.run(folder / f"checkpoint-{processes.rank}", epochs.append)
+        training.run(place / f"checkpoint-{processes.rank}", epochs.append)
         if processes.rank == processes.size - 1:
             lines = [(epoch.loss, epoch.valid) for epoch in epochs]
-            torch.save((gradients, lines, training.recommender().item_embeddings), folder / f"of-{processes.size}")
+            torch.save((gradients, lines, training.recommender().item_embeddings), place / "outcome")
+
+    with processes_of_torchrun(device) as processes:
+        for number, changes in enumerate(several_changes):
+            place = folder / f"{processes.size}-{number}"
+            place.mkdir(exist_ok=True)
+            train(changes, processes, place)
 """)
 
 
@@ -62,22 +68,28 @@ def together(size: int, work: str, *arguments: str | Path) -> list[subprocess.Po
     return started
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"item_id": True},
-        {"loss": "sampled", "negatives": 3},
-        {"loss": "gbce", "negatives": 3, "model": "gru4rec"},
-    ],
-    ids=lambda changes: "-".join(map(str, changes.values())),
-)
-def test_two_processes_give_the_gradients_and_metrics_of_one(tmp_path: Path, changes: dict[str, object]) -> None:
+CHANGES = [
+    {"item_id": True},
+    {"loss": "sampled", "negatives": 3},
+    {"loss": "gbce", "negatives": 3, "model": "gru4rec"},
+]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `SIZE-NUMBER`: how many processes trained, and with which of the changes."""
+    folder = tmp_path_factory.mktemp("trained")
     for size in (1, 2):
-        for process in together(size, WORK, tmp_path, repr(changes)):
+        for process in together(size, WORK, folder, repr(CHANGES)):
             _, errors = process.communicate(timeout=300)
             assert process.returncode == 0, errors
+    return folder
+
+
+@pytest.mark.parametrize("number", range(len(CHANGES)), ids=lambda number: "-".join(map(str, CHANGES[number].values())))
+def test_two_processes_give_the_gradients_and_metrics_of_one(trained: Path, number: int) -> None:
     (gradients, lines, embeddings), (joint_gradients, joint_lines, joint_embeddings) = (
-        torch.load(tmp_path / f"of-{size}") for size in (1, 2)
+        torch.load(trained / f"{size}-{number}" / "outcome") for size in (1, 2)
     )
     assert len(gradients) == len(joint_gradients) == 2 * 3
     for step, (one, other) in enumerate(zip(gradients, joint_gradients, strict=True)):
@@ -87,14 +99,15 @@ def test_two_processes_give_the_gradients_and_metrics_of_one(tmp_path: Path, cha
         assert joint_loss == pytest.approx(loss, rel=1e-4)
         assert joint_valid == valid
     torch.testing.assert_close(joint_embeddings, embeddings, rtol=1e-2, atol=1e-4)
-    assert not (tmp_path / "checkpoint-1").exists(), "one process writes"
+    assert (trained / f"2-{number}" / "checkpoint-0").exists()
+    assert not (trained / f"2-{number}" / "checkpoint-1").exists(), "one process writes"
 
 
 def test_a_process_that_dies_ends_the_others_with_an_error(tmp_path: Path) -> None:
     dies = WORK.replace(
         "step()", "len(gradients) == 3 and processes.rank == 1 and os.kill(os.getpid(), 9)\n        step()"
     )
-    first, second = together(2, "import os" + dies, tmp_path, "{'epochs': 1000, 'patience': 1000}")
+    first, second = together(2, "import os" + dies, tmp_path, "[{'epochs': 1000, 'patience': 1000}]")
     _, errors = first.communicate(timeout=120)
     second.communicate(timeout=120)
     assert second.returncode == -signal.SIGKILL

@@ -43,6 +43,14 @@ def test_the_order_of_items_matters(model: str) -> None:
 
 
 @pytest.mark.parametrize("model", MODELS)
+def test_the_last_states_are_those_at_each_historys_end(model: str) -> None:
+    network, counts = make(model), torch.tensor([4, 1, 5])
+    items = torch.randn(3, 5, 8)
+    expected = network(items, counts)[torch.arange(3), counts - 1]
+    torch.testing.assert_close(network.last_states(items, counts), expected)
+
+
+@pytest.mark.parametrize("model", MODELS)
 def test_every_parameter_gets_a_gradient(model: str) -> None:
     network = make(model)
     network(torch.randn(3, 6, 8), torch.tensor([6, 6, 6])).pow(3).sum().backward()

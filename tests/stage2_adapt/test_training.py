@@ -78,7 +78,7 @@ def outcome(epochs: list[Epoch]) -> list[tuple[int, float, dict[str, float]]]:
     ids=lambda chosen: "-".join(map(str, chosen.values())) or "defaults",
 )
 def test_it_learns_what_follows_what(tmp_path: Path, chosen: dict[str, object]) -> None:
-    training, epochs = train(tmp_path / "c", options(epochs=100, patience=100, dropout=0.0, **chosen))
+    training, epochs = train(tmp_path / "c", options(epochs=60, patience=60, dropout=0.0, **chosen))
     assert epochs[-1].loss < epochs[0].loss / 4
     cases = cases_of(CIRCLE, leave_last(CIRCLE), "test")
     assert metrics_of(rank_targets(training.recommender(), CIRCLE, cases, CPU))["ndcg@5"] == pytest.approx(1.0)
