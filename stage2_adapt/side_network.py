@@ -111,9 +111,9 @@ class _GRU(nn.Module):
 
     def forward(self, adapted: Tensor) -> Tensor:
         width = adapted.shape[2]
-        inputs = self.cell_input(adapted)  # (A, n, 3m), for all layers at once: reset and update, candidate
-        state = torch.zeros_like(adapted[0])
-        from_state = self.cell_state.bias.expand_as(inputs[0])
+        inputs: Tensor = self.cell_input(adapted)  # (A, n, 3m), for all layers at once: reset and update, candidate
+        state = inputs.new_zeros(adapted.shape[1], width)
+        from_state = self.cell_state.bias.to(inputs.dtype).expand_as(inputs[0])
         for number, from_layer in enumerate(inputs):
             if number:  # The first state is zero, and its product with it.
                 from_state = self.cell_state(state)
