@@ -70,7 +70,7 @@ def test_segments_are_filled_up_to_their_size(tmp_path: Path) -> None:
 segments = st.lists(st.tuples(st.sets(st.integers(0, 5), min_size=1), st.integers(1, 3)), min_size=1, max_size=6)
 
 
-@settings(max_examples=15)
+@settings(max_examples=40)
 @given(segments)
 def test_every_read_gives_the_same_row_before_between_and_after(
     tmp_path_factory: pytest.TempPathFactory, contents: list[tuple[set[int], int]]

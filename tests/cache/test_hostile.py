@@ -20,7 +20,7 @@ from ssna.cache.segment import Rows, name_of_digest, open_segment, write_segment
 from ssna.cache.soundness import parse_errors
 from tests.cache.strategies import add_rows, keys_for, make_cache, states_for
 
-ATTACKS = range(1200, 1400)
+ATTACKS = range(900, 1400)
 
 
 @pytest.fixture

@@ -326,7 +326,7 @@ def test_a_read_only_cache_is_used_and_tells_what_it_lacks(root: Path, dataset: 
     for refused, place in ((lacking, root), (empty, folder / "segments")):
         assert refused.returncode == 1
         assert refused.stderr.startswith(f"Error: {place} cannot be written"), refused.stderr
-    again = extract(root, dataset.path, tiny_llm, "--json")
+    again = without_override(root, *command)
     assert json.loads(again.stdout)["extracted"] == dataset.items()["text"].n_unique()
 
 
