@@ -76,6 +76,7 @@ class Selection:
                 path = self.folder / f"{segment.name}{SUFFIX}"
                 raise damaged(path, "has scales that are no positive numbers")
             states[there] = taken if (scales == 1).all() else decode(taken, scales)
-            if scattered:
+            if scattered:  # Each of them maps pages of its own; of rows side by side many share one.
                 forget_pages(stored.states)
-        forget_pages(stored.states)
+        if not scattered:
+            forget_pages(stored.states)

@@ -63,7 +63,8 @@ def rank_targets(
     """
     # By length of history, so that those read together are about as long and little of what is read is padding.
     order = np.argsort(np.minimum(cases.history_end - cases.start, model.length), kind="stable")
-    case, target = targets_of(sequences, cases.take(order))
+    ordered = cases.take(order)
+    case, target = targets_of(sequences, ordered)
     items, candidates = torch.from_numpy(sequences.items).to(device), model.candidates()
     one_each = len(case) == len(cases)
     ranks = np.empty(len(case), np.int64)
@@ -72,17 +73,17 @@ def rank_targets(
     at_once = min(most_cases, max(_FEWEST_CASES, chunk_scores // max(1, model.num_items)))
     for start in range(0, len(cases), at_once):
         stop = min(start + at_once, len(cases))
-        scores = _scores(model, candidates, items, cases.take(order[start:stop]), filter_history)
+        scores = _scores(model, candidates, items, ordered.between(start, stop), filter_history)
         if recommended is not None:
             _note_recommended(scores, recommended)
         pairs = slice(*np.searchsorted(case, [start, stop]))
         mine = scores if one_each else scores[torch.from_numpy(case[pairs] - start).to(device)]
         wanted = mine.gather(1, torch.from_numpy(target[pairs, None] - 1).to(device))
-        ranks[pairs] = (
-            (mine >= wanted).sum(dim=1, dtype=torch.int32).cpu().numpy()
-        )  # The target itself counts as the 1.
-    back = np.argsort(order[case], kind="stable")
-    return Ranks(order[case][back], ranks[back], len(cases))
+        # The target itself counts as the 1.
+        ranks[pairs] = (mine >= wanted).sum(dim=1, dtype=torch.int32).cpu().numpy()
+    case = order[case]
+    back = np.argsort(case, kind="stable")
+    return Ranks(case[back], ranks[back], len(cases))
 
 
 def _note_recommended(scores: Tensor, recommended: Tensor) -> None:

@@ -6,10 +6,10 @@ batches and ranking losses, whose weakness was their few negatives (Petrov and M
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from ssna.stage2_adapt.dropout import Dropout
+from ssna.stage2_adapt.positions import at_ends
 
 
 class GRU4Rec(nn.Module):
@@ -31,4 +31,4 @@ class GRU4Rec(nn.Module):
 
     def last_states(self, items: Tensor, counts: Tensor) -> Tensor:
         """See `SASRec.last_states`."""
-        return self.forward(items, counts)[torch.arange(len(items), device=items.device), counts - 1]
+        return at_ends(self.forward(items, counts), counts)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ssna.stage2_adapt.dropout import Dropout
-from ssna.stage2_adapt.positions import Positions
+from ssna.stage2_adapt.positions import Positions, at_ends
 
 
 class HSTU(nn.Module):
@@ -35,7 +35,7 @@ class HSTU(nn.Module):
 
     def last_states(self, items: Tensor, counts: Tensor) -> Tensor:
         """See `SASRec.last_states`."""
-        return self.forward(items, counts)[torch.arange(len(items), device=items.device), counts - 1]
+        return at_ends(self.forward(items, counts), counts)
 
 
 class _Block(nn.Module):

@@ -44,15 +44,6 @@ class _ChunkedLoss(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, states: Tensor, items: Tensor, targets: Tensor, scale: Tensor, loss_of_scores: _LossOfScores
-    ) -> Tensor:
-        device = states.device.type
-        precision = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else torch.float32
-        with torch.autocast(device, enabled=False):
-            return _ChunkedLoss._in_precision(ctx, states, items, targets, scale, loss_of_scores, precision)
-
-    @staticmethod
-    def _in_precision(
         ctx: Any,
         states: Tensor,
         items: Tensor,
@@ -61,7 +52,8 @@ class _ChunkedLoss(torch.autograd.Function):
         loss_of_scores: _LossOfScores,
         precision: torch.dtype,
     ) -> Tensor:
-        states, scaled = states.float(), states.float() * scale
+        states = states.float()
+        scaled = states * scale
         pulled, items = items.float()[targets], items.to(precision)
         grad_scaled, grad_items = torch.empty_like(states), torch.zeros_like(items, dtype=torch.float32)
         pull_all = torch.empty(len(states), 1, device=states.device)
@@ -92,9 +84,9 @@ class _ChunkedLoss(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, Tensor, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, Tensor, None, None]:
         grad_states, grad_items, grad_scale = ctx.saved_tensors
-        return grad_states * grad, grad_items * grad, None, grad_scale * grad, None
+        return grad_states * grad, grad_items * grad, None, grad_scale * grad, None, None
 
 
 def softmax_loss(
@@ -155,5 +147,11 @@ def gbce_power(num_negatives: int, num_items: int, calibration: float) -> float:
 
 
 def _apply(states: Tensor, items: Tensor, targets: Tensor, scale: Tensor, loss_of_scores: _LossOfScores) -> Tensor:
-    loss: Tensor = _ChunkedLoss.apply(states, items, targets, scale, loss_of_scores)  # type: ignore[no-untyped-call]
+    """The loss; under automatic mixed precision its matrix products are of that dtype, and all else is float32."""
+    device = states.device.type
+    precision = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else torch.float32
+    with torch.autocast(device, enabled=False):
+        loss: Tensor = _ChunkedLoss.apply(  # type: ignore[no-untyped-call]
+            states, items, targets, scale, loss_of_scores, precision
+        )
     return loss

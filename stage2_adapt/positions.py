@@ -1,4 +1,4 @@
-"""Learned positions, counted from the end of a history."""
+"""Places in a history, counted from its end."""
 
 from __future__ import annotations
 
@@ -22,3 +22,8 @@ class Positions(nn.Module):
         length = len(self.vectors)
         place = torch.arange(items.shape[1], device=items.device) + length - counts[:, None]  # (B, L)
         return items + self.vectors[place.clamp_max(length - 1)]
+
+
+def at_ends(values: Tensor, counts: Tensor) -> Tensor:
+    """Of left-aligned histories ``(B, L, …)``, `counts` ``(B,)`` long, the values at their last places ``(B, …)``."""
+    return values[torch.arange(len(values), device=values.device), counts - 1]

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ssna.stage2_adapt.dropout import Dropout
-from ssna.stage2_adapt.positions import Positions
+from ssna.stage2_adapt.positions import Positions, at_ends
 
 
 class SASRec(nn.Module):
@@ -76,9 +76,9 @@ class _Block(nn.Module):
         """What `forward` gives at the last place of each history ``(B, d)``."""
         queries, keys, values = self._maps(hidden)
         there = (torch.arange(hidden.shape[1], device=hidden.device) < counts[:, None])[:, None, None]  # (B, 1, 1, L)
-        row, end = torch.arange(len(hidden), device=hidden.device), counts - 1
-        mixed = functional.scaled_dot_product_attention(queries[row, :, end, None], keys, values, attn_mask=there)
-        return self._feed(hidden[row, end, None], mixed)[:, 0]
+        last = at_ends(queries.transpose(1, 2), counts)[:, :, None]  # (B, heads, 1, d / heads)
+        mixed = functional.scaled_dot_product_attention(last, keys, values, attn_mask=there)
+        return self._feed(at_ends(hidden, counts)[:, None], mixed)[:, 0]
 
     def _maps(self, hidden: Tensor) -> Tensor:
         """Queries, keys and values, each ``(B, heads, L, d / heads)``."""
