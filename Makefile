@@ -21,6 +21,8 @@ TORCH_INDEX_cpu := --extra-index-url https://download.pytorch.org/whl/cpu --retr
 PACKAGES := pipeline pipeline/api pipeline/cli pipeline/sources stage1_extract stage2_adapt cache
 # A new file changes its folder's date, and a strict editable install then has to be made again.
 INSTALLED_FROM := setup.cfg pyproject.toml constraints.txt $(PACKAGES)
+# A process for each core; the tests of a file share what they set up.
+SIDE_BY_SIDE := -n auto --dist loadfile
 INSTALL := $(BIN)/pip install --quiet -c constraints.txt --config-settings editable_mode=strict
 
 .PHONY: help demo test slow lint format clean
@@ -36,10 +38,10 @@ demo: $(VENV)/.demo
 	PATH="$(CURDIR)/$(BIN):$$PATH" sh demo.sh
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -m 'not slow' $(ARGS)
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m 'not slow' $(ARGS)
 
 slow: $(VENV)/.dev $(VENV)/.demo
-	$(BIN)/python -m pytest -m slow $(ARGS)
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m slow $(ARGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -61,14 +61,15 @@ def read_inputs(
         if llms or caches:
             model = "--model popularity" if options.model == "popularity" else "--side none"
             raise OptionError(f"{model} reads no LLM states. Leave --llm and --cache out, or choose a side network.")
-        opened = open_dataset(dataset)
-        return Inputs(opened, load_corpus(opened, options), [])
-    if not llms and not caches:
+    elif not llms and not caches:
         raise OptionError(
             "a side network needs the states of an LLM: expected --llm or --cache, found neither. "
             "(--side none and --model popularity need no LLM.)"
         )
+    options.check_for(len(llms) + len(caches))
     opened = open_dataset(dataset)
+    if not options.needs_states:
+        return Inputs(opened, load_corpus(opened, options), [])
     paths = [*(find_cache(resolve_cache_root(root), llm) for llm in llms), *map(Path, caches)]
     stores = [Cache.open(path) for path in paths]
     if len({store.manifest.fingerprint for store in stores}) < len(stores):

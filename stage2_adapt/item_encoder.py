@@ -62,7 +62,7 @@ class ItemEncoder(nn.Module):
             self.id_table = nn.Parameter(torch.empty(num_trained, options.width).normal_(std=0.02))
         texts, parts = len(self.sides), len(self.sides) + options.learns_ids
         self.gates: nn.Linear | None = None
-        if options.fusion == "gate" and parts > 1:
+        if options.fusion == "gate":
             self.gates = nn.Linear(texts * options.width, (parts - 1) * options.width)
 
     def forward(self, states: Sequence[Tensor], items: Tensor) -> Tensor:

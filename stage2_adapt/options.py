@@ -153,6 +153,20 @@ class AdaptOptions:
             if getattr(self, name) < 0:
                 raise OptionError(f"--{_flag(name)} {getattr(self, name):g}: expected at least 0.")
 
+    def check_for(self, num_llms: int) -> None:
+        """Check what depends on how many LLMs there are.
+
+        Raises:
+            OptionError: if options are given for another number of LLMs, or fuse what is only one part.
+        """
+        self.for_each_llm("layers", num_llms)
+        self.for_each_llm("side_width", num_llms)
+        if self.fusion == "gate" and num_llms + self.learns_ids < 2:
+            raise OptionError(
+                "--fusion gate weighs the parts of an item vector, of which there is one here. Add --item-id or a "
+                "second --llm, or leave --fusion out."
+            )
+
     def for_each_llm(self, name: Literal["layers", "side_width"], count: int) -> list[int | None]:
         """The value of an option for each of so many LLMs.
 

@@ -17,9 +17,9 @@ One line of JSON goes to stdout: `train`, the seconds of each epoch's training a
 What differs from ssna's SASRec:
 
 - An example is a history with one target: every prefix of a user's training part is one. A step of B examples has B
-  targets, where a step of B sequences has up to B × `--length`; `--examples-a-step` gives RecBole's steps as many
+  targets, where a step of B sequences has up to B × `length`; `--examples-a-step` gives RecBole's steps as many
   targets as those of the other libraries. Fewer, larger steps spare it overhead but leave the processor's cache, so
-  either may be the faster. In both the transformer runs over all `--length` places of each example, padding included,
+  either may be the faster. In both the transformer runs over all `length` places of each example, padding included,
   and one place is used. Prefixes are made before the first epoch, which is not counted.
 - Blocks are post-norm, with another norm after the embeddings; feed-forward width 4 × `--width` and GELU are the same.
   Positions count from the start of the history. Dot products are scores, and the softmax is over all items and the
@@ -112,7 +112,7 @@ def main() -> None:
         "train_batch_size": options.examples_a_step or options.batch_size,
         "eval_batch_size": options.evaluation_batch_size,
         "learning_rate": options.learning_rate,
-        "MAX_ITEM_LIST_LENGTH": options.length,
+        "MAX_ITEM_LIST_LENGTH": split.length,
         "hidden_size": options.width,
         "inner_size": 4 * options.width,
         "n_layers": options.blocks,

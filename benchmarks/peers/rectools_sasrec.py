@@ -14,10 +14,9 @@ One line of JSON goes to stdout: `train`, the seconds of each epoch's training a
 
 What differs from ssna's SASRec:
 
-- Of a user's training part RecTools reads the last `--length` + 1 interactions and leaves the rest. Here the part is
-  cut into windows as ssna cuts it, each given as a user of its own, so that an epoch has the same targets.
-  `--last-window` leaves it as RecTools does.
-- Every sequence is padded, on the left, to `--length`. Padding takes part in the attention and costs as much in the
+- Of a user's training part RecTools reads the last window alone and leaves the rest. Here every window that ssna trains
+  on is given as a user of its own, so that an epoch has the same targets.
+- Every sequence is padded, on the left, to `length`. Padding takes part in the attention and costs as much in the
   softmax as an item, whose logits of all places exist at once; the loss is the mean over the targets.
 - `--block sasrec`, RecTools' own, is that of the paper's code: keys and values are not normed, and what a layer adds is
   added to its normed input. ReLU, and a feed-forward width of `--width` that cannot be changed: a block has half the
@@ -27,8 +26,8 @@ What differs from ssna's SASRec:
   softmax. Adam with betas .9 and .98 instead of AdamW, gradients not clipped, Xavier's normal distribution at first.
 - Items that do not occur in training are unknown to the model: neither read nor ranked, and missed as targets.
 
-The histories at test time are given from their last `--length` interactions on, which spares RecTools the sorting of
-what it would not read.
+Of the histories at test time RecTools is given the last `length` interactions, which spares it the sorting of what it
+would not read.
 """
 
 from __future__ import annotations
@@ -75,18 +74,6 @@ class Clock(Callback):
         log_epoch(len(self.losses), self.seconds[-1], self.losses[-1])
 
 
-def training_spans(split: Split, length: int, last_only: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Where windows of at most `length` + 1 interactions start and end: ssna's, or each user's last alone."""
-    first = split.starts[:-1]
-    pieces = np.maximum(-(-(split.train_end - first - 1) // length), 0)
-    if last_only:
-        pieces = np.minimum(pieces, 1)
-    user = np.repeat(np.arange(len(first)), pieces)
-    number = np.arange(len(user)) - np.repeat(np.cumsum(pieces) - pieces, pieces)
-    end = split.train_end[user] - number * length
-    return np.maximum(end - length - 1, first[user]), end
-
-
 def table(split: Split, names: np.ndarray, start: np.ndarray, end: np.ndarray) -> pd.DataFrame:
     """The interactions of spans, each under a user's name, with places in the span for times."""
     counts = end - start
@@ -105,17 +92,16 @@ def main() -> None:
     """Train, evaluate, report."""
     arguments = parser(__doc__)
     arguments.add_argument("--block", choices=list(BLOCKS), default="sasrec")
-    arguments.add_argument("--last-window", action="store_true", help="train on each user's last window alone")
     options = arguments.parse_args()
     split = Split.read(options.split)
     torch.set_num_threads(options.threads)
     seed_everything(options.seed)
 
-    start, end = training_spans(split, options.length, options.last_window)
+    start, end = split.window_start, split.window_end
     training = Dataset.construct(table(split, np.arange(len(start)), start, end))
     users = split.tested
     history_end = split.valid_end[users]
-    history_start = np.maximum(history_end - options.length, split.starts[users])
+    history_start = np.maximum(history_end - split.length, split.starts[users])
     histories = Dataset.construct(table(split, users, history_start, history_end))
     targets = table(split, users, history_end, split.starts[users + 1])
 
@@ -125,7 +111,7 @@ def main() -> None:
         n_heads=options.heads,
         n_factors=options.width,
         dropout_rate=options.dropout,
-        session_max_len=options.length,
+        session_max_len=split.length,
         loss="softmax",
         lr=options.learning_rate,
         batch_size=options.batch_size,

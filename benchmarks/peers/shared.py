@@ -23,14 +23,17 @@ class Split:
     starts: np.ndarray
     train_end: np.ndarray
     valid_end: np.ndarray
+    window_start: np.ndarray
+    window_end: np.ndarray
     num_items: int
+    length: int
 
     @classmethod
     def read(cls, folder: Path) -> Split:
         """The split in a folder."""
         with np.load(folder / "split.npz") as arrays:
-            items, starts, train_end, valid_end, num_items = (arrays[field.name] for field in fields(cls))
-        return cls(items, starts, train_end, valid_end, int(num_items))
+            read = {field.name: arrays[field.name] for field in fields(cls)}
+        return cls(**{name: value if value.ndim else value.item() for name, value in read.items()})
 
     @property
     def tested(self) -> np.ndarray:
@@ -45,7 +48,6 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     )
     arguments.add_argument("split", type=Path, help="folder that export.py wrote")
     arguments.add_argument("--width", type=int, default=64)
-    arguments.add_argument("--length", type=int, default=50)
     arguments.add_argument("--blocks", type=int, default=2)
     arguments.add_argument("--heads", type=int, default=2)
     arguments.add_argument("--dropout", type=float, default=0.2)
