@@ -44,7 +44,7 @@ from ssna.stage2_adapt.states import (
     bytes_of_states,
     fit_preparation,
 )
-from ssna.stage2_adapt.training import Epoch, Training, TrainingData
+from ssna.stage2_adapt.training import Epoch, Training, TrainingData, dtype_of_products
 
 __all__ = [
     "ACTIVATIONS",
@@ -79,6 +79,7 @@ __all__ = [
     "bytes_of_states",
     "cases_of",
     "count_popularity",
+    "dtype_of_products",
     "evaluate_fully",
     "fit_preparation",
     "leave_last",

@@ -86,7 +86,9 @@ class SideNetwork(nn.Module):
         nn.init.constant_(self.norm.weight, _INITIAL_GAIN)
 
     def forward(self, states: Tensor) -> Tensor:
-        """Item vectors ``(n, d)`` from standardised states ``(A, n, D)``, lowest layer first."""
+        """Item vectors ``(n, d)`` from prepared states ``(A, n, D)``, lowest layer first."""
+        if not torch.is_autocast_enabled(states.device.type):  # Under it, products read them as they are.
+            states = states.to(self.skip.weight.dtype)
         skip = self.skip.weight if self.whitening is None else self.skip.weight @ self.whitening[-1].T
         item = functional.linear(states[-1], skip)
         if self.integration is not None:

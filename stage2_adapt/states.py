@@ -102,7 +102,10 @@ def blocks_of(rows: Selection, places: npt.NDArray[np.int64] | None = None) -> I
 
 
 class ItemStates(Protocol):
-    """The prepared states of items 1 to N, of one LLM or several; on the device, float32, lowest layer first."""
+    """The prepared states of items 1 to N, of one LLM or several; on the device, lowest layer first.
+
+    Their dtype is the one in which matrix products read them (`dtype_of_products`).
+    """
 
     @property
     def items_at_once(self) -> int | None:
@@ -128,12 +131,16 @@ class ResidentStates:
 
     @classmethod
     def read(
-        cls, selections: Sequence[Selection], preparations: Sequence[Preparation], device: torch.device
+        cls,
+        selections: Sequence[Selection],
+        preparations: Sequence[Preparation],
+        device: torch.device,
+        dtype: torch.dtype = torch.float32,
     ) -> ResidentStates:
         """Read and prepare them; besides the result no more than a block is held."""
         parts = []
         for rows, preparation in zip(selections, preparations, strict=True):
-            states = torch.empty(len(rows.layers), len(rows), rows.width, device=device)
+            states = torch.empty(len(rows.layers), len(rows), rows.width, dtype=dtype, device=device)
             done = 0
             for block in blocks_of(rows):
                 states[:, done : done + block.shape[1]] = preparation.apply(block)
@@ -159,23 +166,30 @@ class StreamedStates:
     preparations: Sequence[Preparation]
     device: torch.device
     items_at_once: int
+    dtype: torch.dtype = torch.float32
 
     @classmethod
     def within(
-        cls, budget: int, selections: Sequence[Selection], preparations: Sequence[Preparation], device: torch.device
+        cls,
+        budget: int,
+        selections: Sequence[Selection],
+        preparations: Sequence[Preparation],
+        device: torch.device,
+        dtype: torch.dtype = torch.float32,
     ) -> StreamedStates:
         """States of which never more than so many bytes are held: a piece that is used, and the next one.
 
         Raises:
             OptionError: if that is less than two items take.
         """
-        at_once = budget // (2 * _bytes_of_item(selections))
+        item = _bytes_of_item(selections, dtype)
+        at_once = budget // (2 * item)
         if not at_once:
             raise OptionError(
                 f"--memory-budget {budget:,} bytes: the layer states of one item take "
-                f"{_bytes_of_item(selections):,} bytes, and two pieces of one item or more are held. Give more."
+                f"{item:,} bytes, and two pieces of one item or more are held. Give more."
             )
-        return cls(selections, preparations, device, at_once)
+        return cls(selections, preparations, device, at_once, dtype)
 
     def between(self, first: int, last: int) -> list[Tensor]:
         """See `ItemStates`."""
@@ -188,15 +202,15 @@ class StreamedStates:
     def _read(self, places: slice | npt.NDArray[np.int64]) -> list[Tensor]:
         parts = []
         for rows, preparation in zip(self.selections, self.preparations, strict=True):
-            states = preparation.apply(read_lowest_first(rows, places))
+            states = preparation.apply(read_lowest_first(rows, places)).to(self.dtype)
             parts.append(states.to(self.device, non_blocking=True))
         return parts
 
 
-def bytes_of_states(selections: Sequence[Selection]) -> int:
+def bytes_of_states(selections: Sequence[Selection], dtype: torch.dtype = torch.float32) -> int:
     """What `ResidentStates` of these take."""
-    return len(selections[0]) * _bytes_of_item(selections) if selections else 0
+    return len(selections[0]) * _bytes_of_item(selections, dtype) if selections else 0
 
 
-def _bytes_of_item(selections: Sequence[Selection]) -> int:
-    return sum(4 * len(rows.layers) * rows.width for rows in selections)
+def _bytes_of_item(selections: Sequence[Selection], dtype: torch.dtype = torch.float32) -> int:
+    return sum(dtype.itemsize * len(rows.layers) * rows.width for rows in selections)

@@ -31,6 +31,14 @@ CRITERION = "ndcg@10"
 _ITEMS_AT_ONCE = 2048
 
 
+def dtype_of_products(options: AdaptOptions, device: torch.device) -> torch.dtype:
+    """What training's matrix products read and give: bfloat16 (automatic mixed precision), or float32."""
+    fast = device.type == "cuda" and torch.cuda.is_bf16_supported()
+    if options.precision == "bfloat16" or (options.precision == "auto" and fast):
+        return torch.bfloat16
+    return torch.float32
+
+
 class TrainingError(SsnaError):
     """Training cannot start or go on."""
 
@@ -109,9 +117,7 @@ class Training:
             self._recommender.network.compile(dynamic=True)
         self._modules = nn.ModuleDict({"encoder": self._encoder, "recommender": self._recommender})
         self._optimizer = _optimizer(self._modules, options)
-        self._mixed = options.precision == "bfloat16" or (
-            options.precision == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported()
-        )
+        self._precision = dtype_of_products(options, device)
         self._valid = cases_of(data.sequences, data.split, "valid")
         self.history = History()
         self._best = self._parameters()
@@ -227,7 +233,7 @@ class Training:
         positions = (batch.following > 0).sum()
         mine = batch.share(self._processes.rank, self._processes.size)
         known = mine.following > 0
-        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._mixed):
+        with torch.autocast(self._device.type, self._precision, enabled=self._precision != torch.float32):
             vectors = self._vectors(batch.items, states)  # (C, d)
             if len(mine.inputs):
                 table = functional.pad(vectors, (0, 0, 1, 0))

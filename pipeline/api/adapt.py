@@ -56,6 +56,7 @@ from ssna.stage2_adapt import (
     blocks_of,
     bytes_of_states,
     count_popularity,
+    dtype_of_products,
     evaluate_fully,
     fit_preparation,
     processes_of_torchrun,
@@ -226,16 +227,17 @@ def _prepare_training(
     fitted_on = distinct_training_items(corpus) if selections else None
     preparations = [fit_preparation(blocks_of(rows, fitted_on), options.preparation) for rows in selections]
     budget = free_memory_bytes(device) // 2 if memory_budget is None else memory_budget
+    dtype = dtype_of_products(options, device)
     states: ItemStates
-    if (wanted := bytes_of_states(selections)) > budget:
-        states = StreamedStates.within(budget, selections, preparations, device)
+    if (wanted := bytes_of_states(selections, dtype)) > budget:
+        states = StreamedStates.within(budget, selections, preparations, device, dtype)
         if on_note is not None:
             on_note(
                 f"the layer states take {wanted / 1e6:,.0f} MB, more than the memory budget of {budget / 1e6:,.0f} MB: "
                 "they are streamed from the cache."
             )
     else:
-        states = ResidentStates.read(selections, preparations, device)
+        states = ResidentStates.read(selections, preparations, device, dtype)
     data = TrainingData(
         corpus.sequences,
         corpus.split,

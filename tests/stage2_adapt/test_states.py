@@ -21,6 +21,7 @@ from ssna.stage2_adapt import (
     TrainingData,
     blocks_of,
     bytes_of_states,
+    dtype_of_products,
     fit_preparation,
     leave_last,
 )
@@ -48,9 +49,11 @@ def rows(tmp_path: Path) -> Selection:
     return Cache.open(cache.path).select(keys(range(N)), 2)
 
 
-def both(rows: Selection, preparation: Preparation, items_at_once: int = 100) -> tuple[ItemStates, ItemStates]:
-    resident = ResidentStates.read([rows], [preparation], CPU)
-    return resident, StreamedStates([rows], [preparation], CPU, items_at_once)
+def both(
+    rows: Selection, preparation: Preparation, items_at_once: int = 100, dtype: torch.dtype = torch.float32
+) -> tuple[ItemStates, ItemStates]:
+    resident = ResidentStates.read([rows], [preparation], CPU, dtype)
+    return resident, StreamedStates([rows], [preparation], CPU, items_at_once, dtype)
 
 
 def test_stage_two_reads_the_layers_lowest_first(tmp_path: Path) -> None:
@@ -82,6 +85,7 @@ def test_streamed_states_are_the_resident_ones(rows: Selection, monkeypatch: pyt
         {"loss": "sampled", "negatives": 4},
         {"loss": "in-batch", "preparation": "whiten", "side_dropout": 0.3},
         {"loss": "softmax", "item_id": True, "side_dropout": 0.3},
+        {"loss": "sampled", "negatives": 4, "precision": "bfloat16"},
     ],
     ids=lambda chosen: "-".join(map(str, chosen.values())),
 )
@@ -101,8 +105,9 @@ def test_training_from_streamed_states_is_bit_for_bit_training_from_resident_one
     fixed = {"width": 8, "heads": 2, "blocks": 1, "length": 4, "batch_size": 8, "epochs": 3, "learning_rate": 0.01}
     options = AdaptOptions(**{**fixed, **chosen})  # type: ignore[arg-type]
     preparation = fit_preparation(blocks_of(rows, np.arange(N - 2)), options.preparation)
+    kinds = both(rows, preparation, items_at_once, dtype_of_products(options, CPU))
     outcomes = []
-    for name, states in zip(("resident", "streamed"), both(rows, preparation, items_at_once), strict=True):
+    for name, states in zip(("resident", "streamed"), kinds, strict=True):
         data = TrainingData(SEQUENCES, leave_last(SEQUENCES), N, N - 2, states, [(2, 16)], [preparation.whitening])
         training, epochs = Training(data, options, CPU), list[Epoch]()
         training.run(tmp_path / name, epochs.append)
@@ -118,3 +123,20 @@ def test_a_budget_is_kept_by_holding_two_pieces_at_most(rows: Selection) -> None
     assert StreamedStates.within(7 * item, [rows], [], CPU).items_at_once == 3
     with pytest.raises(OptionError, match="--memory-budget 255 bytes: .* one item take 128 bytes"):
         StreamedStates.within(2 * item - 1, [rows], [], CPU)
+    assert StreamedStates.within(7 * item, [rows], [], CPU, torch.bfloat16).items_at_once == 7
+
+
+def test_mixed_precision_reads_states_of_half_the_size_with_the_same_results(rows: Selection, tmp_path: Path) -> None:
+    options = AdaptOptions(precision="bfloat16", width=8, length=4, batch_size=8, epochs=2)
+    preparation = fit_preparation(blocks_of(rows, np.arange(N)), "standardize")
+    assert dtype_of_products(options, CPU) == torch.bfloat16
+    assert bytes_of_states([rows], torch.bfloat16) == N * 2 * 2 * 16
+    losses = []
+    for dtype in (torch.bfloat16, torch.float32):
+        states = ResidentStates.read([rows], [preparation], CPU, dtype)
+        assert {part.dtype for part in states.parts} == {dtype}
+        data = TrainingData(SEQUENCES, leave_last(SEQUENCES), N, N, states, [(2, 16)])
+        epochs = list[Epoch]()
+        Training(data, options, CPU).run(tmp_path / str(dtype), epochs.append)
+        losses.append([epoch.loss for epoch in epochs])
+    assert losses[0] == losses[1], "products of float32 states round them to bfloat16 first"
