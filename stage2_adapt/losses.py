@@ -1,8 +1,8 @@
 """Losses over candidate items, computed in chunks of positions.
 
-Each takes the scores ``scale * states @ items.T`` of P positions over C candidate items, among which every position's
-target is. The scores of all positions are never held at once, nor computed twice: their gradient is known as soon as
-they are, so both matrix products that need it are done in the forward pass.
+Each takes the scores ``states @ items.T`` of P positions over C candidate items, among which every position's target
+is, and what is added to some of them. The scores of all positions are never held at once, nor computed twice: their
+gradient is known as soon as they are, so both matrix products that need it are done in the forward pass.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
+
+from ssna.stage2_adapt.repeats import AddedScores
 
 # Scores held at once. On a CPU they stay in its cache between the passes over them, but fewer rows than this make the
 # matrix products slower than that saves (benchmarks/loss_chunks.py); a GPU wants fewer, larger kernels.
@@ -48,14 +50,15 @@ class _ChunkedLoss(torch.autograd.Function):
         states: Tensor,
         items: Tensor,
         targets: Tensor,
-        scale: Tensor,
+        columns: Tensor,
+        values: Tensor,
         loss_of_scores: _LossOfScores,
         precision: torch.dtype,
     ) -> Tensor:
         states = states.float()
-        scaled = states * scale
         pulled, items = items.float()[targets], items.to(precision)
-        grad_scaled, grad_items = torch.empty_like(states), torch.zeros_like(items, dtype=torch.float32)
+        grad_values = torch.empty_like(values)
+        grad_states, grad_items = torch.empty_like(states), torch.zeros_like(items, dtype=torch.float32)
         pull_all = torch.empty(len(states), 1, device=states.device)
         total = torch.zeros((), device=states.device)
         chunk_scores = _CHUNK_SCORES.get(states.device.type, _CHUNK_SCORES_ELSEWHERE)
@@ -63,34 +66,39 @@ class _ChunkedLoss(torch.autograd.Function):
         buffer = torch.empty(rows, len(items), dtype=precision, device=states.device)
         for start in range(0, len(states), rows):
             part = slice(start, start + rows)
-            chunk = scaled[part]
+            chunk = states[part]
             scores = torch.mm(chunk.to(precision), items.T, out=buffer[: len(chunk)]).float()
+            scores.scatter_add_(1, columns[part], values[part])
             loss, others, weight, pull = loss_of_scores(scores, targets[part, None])
             total += loss
             pull_all[part] = pull
+            grad_values[part] = others.gather(1, columns[part]) * weight - pull * (columns[part] == targets[part, None])
             others = others.to(precision)
-            grad_scaled[part] = (others @ items).float() * weight
+            grad_states[part] = (others @ items).float() * weight
             if precision == torch.float32:
                 grad_items.addmm_(others.T, chunk * weight)
             else:
                 grad_items += others.T @ (chunk * weight).to(precision)
         # What the targets pull is a sum over positions, not over positions and candidates: it is left to the end.
-        grad_scaled -= pull_all * pulled
-        grad_items.index_add_(0, targets, pull_all * scaled, alpha=-1)
+        grad_states -= pull_all * pulled
+        grad_items.index_add_(0, targets, pull_all * states, alpha=-1)
         share = 1 / len(states)
-        grad_scale = (grad_scaled * states).sum() * share
-        ctx.save_for_backward(grad_scaled.mul_(scale * share), grad_items.mul_(share), grad_scale)
+        ctx.save_for_backward(grad_states.mul_(share), grad_items.mul_(share), grad_values.mul_(share))
         return total * share
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, Tensor, None, None]:
-        grad_states, grad_items, grad_scale = ctx.saved_tensors
-        return grad_states * grad, grad_items * grad, None, grad_scale * grad, None, None
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None, Tensor, None, None]:
+        grad_states, grad_items, grad_values = ctx.saved_tensors
+        return grad_states * grad, grad_items * grad, None, None, grad_values * grad, None, None
 
 
 def softmax_loss(
-    states: Tensor, items: Tensor, targets: Tensor, scale: Tensor, log_inclusion: Tensor | None = None
+    states: Tensor,
+    items: Tensor,
+    targets: Tensor,
+    added: AddedScores | None = None,
+    log_inclusion: Tensor | None = None,
 ) -> Tensor:
     """Mean cross-entropy of the targets under a softmax over the candidates; a scalar in float32.
 
@@ -98,7 +106,7 @@ def softmax_loss(
         states: ``(P, d)``, one a position to predict.
         items: ``(C, d)``, vectors of the candidates.
         targets: ``(P,)``, row in `items` of the item that came next.
-        scale: scalar; the scores are ``scale * states @ items.T``.
+        added: to the scores ``states @ items.T``; None for nothing.
         log_inclusion: ``(C,)``, of candidates that are a sample of all items, the logarithm of the probability with
             which each came into it. It is taken off the scores of all but the target, so that the sum over the sample
             estimates that over all items without bias (the logQ correction of Bengio and Senécal 2008 and Yi et al.,
@@ -114,19 +122,21 @@ def softmax_loss(
         norm = exponentials.sum(dim=1, keepdim=True)
         return _Part((norm.log() + highest - wanted).sum(), exponentials, 1 / norm, torch.ones_like(norm))
 
-    return _apply(states, items, targets, scale, loss_of_scores)
+    return _apply(states, items, targets, added, loss_of_scores)
 
 
-def gbce_loss(states: Tensor, items: Tensor, targets: Tensor, scale: Tensor, drawn: Tensor, power: float) -> Tensor:
+def gbce_loss(
+    states: Tensor, items: Tensor, targets: Tensor, drawn: Tensor, power: float, added: AddedScores | None = None
+) -> Tensor:
     """Mean generalised binary cross-entropy (Petrov and Macdonald, arXiv 2308.07192, equation 7); float32.
 
     Args:
         states: ``(P, d)``, one a position to predict.
         items: ``(C, d)``, vectors of the candidates.
         targets: ``(P,)``, row in `items` of the item that came next.
-        scale: scalar; the scores are ``scale * states @ items.T``.
         drawn: float ``(C,)``, how often each candidate was drawn as a negative; a target is never its own negative.
         power: beta, of the probability of the target; see `gbce_power`.
+        added: to the scores ``states @ items.T``; None for nothing.
     """
     share = 1 / (1 + float(drawn.sum()))
 
@@ -137,7 +147,7 @@ def gbce_loss(states: Tensor, items: Tensor, targets: Tensor, scale: Tensor, dra
         others = scores.sigmoid_().mul_(weights)
         return _Part(loss * share, others, torch.full_like(wanted, share), share * power * torch.sigmoid(-wanted))
 
-    return _apply(states, items, targets, scale, loss_of_scores)
+    return _apply(states, items, targets, added, loss_of_scores)
 
 
 def gbce_power(num_negatives: int, num_items: int, calibration: float) -> float:
@@ -146,12 +156,15 @@ def gbce_power(num_negatives: int, num_items: int, calibration: float) -> float:
     return rate * (calibration * (1 - 1 / rate) + 1 / rate)
 
 
-def _apply(states: Tensor, items: Tensor, targets: Tensor, scale: Tensor, loss_of_scores: _LossOfScores) -> Tensor:
+def _apply(
+    states: Tensor, items: Tensor, targets: Tensor, added: AddedScores | None, loss_of_scores: _LossOfScores
+) -> Tensor:
     """The loss; under automatic mixed precision its matrix products are of that dtype, and all else is float32."""
     device = states.device.type
     precision = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else torch.float32
+    added = added or AddedScores(targets.new_empty(len(targets), 0), states.new_empty(len(targets), 0).float())
     with torch.autocast(device, enabled=False):
         loss: Tensor = _ChunkedLoss.apply(  # type: ignore[no-untyped-call]
-            states, items, targets, scale, loss_of_scores, precision
+            states, items, targets, *added, loss_of_scores, precision
         )
     return loss

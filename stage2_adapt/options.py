@@ -75,6 +75,8 @@ class AdaptOptions:
     """In the sequence model"""
     scorer: ScorerName = "cosine"
     """`cosine` with a learned temperature, or `dot` product"""
+    repeat_bias: bool = True
+    """Learn how likely items of the history are to come again, by how long ago they came"""
     loss: LossName = "softmax"
     """`softmax` over all training items, `sampled`, `in-batch`, or `gbce`"""
     negatives: int = 2048

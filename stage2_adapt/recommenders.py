@@ -11,6 +11,7 @@ from torch.nn import functional
 from ssna.stage2_adapt.gru4rec import GRU4Rec
 from ssna.stage2_adapt.hstu import HSTU
 from ssna.stage2_adapt.options import AdaptOptions
+from ssna.stage2_adapt.repeats import AddedScores, RepeatBias
 from ssna.stage2_adapt.sasrec import SASRec
 
 # Scale of cosine scores at the start: a softmax temperature of 0.07, as in CLIP (Radford et al., arXiv 2103.00020).
@@ -68,25 +69,33 @@ class SequenceRecommender(nn.Module):
         self.log_scale: nn.Parameter | None = None
         if options.scorer == "cosine":
             self.log_scale = nn.Parameter(torch.tensor(_INITIAL_SCALE).log())
+        self.repeat_bias = RepeatBias(options.length) if options.repeat_bias else None
         self.item_embeddings: Tensor
         self.register_buffer("item_embeddings", torch.zeros(num_items + 1, options.width))  # Index 0 is padding.
 
     def candidates(self) -> Tensor:
         """The vectors ``(N, d)`` of which scores are products."""
-        return self.scored(self.item_embeddings[1:])
+        return self.factors(self.item_embeddings[1:])
 
     def scores(self, histories: Tensor, counts: Tensor, candidates: Tensor) -> Tensor:
         """See `Recommender`."""
         last = self.network.last_states(functional.embedding(histories, self.item_embeddings), counts)
-        return self.scale() * self.scored(last) @ candidates.T
+        scores = self.factors_of_states(last) @ candidates.T
+        added = self.added(histories, counts - 1)
+        return scores if added is None else scores.scatter_add_(1, *added)
 
-    def scale(self) -> Tensor:
-        """The factor of the scores: of cosines, one over the softmax temperature."""
-        return self.item_embeddings.new_ones(()) if self.log_scale is None else self.log_scale.exp()
-
-    def scored(self, vectors: Tensor) -> Tensor:
-        """The vectors of which scores are products: for cosines at length one, where a zero vector stays zero."""
+    def factors(self, vectors: Tensor) -> Tensor:
+        """Of items: the one factor of their scores; for cosines of length one, where a zero vector stays zero."""
         return vectors if self.log_scale is None else functional.normalize(vectors, dim=-1)
+
+    def factors_of_states(self, states: Tensor) -> Tensor:
+        """The other factor; for cosines of the length by which they are multiplied, one over the temperature."""
+        return states if self.log_scale is None else self.log_scale.exp() * self.factors(states).float()
+
+    def added(self, histories: Tensor, ends: Tensor) -> AddedScores | None:
+        """What is added to the products; see `RepeatBias.forward`."""
+        added: AddedScores | None = None if self.repeat_bias is None else self.repeat_bias(histories, ends)
+        return added
 
 
 def _network(options: AdaptOptions) -> SASRec | GRU4Rec | HSTU:

@@ -238,7 +238,7 @@ class Training:
             if len(mine.inputs):
                 table = functional.pad(vectors, (0, 0, 1, 0))
                 hidden = self._recommender.network(functional.embedding(mine.inputs, table), mine.counts)
-                loss = self._loss(mine, hidden[known], vectors, mine.following[known] - 1)
+                loss = self._loss(mine, known, hidden[known], vectors)
                 if self._processes.size > 1:
                     loss = loss * (known.sum() / positions)
             else:  # The last batch may have fewer sequences than there are processes.
@@ -271,15 +271,17 @@ class Training:
         vectors = encode(self._encoder, part, mine, recompute, source.items_at_once)
         return self._processes.gathered(vectors, len(items))
 
-    def _loss(self, batch: Batch, states: Tensor, vectors: Tensor, targets: Tensor) -> Tensor:
-        """The mean loss of positions with these states ``(P, d)``, targets ``(P,)`` and candidates ``(C, d)``."""
+    def _loss(self, batch: Batch, known: Tensor, states: Tensor, vectors: Tensor) -> Tensor:
+        """The mean loss of a batch's P `known` positions, of states ``(P, d)``, over candidates ``(C, d)``."""
         options, recommender = self._options, self._recommender
-        states, vectors = recommender.scored(states), recommender.scored(vectors)
+        targets, (sequence, place) = batch.following[known] - 1, known.nonzero(as_tuple=True)
+        added = recommender.added(batch.inputs[sequence], place)
+        states, vectors = recommender.factors_of_states(states), recommender.factors(vectors)
         if options.loss == "gbce":
             assert batch.drawn is not None
             power = gbce_power(options.negatives, self._data.num_trained, options.calibration)
-            return gbce_loss(states, vectors, targets, recommender.scale(), batch.drawn, power)
-        return softmax_loss(states, vectors, targets, recommender.scale(), batch.log_inclusion)
+            return gbce_loss(states, vectors, targets, batch.drawn, power, added)
+        return softmax_loss(states, vectors, targets, added, batch.log_inclusion)
 
     def _validate(self) -> dict[str, float]:
         self._refresh_item_embeddings()

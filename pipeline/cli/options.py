@@ -27,7 +27,8 @@ def option_of(options: type) -> Callable[..., Callable[[Command], Command]]:
 
     def option(name: str, help: str, **attributes: Any) -> Callable[[Command], Command]:
         default = defaults[name]
-        flag = f"--{name.replace('_', '-')}"
+        words = name.replace("_", "-")
+        flag = f"--{words}/--no-{words}" if default is True else f"--{words}"
         return click.option(flag, name, default=default, show_default=default is not None, help=help, **attributes)
 
     return option

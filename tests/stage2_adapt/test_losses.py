@@ -11,30 +11,33 @@ from torch.nn import functional
 
 from ssna.stage2_adapt import losses
 from ssna.stage2_adapt.losses import gbce_loss, gbce_power, softmax_loss
+from ssna.stage2_adapt.repeats import AddedScores
 
 P, C = 11, 7
 TARGETS = torch.arange(P) % C
+# Each position adds to three scores, to some of them twice, and to some to the target's.
+COLUMNS = torch.stack([torch.arange(P) % 2, torch.arange(P) % 3, torch.arange(P) % C], dim=1)
 LOG_INCLUSION = torch.linspace(-3, 0, C)
 DRAWN = torch.tensor([0.0, 1, 2, 0, 1, 3, 0])
 
 
-def scores_of(states: Tensor, items: Tensor, scale: Tensor) -> Tensor:
-    return scale * states @ items.T
+def scores_of(states: Tensor, items: Tensor, values: Tensor) -> Tensor:
+    return (states @ items.T).scatter_add(1, COLUMNS, values)
 
 
-def full(states: Tensor, items: Tensor, scale: Tensor) -> Tensor:
-    return functional.cross_entropy(scores_of(states, items, scale), TARGETS)
+def full(states: Tensor, items: Tensor, values: Tensor) -> Tensor:
+    return functional.cross_entropy(scores_of(states, items, values), TARGETS)
 
 
-def sampled(states: Tensor, items: Tensor, scale: Tensor) -> Tensor:
+def sampled(states: Tensor, items: Tensor, values: Tensor) -> Tensor:
     """The target as it is, all others raised by how rarely they are candidates."""
-    scores = scores_of(states, items, scale)
+    scores = scores_of(states, items, values)
     own = functional.one_hot(TARGETS, C).bool()
     return functional.cross_entropy(torch.where(own, scores, scores - LOG_INCLUSION), TARGETS)
 
 
-def gbce(states: Tensor, items: Tensor, scale: Tensor) -> Tensor:
-    scores = scores_of(states, items, scale)
+def gbce(states: Tensor, items: Tensor, values: Tensor) -> Tensor:
+    scores = scores_of(states, items, values)
     own = functional.one_hot(TARGETS, C).bool()
     positive = -0.3 * functional.logsigmoid(scores[own])
     negative = -(functional.logsigmoid(-scores) * DRAWN * ~own).sum(1)
@@ -42,9 +45,9 @@ def gbce(states: Tensor, items: Tensor, scale: Tensor) -> Tensor:
 
 
 LOSSES: dict[str, tuple[Callable[..., Tensor], Callable[..., Tensor]]] = {
-    "softmax": (full, lambda s, i, c: softmax_loss(s, i, TARGETS, c)),
-    "sampled": (sampled, lambda s, i, c: softmax_loss(s, i, TARGETS, c, LOG_INCLUSION)),
-    "gbce": (gbce, lambda s, i, c: gbce_loss(s, i, TARGETS, c, DRAWN, 0.3)),
+    "softmax": (full, lambda s, i, v: softmax_loss(s, i, TARGETS, AddedScores(COLUMNS, v))),
+    "sampled": (sampled, lambda s, i, v: softmax_loss(s, i, TARGETS, AddedScores(COLUMNS, v), LOG_INCLUSION)),
+    "gbce": (gbce, lambda s, i, v: gbce_loss(s, i, TARGETS, DRAWN, 0.3, AddedScores(COLUMNS, v))),
 }
 
 
@@ -56,7 +59,7 @@ def test_values_and_gradients_are_those_of_the_plain_formula(
     monkeypatch.setattr(losses, "_CHUNK_SCORES", {"cpu": chunk})
     monkeypatch.setattr(losses, "_FEWEST_ROWS", 1)
     torch.manual_seed(0)
-    inputs = [torch.randn(P, 4), torch.randn(C, 4), torch.tensor(3.0)]
+    inputs = [torch.randn(P, 4), torch.randn(C, 4), torch.randn(P, 3)]
     ours, theirs = ([x.clone().requires_grad_() for x in inputs] for _ in range(2))
     plain, chunked = LOSSES[name]
     loss, reference = chunked(*ours), plain(*theirs)

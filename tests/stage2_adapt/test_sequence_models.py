@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -57,6 +59,27 @@ def test_every_parameter_gets_a_gradient(model: str) -> None:
     # A key's bias moves all scores of a query alike, which a softmax does not see.
     unseen = [name for name, p in network.named_parameters() if p.grad is None or not p.grad.any()]
     assert unseen == []
+
+
+def test_items_of_the_history_are_biased_by_how_long_ago_they_came() -> None:
+    options = AdaptOptions(width=8, length=4)
+    plain = SequenceRecommender(5, replace(options, repeat_bias=False)).eval()
+    biased = SequenceRecommender(5, options).eval()
+    biased.load_state_dict(plain.state_dict(), strict=False)
+    nn.init.normal_(plain.item_embeddings)
+    assert biased.repeat_bias is not None
+    biased.repeat_bias.by_age.data = torch.tensor([0.1, 0.2, 0.4, 0.8])  # Now, one ago, two ago, three ago; times ten.
+    histories, counts = torch.tensor([[3, 1, 3, 0], [2, 5, 5, 4]]), torch.tensor([3, 4])
+    biased.item_embeddings = plain.item_embeddings
+    with torch.no_grad():
+        difference = biased.scores(histories, counts, biased.candidates())
+        difference -= plain.scores(histories, counts, plain.candidates())
+        # Items 3 twice and 1 once; items 4, 5 twice, and 2.
+        expected = torch.tensor([[2.0, 0, 1 + 4, 0, 0], [0, 8, 0, 1, 2 + 4]])
+        torch.testing.assert_close(difference, expected, atol=1e-5, rtol=0)
+        # In training, at the second position of the second history: what its first two items add.
+        columns, values = biased.repeat_bias(histories[1:], torch.tensor([1]))
+        assert torch.zeros(1, 5).scatter_add(1, columns, values).tolist() == [pytest.approx([0, 2, 0, 0, 1])]
 
 
 @pytest.mark.parametrize("model", ["sasrec", "hstu"])
