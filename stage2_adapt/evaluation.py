@@ -97,7 +97,9 @@ def coverage_of(recommended: Tensor) -> dict[str, float]:
     return {f"coverage@{k}": float((recommended <= k).float().mean()) for k in CUTOFFS}
 
 
-def _scores(model: Recommender, candidates: Tensor, items: Tensor, cases: Cases, filter_history: bool) -> Tensor:
+def _scores(
+    model: Recommender, candidates: tuple[Tensor, ...], items: Tensor, cases: Cases, filter_history: bool
+) -> Tensor:
     start, end = torch.from_numpy(cases.start), torch.from_numpy(cases.history_end)
     histories, counts = gather_spans(items, start, end, model.length)
     scores = model.scores(histories, counts.to(items.device), candidates)

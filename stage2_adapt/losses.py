@@ -1,8 +1,8 @@
 """Losses over candidate items, computed in chunks of positions.
 
-Each takes the scores ``states @ items.T`` of P positions over C candidate items, among which every position's target
-is, and what is added to some of them. The scores of all positions are never held at once, nor computed twice: their
-gradient is known as soon as they are, so both matrix products that need it are done in the forward pass.
+Each takes the scores ``states @ items.T + biases`` of P positions over C candidate items, among which every position's
+target is, and what is added to some of them. The scores of all positions are never held at once, nor computed twice:
+their gradient is known as soon as they are, so both matrix products that need it are done in the forward pass.
 """
 
 from __future__ import annotations
@@ -49,6 +49,7 @@ class _ChunkedLoss(torch.autograd.Function):
         ctx: Any,
         states: Tensor,
         items: Tensor,
+        biases: Tensor,
         targets: Tensor,
         columns: Tensor,
         values: Tensor,
@@ -57,7 +58,7 @@ class _ChunkedLoss(torch.autograd.Function):
     ) -> Tensor:
         states = states.float()
         pulled, items = items.float()[targets], items.to(precision)
-        grad_values = torch.empty_like(values)
+        grad_biases, grad_values = torch.zeros_like(biases), torch.empty_like(values)
         grad_states, grad_items = torch.empty_like(states), torch.zeros_like(items, dtype=torch.float32)
         pull_all = torch.empty(len(states), 1, device=states.device)
         total = torch.zeros((), device=states.device)
@@ -68,10 +69,11 @@ class _ChunkedLoss(torch.autograd.Function):
             part = slice(start, start + rows)
             chunk = states[part]
             scores = torch.mm(chunk.to(precision), items.T, out=buffer[: len(chunk)]).float()
-            scores.scatter_add_(1, columns[part], values[part])
+            scores.add_(biases).scatter_add_(1, columns[part], values[part])
             loss, others, weight, pull = loss_of_scores(scores, targets[part, None])
             total += loss
             pull_all[part] = pull
+            grad_biases += weight[:, 0] @ others
             grad_values[part] = others.gather(1, columns[part]) * weight - pull * (columns[part] == targets[part, None])
             others = others.to(precision)
             grad_states[part] = (others @ items).float() * weight
@@ -82,21 +84,23 @@ class _ChunkedLoss(torch.autograd.Function):
         # What the targets pull is a sum over positions, not over positions and candidates: it is left to the end.
         grad_states -= pull_all * pulled
         grad_items.index_add_(0, targets, pull_all * states, alpha=-1)
+        grad_biases.index_add_(0, targets, pull_all[:, 0], alpha=-1)
         share = 1 / len(states)
-        ctx.save_for_backward(grad_states.mul_(share), grad_items.mul_(share), grad_values.mul_(share))
+        ctx.save_for_backward(*(each.mul_(share) for each in (grad_states, grad_items, grad_biases, grad_values)))
         return total * share
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None, Tensor, None, None]:
-        grad_states, grad_items, grad_values = ctx.saved_tensors
-        return grad_states * grad, grad_items * grad, None, None, grad_values * grad, None, None
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        states, items, biases, values = (each * grad for each in ctx.saved_tensors)
+        return states, items, biases, None, None, values, None, None
 
 
 def softmax_loss(
     states: Tensor,
     items: Tensor,
     targets: Tensor,
+    biases: Tensor | None = None,
     added: AddedScores | None = None,
     log_inclusion: Tensor | None = None,
 ) -> Tensor:
@@ -106,7 +110,8 @@ def softmax_loss(
         states: ``(P, d)``, one a position to predict.
         items: ``(C, d)``, vectors of the candidates.
         targets: ``(P,)``, row in `items` of the item that came next.
-        added: to the scores ``states @ items.T``; None for nothing.
+        biases: float32 ``(C,)``, of the candidates, whatever the position; None for none.
+        added: to single scores; None for nothing.
         log_inclusion: ``(C,)``, of candidates that are a sample of all items, the logarithm of the probability with
             which each came into it. It is taken off the scores of all but the target, so that the sum over the sample
             estimates that over all items without bias (the logQ correction of Bengio and Senécal 2008 and Yi et al.,
@@ -122,11 +127,17 @@ def softmax_loss(
         norm = exponentials.sum(dim=1, keepdim=True)
         return _Part((norm.log() + highest - wanted).sum(), exponentials, 1 / norm, torch.ones_like(norm))
 
-    return _apply(states, items, targets, added, loss_of_scores)
+    return _apply(states, items, targets, biases, added, loss_of_scores)
 
 
 def gbce_loss(
-    states: Tensor, items: Tensor, targets: Tensor, drawn: Tensor, power: float, added: AddedScores | None = None
+    states: Tensor,
+    items: Tensor,
+    targets: Tensor,
+    drawn: Tensor,
+    power: float,
+    biases: Tensor | None = None,
+    added: AddedScores | None = None,
 ) -> Tensor:
     """Mean generalised binary cross-entropy (Petrov and Macdonald, arXiv 2308.07192, equation 7); float32.
 
@@ -136,7 +147,8 @@ def gbce_loss(
         targets: ``(P,)``, row in `items` of the item that came next.
         drawn: float ``(C,)``, how often each candidate was drawn as a negative; a target is never its own negative.
         power: beta, of the probability of the target; see `gbce_power`.
-        added: to the scores ``states @ items.T``; None for nothing.
+        biases: float32 ``(C,)``, of the candidates, whatever the position; None for none.
+        added: to single scores; None for nothing.
     """
     share = 1 / (1 + float(drawn.sum()))
 
@@ -147,7 +159,7 @@ def gbce_loss(
         others = scores.sigmoid_().mul_(weights)
         return _Part(loss * share, others, torch.full_like(wanted, share), share * power * torch.sigmoid(-wanted))
 
-    return _apply(states, items, targets, added, loss_of_scores)
+    return _apply(states, items, targets, biases, added, loss_of_scores)
 
 
 def gbce_power(num_negatives: int, num_items: int, calibration: float) -> float:
@@ -157,14 +169,20 @@ def gbce_power(num_negatives: int, num_items: int, calibration: float) -> float:
 
 
 def _apply(
-    states: Tensor, items: Tensor, targets: Tensor, added: AddedScores | None, loss_of_scores: _LossOfScores
+    states: Tensor,
+    items: Tensor,
+    targets: Tensor,
+    biases: Tensor | None,
+    added: AddedScores | None,
+    loss_of_scores: _LossOfScores,
 ) -> Tensor:
     """The loss; under automatic mixed precision its matrix products are of that dtype, and all else is float32."""
     device = states.device.type
     precision = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else torch.float32
+    biases = items.new_zeros(len(items), dtype=torch.float32) if biases is None else biases
     added = added or AddedScores(targets.new_empty(len(targets), 0), states.new_empty(len(targets), 0).float())
     with torch.autocast(device, enabled=False):
         loss: Tensor = _ChunkedLoss.apply(  # type: ignore[no-untyped-call]
-            states, items, targets, *added, loss_of_scores, precision
+            states, items, biases, targets, *added, loss_of_scores, precision
         )
     return loss

@@ -77,6 +77,8 @@ class AdaptOptions:
     """`cosine` with a learned temperature, or `dot` product"""
     repeat_bias: bool = True
     """Learn how likely items of the history are to come again, by how long ago they came"""
+    popularity_bias: bool = True
+    """Learn how much likelier items are that occur often in training, whatever the history"""
     loss: LossName = "softmax"
     """`softmax` over all training items, `sampled`, `in-batch`, or `gbce`"""
     negatives: int = 2048

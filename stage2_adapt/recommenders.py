@@ -26,11 +26,11 @@ class Recommender(Protocol):
     length: int
     """L, the most recent items of a history that count"""
 
-    def candidates(self) -> Tensor:
+    def candidates(self) -> tuple[Tensor, ...]:
         """What scoring needs of the N items, made once for any number of histories."""
         ...
 
-    def scores(self, histories: Tensor, counts: Tensor, candidates: Tensor) -> Tensor:
+    def scores(self, histories: Tensor, counts: Tensor, candidates: tuple[Tensor, ...]) -> Tensor:
         """Scores ``(B, N)``, item index 1 first.
 
         Args:
@@ -50,13 +50,13 @@ class Popularity(nn.Module):
         self.training_counts: Tensor
         self.register_buffer("training_counts", torch.zeros(num_items))
 
-    def candidates(self) -> Tensor:
+    def candidates(self) -> tuple[Tensor, ...]:
         """Their training counts ``(N,)``."""
-        return self.training_counts
+        return (self.training_counts,)
 
-    def scores(self, histories: Tensor, counts: Tensor, candidates: Tensor) -> Tensor:
+    def scores(self, histories: Tensor, counts: Tensor, candidates: tuple[Tensor, ...]) -> Tensor:
         """See `Recommender`."""
-        return candidates.expand(len(histories), -1)
+        return candidates[0].expand(len(histories), -1)
 
 
 class SequenceRecommender(nn.Module):
@@ -69,18 +69,22 @@ class SequenceRecommender(nn.Module):
         self.log_scale: nn.Parameter | None = None
         if options.scorer == "cosine":
             self.log_scale = nn.Parameter(torch.tensor(_INITIAL_SCALE).log())
+        self.popularity_weight = nn.Parameter(torch.zeros(())) if options.popularity_bias else None
+        self.log_counts: Tensor  # Of training interactions, of which an item without any counts as having one.
+        self.register_buffer("log_counts", torch.zeros(num_items))
         self.repeat_bias = RepeatBias(options.length) if options.repeat_bias else None
         self.item_embeddings: Tensor
         self.register_buffer("item_embeddings", torch.zeros(num_items + 1, options.width))  # Index 0 is padding.
 
-    def candidates(self) -> Tensor:
-        """The vectors ``(N, d)`` of which scores are products."""
-        return self.factors(self.item_embeddings[1:])
+    def candidates(self) -> tuple[Tensor, ...]:
+        """The factors ``(N, d)`` of scores, and biases ``(N,)``."""
+        return self.factors(self.item_embeddings[1:]), self.biases(slice(None))
 
-    def scores(self, histories: Tensor, counts: Tensor, candidates: Tensor) -> Tensor:
+    def scores(self, histories: Tensor, counts: Tensor, candidates: tuple[Tensor, ...]) -> Tensor:
         """See `Recommender`."""
+        factors, biases = candidates
         last = self.network.last_states(functional.embedding(histories, self.item_embeddings), counts)
-        scores = self.factors_of_states(last) @ candidates.T
+        scores = torch.addmm(biases, self.factors_of_states(last), factors.T)
         added = self.added(histories, counts - 1)
         return scores if added is None else scores.scatter_add_(1, *added)
 
@@ -91,6 +95,11 @@ class SequenceRecommender(nn.Module):
     def factors_of_states(self, states: Tensor) -> Tensor:
         """The other factor; for cosines of the length by which they are multiplied, one over the temperature."""
         return states if self.log_scale is None else self.log_scale.exp() * self.factors(states).float()
+
+    def biases(self, places: Tensor | slice) -> Tensor:
+        """What the popularity of the items at these places adds to their scores, whatever the history."""
+        counts = self.log_counts[places]
+        return torch.zeros_like(counts) if self.popularity_weight is None else self.popularity_weight * counts
 
     def added(self, histories: Tensor, ends: Tensor) -> AddedScores | None:
         """What is added to the products; see `RepeatBias.forward`."""

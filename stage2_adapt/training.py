@@ -24,7 +24,7 @@ from ssna.stage2_adapt.metrics import join_ranks, metrics_of
 from ssna.stage2_adapt.options import AdaptOptions
 from ssna.stage2_adapt.processes import Processes
 from ssna.stage2_adapt.recommenders import SequenceRecommender
-from ssna.stage2_adapt.sequences import Sequences, Split, cases_of
+from ssna.stage2_adapt.sequences import Sequences, Split, cases_of, training_counts
 from ssna.stage2_adapt.states import ItemStates, ResidentStates
 
 CRITERION = "ndcg@10"
@@ -112,6 +112,8 @@ class Training:
             )
         self._encoder = ItemEncoder(data.state_sizes, data.num_trained, options, data.whitenings).to(device)
         self._recommender = SequenceRecommender(data.num_items, options).to(device)
+        counts = torch.from_numpy(training_counts(data.sequences, data.split, data.num_items)[1:])
+        self._recommender.log_counts.copy_(counts.clamp_min(1).log())
         if options.compile:
             self._encoder.compile(dynamic=True)
             self._recommender.network.compile(dynamic=True)
@@ -275,13 +277,13 @@ class Training:
         """The mean loss of a batch's P `known` positions, of states ``(P, d)``, over candidates ``(C, d)``."""
         options, recommender = self._options, self._recommender
         targets, (sequence, place) = batch.following[known] - 1, known.nonzero(as_tuple=True)
-        added = recommender.added(batch.inputs[sequence], place)
+        biases, added = recommender.biases(batch.items - 1), recommender.added(batch.inputs[sequence], place)
         states, vectors = recommender.factors_of_states(states), recommender.factors(vectors)
         if options.loss == "gbce":
             assert batch.drawn is not None
             power = gbce_power(options.negatives, self._data.num_trained, options.calibration)
-            return gbce_loss(states, vectors, targets, batch.drawn, power, added)
-        return softmax_loss(states, vectors, targets, added, batch.log_inclusion)
+            return gbce_loss(states, vectors, targets, batch.drawn, power, biases, added)
+        return softmax_loss(states, vectors, targets, biases, added, batch.log_inclusion)
 
     def _validate(self) -> dict[str, float]:
         self._refresh_item_embeddings()

@@ -37,11 +37,11 @@ class ByLastItem:
         self.table = torch.tensor(table, dtype=torch.float32)
         self.num_items = self.table.shape[1]
 
-    def candidates(self) -> Tensor:
-        return self.table
+    def candidates(self) -> tuple[Tensor]:
+        return (self.table,)
 
-    def scores(self, histories: Tensor, counts: Tensor, candidates: Tensor) -> Tensor:
-        return candidates[histories[torch.arange(len(histories)), counts - 1]]
+    def scores(self, histories: Tensor, counts: Tensor, candidates: tuple[Tensor, ...]) -> Tensor:
+        return candidates[0][histories[torch.arange(len(histories)), counts - 1]]
 
 
 def brute_force(table: np.ndarray, history: list[int], targets: list[int], filter_history: bool) -> dict[str, float]:

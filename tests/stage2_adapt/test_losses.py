@@ -21,23 +21,23 @@ LOG_INCLUSION = torch.linspace(-3, 0, C)
 DRAWN = torch.tensor([0.0, 1, 2, 0, 1, 3, 0])
 
 
-def scores_of(states: Tensor, items: Tensor, values: Tensor) -> Tensor:
-    return (states @ items.T).scatter_add(1, COLUMNS, values)
+def scores_of(states: Tensor, items: Tensor, biases: Tensor, values: Tensor) -> Tensor:
+    return (states @ items.T + biases).scatter_add(1, COLUMNS, values)
 
 
-def full(states: Tensor, items: Tensor, values: Tensor) -> Tensor:
-    return functional.cross_entropy(scores_of(states, items, values), TARGETS)
+def full(states: Tensor, items: Tensor, biases: Tensor, values: Tensor) -> Tensor:
+    return functional.cross_entropy(scores_of(states, items, biases, values), TARGETS)
 
 
-def sampled(states: Tensor, items: Tensor, values: Tensor) -> Tensor:
+def sampled(states: Tensor, items: Tensor, biases: Tensor, values: Tensor) -> Tensor:
     """The target as it is, all others raised by how rarely they are candidates."""
-    scores = scores_of(states, items, values)
+    scores = scores_of(states, items, biases, values)
     own = functional.one_hot(TARGETS, C).bool()
     return functional.cross_entropy(torch.where(own, scores, scores - LOG_INCLUSION), TARGETS)
 
 
-def gbce(states: Tensor, items: Tensor, values: Tensor) -> Tensor:
-    scores = scores_of(states, items, values)
+def gbce(states: Tensor, items: Tensor, biases: Tensor, values: Tensor) -> Tensor:
+    scores = scores_of(states, items, biases, values)
     own = functional.one_hot(TARGETS, C).bool()
     positive = -0.3 * functional.logsigmoid(scores[own])
     negative = -(functional.logsigmoid(-scores) * DRAWN * ~own).sum(1)
@@ -45,9 +45,9 @@ def gbce(states: Tensor, items: Tensor, values: Tensor) -> Tensor:
 
 
 LOSSES: dict[str, tuple[Callable[..., Tensor], Callable[..., Tensor]]] = {
-    "softmax": (full, lambda s, i, v: softmax_loss(s, i, TARGETS, AddedScores(COLUMNS, v))),
-    "sampled": (sampled, lambda s, i, v: softmax_loss(s, i, TARGETS, AddedScores(COLUMNS, v), LOG_INCLUSION)),
-    "gbce": (gbce, lambda s, i, v: gbce_loss(s, i, TARGETS, DRAWN, 0.3, AddedScores(COLUMNS, v))),
+    "softmax": (full, lambda s, i, b, v: softmax_loss(s, i, TARGETS, b, AddedScores(COLUMNS, v))),
+    "sampled": (sampled, lambda s, i, b, v: softmax_loss(s, i, TARGETS, b, AddedScores(COLUMNS, v), LOG_INCLUSION)),
+    "gbce": (gbce, lambda s, i, b, v: gbce_loss(s, i, TARGETS, DRAWN, 0.3, b, AddedScores(COLUMNS, v))),
 }
 
 
@@ -59,7 +59,7 @@ def test_values_and_gradients_are_those_of_the_plain_formula(
     monkeypatch.setattr(losses, "_CHUNK_SCORES", {"cpu": chunk})
     monkeypatch.setattr(losses, "_FEWEST_ROWS", 1)
     torch.manual_seed(0)
-    inputs = [torch.randn(P, 4), torch.randn(C, 4), torch.randn(P, 3)]
+    inputs = [torch.randn(P, 4), torch.randn(C, 4), torch.randn(C), torch.randn(P, 3)]
     ours, theirs = ([x.clone().requires_grad_() for x in inputs] for _ in range(2))
     plain, chunked = LOSSES[name]
     loss, reference = chunked(*ours), plain(*theirs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -80,6 +81,17 @@ def test_items_of_the_history_are_biased_by_how_long_ago_they_came() -> None:
         # In training, at the second position of the second history: what its first two items add.
         columns, values = biased.repeat_bias(histories[1:], torch.tensor([1]))
         assert torch.zeros(1, 5).scatter_add(1, columns, values).tolist() == [pytest.approx([0, 2, 0, 0, 1])]
+
+
+def test_popular_items_are_likelier_by_a_learned_weight() -> None:
+    model = SequenceRecommender(3, AdaptOptions(width=8, length=4)).eval()  # All vectors are zero, and so are products.
+    model.log_counts = torch.tensor([5.0, 1, 1]).log()
+    assert model.popularity_weight is not None
+    histories, counts = torch.tensor([[3, 1]]), torch.tensor([2])
+    assert model.scores(histories, counts, model.candidates()).tolist() == [[0, 0, 0]], "nothing before it is learned"
+    model.popularity_weight.data.fill_(0.5)
+    scores = model.scores(histories, counts, model.candidates())
+    torch.testing.assert_close(scores, torch.tensor([[0.5 * math.log(5), 0, 0]]))
 
 
 @pytest.mark.parametrize("model", ["sasrec", "hstu"])

@@ -1,0 +1,171 @@
+"""Cells of the accuracy grid: one training each, a line of a JSON Lines file once it is finished."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import subprocess
+import tempfile
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from grid.methods import METHODS, SEARCH, Method
+
+from ssna import AdaptOptions, adapt
+from ssna.api.evaluate import evaluate_run
+from ssna.runs import METRICS_FILE, open_run
+from ssna.stage2_adapt import item_encoder
+from ssna.stage2_adapt.evaluation import popularity_groups
+from ssna.stage2_adapt.sequences import cases_of, targets_of, training_counts
+
+DEEPEST = 20  # Ranks beyond it count as nothing at any k, and are not kept.
+CRITERION = "ndcg@10"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What tells one training from all others."""
+
+    dataset: str
+    """Fingerprint"""
+    llms: tuple[str, ...]
+    """Names of caches"""
+    method: str
+    options: Mapping[str, Any]
+    """All that differ from `AdaptOptions`' defaults; the seed among them"""
+
+    @property
+    def key(self) -> str:
+        """Of its line."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+
+class Results:
+    """The finished cells, in a file that only grows."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        lines = path.read_text().splitlines() if path.exists() else []
+        self.lines = {_cell_of(line).key: line for line in map(json.loads, lines)}
+
+    def add(self, cell: Cell, found: Mapping[str, Any]) -> None:
+        """Write a finished cell; several processes may."""
+        line = {**asdict(cell), **found}
+        text = (json.dumps(line) + "\n").encode()
+        with self.path.open("ab", buffering=0) as file:
+            file.write(text)
+            os.fsync(file.fileno())
+        self.lines[cell.key] = line
+
+    def of(self, cell: Cell) -> dict[str, Any] | None:
+        """The line of a cell, if it is finished."""
+        return self.lines.get(cell.key)
+
+
+def _cell_of(line: Mapping[str, Any]) -> Cell:
+    return Cell(line["dataset"], tuple(line["llms"]), line["method"], line["options"])
+
+
+@dataclass(frozen=True)
+class Row:
+    """A method on a dataset with LLMs: trials with the first seed, then all seeds with the best of them."""
+
+    dataset: str
+    llms: tuple[str, ...]
+    method: str
+    base: Mapping[str, Any]
+    """Options that hold for all methods on this dataset, and further ones of this row"""
+    seeds: int
+
+    def trials(self) -> list[Cell]:
+        """One cell a point of the search space."""
+        return [self._cell(trial, 0) for trial in (SEARCH if METHODS[self.method].searched else ({},))]
+
+    def chosen(self, results: Results) -> Cell | None:
+        """The trial with the best validation, once all are finished."""
+        lines = [(results.of(cell), cell) for cell in self.trials()]
+        if any(line is None for line, _ in lines):
+            return None
+        return max(lines, key=lambda pair: pair[0]["valid"][CRITERION])[1]  # type: ignore[index]
+
+    def repeated(self, results: Results) -> list[Cell]:
+        """All seeds of the chosen trial; none before it is chosen."""
+        best = self.chosen(results)
+        if best is None:
+            return []
+        return [
+            Cell(best.dataset, best.llms, best.method, {**best.options, "seed": seed}) for seed in range(self.seeds)
+        ]
+
+    def _cell(self, trial: Mapping[str, Any], seed: int) -> Cell:
+        options = {**self.base, **METHODS[self.method].options, **trial, "seed": seed}
+        defaults = asdict(AdaptOptions())
+        given = {name: value for name, value in options.items() if name == "seed" or value != defaults[name]}
+        return Cell(self.dataset, self.llms, self.method, given)
+
+
+def missing(rows: Sequence[Row], results: Results) -> Iterator[Cell]:
+    """Cells to be trained, as they come due: a row's seeds are known when its trials are finished."""
+    for step in ("trials", "repeated"):
+        for row in rows:
+            for cell in row.trials() if step == "trials" else row.repeated(results):
+                if results.of(cell) is None:
+                    yield cell
+
+
+def train(cell: Cell, dataset: Path, caches: Mapping[str, Path], threads: int | None) -> dict[str, Any]:
+    """What a finished cell's line says."""
+    method, options = METHODS[cell.method], AdaptOptions(**cell.options)
+    with tempfile.TemporaryDirectory() as folder, _side_network(method):
+        run = Path(folder) / "run"
+        found = adapt(dataset, run, cache=[caches[name] for name in cell.llms], options=options, threads=threads)
+        epochs = [json.loads(line) for line in (run / METRICS_FILE).read_text().splitlines()]
+        opened = open_run(run, torch.device("cpu"))
+        test, _ = evaluate_run(opened, torch.device("cpu"))
+        _, targets = targets_of(opened.sequences, cases_of(opened.sequences, opened.split, "test"))
+        counts = training_counts(opened.sequences, opened.split, len(opened.items))
+    ranks = np.where(test.ranks.ranks <= DEEPEST, test.ranks.ranks, 0).astype(np.uint8)
+    kept = ("valid", "test", "test_by_popularity", "users", "candidates", "best_epoch", "epochs", "epoch_seconds")
+    return {
+        "dataset_name": dataset.name,
+        **{name: found[name] for name in (*kept, "trainable_parameters", "peak_memory_bytes", "total_seconds")},
+        "curve": [round(epoch["valid"].get(CRITERION, 0.0), 5) for epoch in epochs],
+        "ranks": pack(ranks),
+        "groups": pack(popularity_groups(counts)[targets].astype(np.uint8)),
+        "commit": _commit(),
+    }
+
+
+@contextmanager
+def _side_network(method: Method) -> Iterator[None]:
+    """The item encoder with this method's side network."""
+    before = item_encoder.SideNetwork
+    item_encoder.SideNetwork = method.side_network  # type: ignore[misc, assignment]
+    try:
+        yield
+    finally:
+        item_encoder.SideNetwork = before  # type: ignore[misc]
+
+
+def pack(values: np.ndarray) -> str:
+    """Small numbers as text."""
+    return base64.b85encode(zlib.compress(values.tobytes(), 9)).decode()
+
+
+def unpack(text: str) -> np.ndarray:
+    """What `pack` was given, as numbers up to 255."""
+    return np.frombuffer(zlib.decompress(base64.b85decode(text)), np.uint8)
+
+
+def _commit() -> str:
+    """The commit that is measured, marked if the work tree differs from it."""
+    command = ["git", "describe", "--always", "--dirty", "--exclude=*"]
+    here = Path(__file__).parent
+    return subprocess.run(command, cwd=here, capture_output=True, text=True, check=True).stdout.strip()

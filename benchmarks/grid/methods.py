@@ -1,0 +1,96 @@
+"""The methods that benchmarks/accuracy.py compares: what each changes about the defaults, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ssna.stage2_adapt.dropout import Dropout
+from ssna.stage2_adapt.side_network import _INITIAL_GAIN, SideNetwork, _stacked_linear
+
+EXPERTS = 8
+
+
+class MixtureOfExperts(nn.Module):
+    """UniSRec's adaptor of one layer's states (Hou et al., arXiv 2206.05941, section 2.1), as its public code has it.
+
+    e = LayerNorm(sum_k g_k(h) (drop(h) - b_k) W_k), with g the softmax of a linear map of h that is noisy in training.
+    The norm is ours, so that item vectors start as small as those of all other methods.
+    """
+
+    def __init__(
+        self, num_layers: int, state_width: int, width: int, *, whitening: Tensor | None = None, **unused: Any
+    ) -> None:
+        super().__init__()
+        self.whitening: Tensor | None
+        self.register_buffer("whitening", None if whitening is None else whitening[-1])
+        self.bias = nn.Parameter(torch.zeros(EXPERTS, 1, state_width))
+        self.experts = _stacked_linear(EXPERTS, state_width, width)
+        nn.init.normal_(self.experts, std=0.02)
+        self.gate = nn.Parameter(torch.zeros(state_width, EXPERTS))
+        self.noise = nn.Parameter(torch.zeros(state_width, EXPERTS))
+        self.dropout = Dropout(0.2)
+        self.norm = nn.LayerNorm(width)
+        nn.init.constant_(self.norm.weight, _INITIAL_GAIN)
+
+    def forward(self, states: Tensor) -> Tensor:
+        """Item vectors ``(n, d)`` from prepared states ``(A, n, D)``, of which the top layer's are read."""
+        top = states[-1].float() if self.whitening is None else states[-1].float() @ self.whitening
+        logits = top @ self.gate
+        if self.training:
+            logits = logits + torch.randn_like(logits) * (functional.softplus(top @ self.noise) + 1e-2)
+        each = torch.baddbmm(-self.bias @ self.experts, self.dropout(top).expand(EXPERTS, -1, -1), self.experts)
+        vector: Tensor = self.norm(torch.einsum("nk,knd->nd", logits.softmax(dim=1), each))
+        return vector
+
+
+@dataclass(frozen=True)
+class Method:
+    """A row of the comparison."""
+
+    title: str
+    options: Mapping[str, Any]
+    """Of `AdaptOptions`, where they differ from the defaults"""
+    num_llms: int = 1
+    side_network: type[nn.Module] = SideNetwork
+    searched: bool = True
+    """Whether it has anything that the search could change"""
+    one_layer: bool = field(default=False)
+    """Whether it reads the top layer alone"""
+
+
+METHODS: dict[str, Method] = {
+    "popularity": Method("popularity", {"model": "popularity"}, 0, searched=False),
+    "ids": Method("item IDs, SASRec", {"side": "none"}, 0),
+    "ids-gru4rec": Method("item IDs, GRU4Rec", {"side": "none", "model": "gru4rec"}, 0),
+    "ids-no-repeats": Method("item IDs, SASRec without our biases", {"side": "none", "repeat_bias": False}, 0),
+    "last": Method(
+        "last layer, projected", {"side": "frozen", "layers": 1, "preparation": "standardize"}, one_layer=True
+    ),
+    "last-whitened": Method(
+        "last layer, whitened, projected (WhitenRec)",
+        {"side": "frozen", "layers": 1, "preparation": "whiten"},
+        one_layer=True,
+    ),
+    "last-moe": Method(
+        "last layer, whitened, mixture of experts (UniSRec)",
+        {"layers": 1, "preparation": "whiten"},
+        side_network=MixtureOfExperts,
+        one_layer=True,
+    ),
+    "last-adapter": Method("last layer, one adapter", {"side": "last", "layers": 1}, one_layer=True),
+    "mean": Method("adapters of all layers, averaged", {"side": "mean"}),
+    "gate": Method("adapters of all layers, gated (IISAN)", {"side": "gate"}),
+    "gru": Method("SSNA, gru", {"side": "gru"}),
+    "residual": Method("SSNA, residual", {"side": "residual"}),
+    "gru-ids": Method("SSNA, gru, and item IDs", {"side": "gru", "item_id": True}),
+    "residual-ids": Method("SSNA, residual, and item IDs", {"side": "residual", "item_id": True}),
+    "two-llms": Method("SSNA, residual, two LLMs", {"side": "residual"}, 2),
+}
+# What every method may choose from, on validation, with the first seed. The same number of trials for all.
+SEARCH: tuple[Mapping[str, Any], ...] = ({"dropout": 0.1}, {"dropout": 0.3}, {"dropout": 0.5})
