@@ -16,17 +16,20 @@ from ssna.stage2_adapt.sequences import Sequences, Split, gather_spans, training
 _BATCHES_A_GROUP = 16
 
 
-def shuffled_batches(lengths: Tensor, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:
+def shuffled_batches(
+    lengths: Tensor, batch_size: int, generator: torch.Generator, batches_a_group: int = _BATCHES_A_GROUP
+) -> Iterator[Tensor]:
     """Positions of each batch's windows, in a new random order; every window is in exactly one batch.
 
     Args:
         lengths: ``(W,)``, items of each window.
         batch_size: windows of a batch; the last of a group may hold fewer.
         generator: advanced by each call.
+        batches_a_group: among so many the windows are sorted by length.
     """
     order = torch.randperm(len(lengths), generator=generator)
     batches: list[Tensor] = []
-    for group in torch.split(order, batch_size * _BATCHES_A_GROUP):
+    for group in torch.split(order, batch_size * batches_a_group):
         by_length = group[lengths[group].argsort(stable=True)]
         batches += torch.split(by_length, batch_size)
     for i in torch.randperm(len(batches), generator=generator).tolist():
@@ -69,10 +72,13 @@ class BatchMaker:
         self._starts, self._ends = torch.from_numpy(starts), torch.from_numpy(ends)
         self._items = torch.from_numpy(sequences.items).to(device)
         self._all = torch.arange(1, num_trained + 1, device=device)
-        self._windows_with: Tensor | None = None
+        # With nothing but the batch as negatives, items of long windows must be there for short ones as well.
+        self._batches_a_group = 1 if options.loss == "in-batch" else _BATCHES_A_GROUP
+        self._kind = torch.from_numpy(np.frexp(ends - starts)[1].astype(np.int64))  # Lengths by powers of two
+        self._log_absent: Tensor | None = None
         if options.loss in ("sampled", "in-batch"):
-            counts = _windows_with_each(sequences, starts, ends, num_trained)
-            self._windows_with = torch.from_numpy(counts).to(device)
+            absent = _log_absent_from_a_window(sequences, starts, ends, self._kind.numpy(), num_trained)
+            self._log_absent = torch.from_numpy(absent).to(device)
 
     def __len__(self) -> int:
         """Number of windows."""
@@ -81,13 +87,13 @@ class BatchMaker:
     @property
     def steps(self) -> int:
         """Batches of an epoch."""
-        groups, rest = divmod(len(self), self._options.batch_size * _BATCHES_A_GROUP)
-        return groups * _BATCHES_A_GROUP + -(-rest // self._options.batch_size)
+        groups, rest = divmod(len(self), self._options.batch_size * self._batches_a_group)
+        return groups * self._batches_a_group + -(-rest // self._options.batch_size)
 
     def epoch(self, generator: torch.Generator) -> Iterator[Batch]:
         """All windows once, in random order."""
         lengths = self._ends - self._starts
-        for windows in shuffled_batches(lengths, self._options.batch_size, generator):
+        for windows in shuffled_batches(lengths, self._options.batch_size, generator, self._batches_a_group):
             yield self._batch(windows, generator)
 
     def _batch(self, windows: Tensor, generator: torch.Generator) -> Batch:
@@ -107,22 +113,37 @@ class BatchMaker:
             in_span[:, :-1],
             in_span[:, 1:],
             counts,
-            self._log_inclusion(items, len(windows), num_drawn) if self._windows_with is not None else None,
+            self._log_inclusion(items, windows, num_drawn) if self._log_absent is not None else None,
             torch.bincount(in_draw - 1, minlength=len(items)).float() if self._options.loss == "gbce" else None,
         )
 
-    def _log_inclusion(self, items: Tensor, num_windows: int, num_drawn: int) -> Tensor:
-        """Of items that are candidates if any of the batch's windows has them, or any of the draws takes them."""
-        assert self._windows_with is not None
-        absent_from_window = torch.log1p(-self._windows_with[items - 1] / len(self))  # -inf for an item of all windows
-        absent = num_windows * absent_from_window + num_drawn * float(np.log1p(-1 / max(2, self._num_trained)))
-        return torch.log(-torch.expm1(absent)).float()
+    def _log_inclusion(self, items: Tensor, windows: Tensor, num_drawn: int) -> Tensor:
+        """Of items that are candidates if any of the batch's other windows has them, or any of the draws takes them.
+
+        Windows of a batch are about as long, and items are not as frequent in long windows as in short ones: what is
+        known of the other windows is how many there are of which kind.
+        """
+        assert self._log_absent is not None
+        kinds = torch.bincount(self._kind[windows], minlength=len(self._log_absent)) * (1 - 1 / len(windows))
+        absent = kinds.to(self._log_absent) @ self._log_absent[:, items - 1]
+        absent += num_drawn * float(np.log1p(-1 / max(2, self._num_trained)))
+        return torch.log(-torch.expm1(absent))
 
 
-def _windows_with_each(sequences: Sequences, starts: np.ndarray, ends: np.ndarray, num_trained: int) -> np.ndarray:
-    """In how many windows each item stands ``(T,)``."""
+def _log_absent_from_a_window(
+    sequences: Sequences, starts: np.ndarray, ends: np.ndarray, kind: np.ndarray, num_trained: int
+) -> np.ndarray:
+    """Logarithm of the share of windows of each kind that each item is not in, float32 ``(kinds, T)``."""
     lengths = ends - starts
     window = np.repeat(np.arange(len(starts)), lengths)
     place = np.arange(len(window)) - np.repeat(np.cumsum(lengths) - lengths, lengths) + starts[window]
     pairs = np.unique(window * (num_trained + 1) + sequences.items[place])
-    return np.bincount(pairs % (num_trained + 1), minlength=num_trained + 1)[1:].astype(np.float64)
+    window, item = pairs // (num_trained + 1), pairs % (num_trained + 1)
+    log_absent = np.zeros((int(kind.max(initial=0)) + 1, num_trained), np.float32)
+    for number, row in enumerate(log_absent):
+        of_kind = kind[window] == number
+        if of_kind.any():
+            count = np.bincount(item[of_kind], minlength=num_trained + 1)[1:]
+            # Not exactly 0 for an item that all have: minus infinity times no window would be no number.
+            row[:] = np.log(np.maximum(1 - count / (kind == number).sum(), 1e-12))
+    return log_absent

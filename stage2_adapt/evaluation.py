@@ -76,19 +76,23 @@ def rank_targets(
         scores = _scores(model, candidates, items, ordered.between(start, stop), filter_history)
         if recommended is not None:
             _note_recommended(scores, recommended)
-        pairs = slice(*np.searchsorted(case, [start, stop]))
-        mine = scores if one_each else scores[torch.from_numpy(case[pairs] - start).to(device)]
-        wanted = mine.gather(1, torch.from_numpy(target[pairs, None] - 1).to(device))
-        # The target itself counts as the 1.
-        ranks[pairs] = (mine >= wanted).sum(dim=1, dtype=torch.int32).cpu().numpy()
+        pairs = slice(*np.searchsorted(case, [start, stop]).tolist())
+        # Of cases with many targets a few rows at a time, since each target takes a row of scores.
+        for first in range(pairs.start, pairs.stop, at_once):
+            some = slice(first, min(first + at_once, pairs.stop))
+            mine = scores if one_each else scores[torch.from_numpy(case[some] - start).to(device)]
+            wanted = mine.gather(1, torch.from_numpy(target[some, None] - 1).to(device))
+            # The target itself counts as the 1.
+            ranks[some] = (mine >= wanted).sum(dim=1, dtype=torch.int32).cpu().numpy()
     case = order[case]
     back = np.argsort(case, kind="stable")
     return Ranks(case[back], ranks[back], len(cases))
 
 
 def _note_recommended(scores: Tensor, recommended: Tensor) -> None:
-    best = scores.topk(min(CUTOFFS[-1], scores.shape[1]), dim=1).indices  # (B, k)
+    values, best = scores.topk(min(CUTOFFS[-1], scores.shape[1]), dim=1)  # (B, k)
     places = torch.arange(1, best.shape[1] + 1, device=best.device, dtype=recommended.dtype).expand_as(best)
+    places = places.masked_fill(values == -torch.inf, torch.iinfo(places.dtype).max)  # Filtered ones are not shown.
     recommended.scatter_reduce_(0, best.flatten(), places.flatten(), "amin")
 
 

@@ -119,7 +119,7 @@ def encode(
         vectors: Tensor = encoder(states(first, last), items[first:last])
         return vectors
 
-    starts = range(0, len(items), size)
+    starts = range(0, max(1, len(items)), size)  # Of no items too, which a process may have to encode, a tensor.
     if recompute and encoder.sides:
         parts = [checkpoint(block, first, use_reentrant=False) for first in starts]
     else:

@@ -15,13 +15,24 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from ssna.stage2_adapt.repeats import AddedScores
+from ssna.stage2_adapt.repeats import repeats_of
 
 # Scores held at once. On a CPU they stay in its cache between the passes over them, but fewer rows than this make the
 # matrix products slower than that saves (benchmarks/loss_chunks.py); a GPU wants fewer, larger kernels.
 _CHUNK_SCORES = {"cpu": 2**20}
 _CHUNK_SCORES_ELSEWHERE = 2**26
 _FEWEST_ROWS = 64
+
+
+class Windows(NamedTuple):
+    """Which place in which sequence of a batch each of P positions is."""
+
+    columns: Tensor
+    """``(B, L + 1)``, of the sequences' items among the candidates, oldest first, targets included; -1 is padding"""
+    sequence: Tensor
+    """``(P,)``"""
+    place: Tensor
+    """``(P,)``, of the most recent item that is known; the one after it is the target"""
 
 
 class _Part(NamedTuple):
@@ -37,8 +48,8 @@ class _Part(NamedTuple):
     """``(p, 1)``"""
 
 
-_LossOfScores = Callable[[Tensor, Tensor], _Part]
-"""From scores float32 (p, C), which it may overwrite, and target columns (p, 1)."""
+_LossOfScores = Callable[[Tensor, Tensor, slice], _Part]
+"""From scores float32 (p, C), which it may overwrite, target columns (p, 1), and which positions they are."""
 
 
 class _ChunkedLoss(torch.autograd.Function):
@@ -51,14 +62,14 @@ class _ChunkedLoss(torch.autograd.Function):
         items: Tensor,
         biases: Tensor,
         targets: Tensor,
-        columns: Tensor,
-        values: Tensor,
+        by_age: Tensor | None,
+        windows: Windows | None,
         loss_of_scores: _LossOfScores,
         precision: torch.dtype,
     ) -> Tensor:
         states = states.float()
         pulled, items = items.float()[targets], items.to(precision)
-        grad_biases, grad_values = torch.zeros_like(biases), torch.empty_like(values)
+        grad_biases, grad_by_age = torch.zeros_like(biases), None if by_age is None else torch.zeros_like(by_age)
         grad_states, grad_items = torch.empty_like(states), torch.zeros_like(items, dtype=torch.float32)
         pull_all = torch.empty(len(states), 1, device=states.device)
         total = torch.zeros((), device=states.device)
@@ -67,14 +78,20 @@ class _ChunkedLoss(torch.autograd.Function):
         buffer = torch.empty(rows, len(items), dtype=precision, device=states.device)
         for start in range(0, len(states), rows):
             part = slice(start, start + rows)
-            chunk = states[part]
+            chunk, target = states[part], targets[part, None]
             scores = torch.mm(chunk.to(precision), items.T, out=buffer[: len(chunk)]).float()
-            scores.add_(biases).scatter_add_(1, columns[part], values[part])
-            loss, others, weight, pull = loss_of_scores(scores, targets[part, None])
+            scores.add_(biases)
+            if by_age is not None and windows is not None:
+                columns = windows.columns[windows.sequence[part]]
+                columns, age, counted = repeats_of(columns, windows.place[part], len(by_age))
+                scores.scatter_add_(1, columns, by_age[age] * counted)
+            loss, others, weight, pull = loss_of_scores(scores, target, part)
             total += loss
             pull_all[part] = pull
             grad_biases += weight[:, 0] @ others
-            grad_values[part] = others.gather(1, columns[part]) * weight - pull * (columns[part] == targets[part, None])
+            if grad_by_age is not None:
+                grad = (others.gather(1, columns) * weight - pull * (columns == target)) * counted
+                grad_by_age.index_add_(0, age.flatten(), grad.flatten())
             others = others.to(precision)
             grad_states[part] = (others @ items).float() * weight
             if precision == torch.float32:
@@ -86,22 +103,25 @@ class _ChunkedLoss(torch.autograd.Function):
         grad_items.index_add_(0, targets, pull_all * states, alpha=-1)
         grad_biases.index_add_(0, targets, pull_all[:, 0], alpha=-1)
         share = 1 / len(states)
-        ctx.save_for_backward(*(each.mul_(share) for each in (grad_states, grad_items, grad_biases, grad_values)))
+        grads = (grad_states, grad_items, grad_biases, grad_by_age)
+        ctx.save_for_backward(*(None if each is None else each.mul_(share) for each in grads))
         return total * share
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        states, items, biases, values = (each * grad for each in ctx.saved_tensors)
-        return states, items, biases, None, None, values, None, None
+        states, items, biases, by_age = (None if each is None else each * grad for each in ctx.saved_tensors)
+        return states, items, biases, None, by_age, None, None, None
 
 
 def softmax_loss(
     states: Tensor,
     items: Tensor,
     targets: Tensor,
+    *,
     biases: Tensor | None = None,
-    added: AddedScores | None = None,
+    windows: Windows | None = None,
+    by_age: Tensor | None = None,
     log_inclusion: Tensor | None = None,
 ) -> Tensor:
     """Mean cross-entropy of the targets under a softmax over the candidates; a scalar in float32.
@@ -111,23 +131,31 @@ def softmax_loss(
         items: ``(C, d)``, vectors of the candidates.
         targets: ``(P,)``, row in `items` of the item that came next.
         biases: float32 ``(C,)``, of the candidates, whatever the position; None for none.
-        added: to single scores; None for nothing.
+        windows: of the positions.
+        by_age: ``(L,)``, added to the score of each item that the position knows, by how long ago it came; see
+            `RepeatBias`. It goes with `windows`; None for nothing.
         log_inclusion: ``(C,)``, of candidates that are a sample of all items, the logarithm of the probability with
-            which each came into it. It is taken off the scores of all but the target, so that the sum over the sample
-            estimates that over all items without bias (the logQ correction of Bengio and Senécal 2008 and Yi et al.,
-            RecSys 2019, for candidates that count once however often they were drawn). None for all items.
+            which each came into it. It is taken off their scores, so that the sum over the sample estimates that over
+            all items (the logQ correction of Bengio and Senécal 2008 and Yi et al., RecSys 2019, for candidates that
+            count once however often they were drawn); but not off those of the position's own window, which are
+            candidates for certain. None for all items.
     """
 
-    def loss_of_scores(scores: Tensor, target: Tensor) -> _Part:
+    def loss_of_scores(scores: Tensor, target: Tensor, part: slice) -> _Part:
         wanted = scores.gather(1, target)
         if log_inclusion is not None:
-            scores = scores.sub_(log_inclusion).scatter_(1, target, wanted)
+            certain = target
+            if windows is not None:
+                own = windows.columns[windows.sequence[part]]
+                certain = torch.where(own < 0, target, own)
+            kept = scores.gather(1, certain)
+            scores = scores.sub_(log_inclusion).scatter_(1, certain, kept)
         highest = scores.amax(dim=1, keepdim=True)
         exponentials = scores.sub_(highest).exp_()
         norm = exponentials.sum(dim=1, keepdim=True)
         return _Part((norm.log() + highest - wanted).sum(), exponentials, 1 / norm, torch.ones_like(norm))
 
-    return _apply(states, items, targets, biases, added, loss_of_scores)
+    return _apply(states, items, targets, biases, windows, by_age, loss_of_scores)
 
 
 def gbce_loss(
@@ -135,9 +163,12 @@ def gbce_loss(
     items: Tensor,
     targets: Tensor,
     drawn: Tensor,
+    num_drawn: int,
     power: float,
+    *,
     biases: Tensor | None = None,
-    added: AddedScores | None = None,
+    windows: Windows | None = None,
+    by_age: Tensor | None = None,
 ) -> Tensor:
     """Mean generalised binary cross-entropy (Petrov and Macdonald, arXiv 2308.07192, equation 7); float32.
 
@@ -146,20 +177,23 @@ def gbce_loss(
         items: ``(C, d)``, vectors of the candidates.
         targets: ``(P,)``, row in `items` of the item that came next.
         drawn: float ``(C,)``, how often each candidate was drawn as a negative; a target is never its own negative.
+        num_drawn: their sum.
         power: beta, of the probability of the target; see `gbce_power`.
         biases: float32 ``(C,)``, of the candidates, whatever the position; None for none.
-        added: to single scores; None for nothing.
+        windows: of the positions.
+        by_age: ``(L,)``, added to the score of each item that the position knows, by how long ago it came; see
+            `RepeatBias`. It goes with `windows`; None for nothing.
     """
-    share = 1 / (1 + float(drawn.sum()))
+    share = 1 / (1 + num_drawn)
 
-    def loss_of_scores(scores: Tensor, target: Tensor) -> _Part:
+    def loss_of_scores(scores: Tensor, target: Tensor, part: slice) -> _Part:
         wanted = scores.gather(1, target)
         weights = drawn.expand_as(scores).scatter(1, target, 0)
         loss = (weights * functional.softplus(scores)).sum() + power * functional.softplus(-wanted).sum()
         others = scores.sigmoid_().mul_(weights)
         return _Part(loss * share, others, torch.full_like(wanted, share), share * power * torch.sigmoid(-wanted))
 
-    return _apply(states, items, targets, biases, added, loss_of_scores)
+    return _apply(states, items, targets, biases, windows, by_age, loss_of_scores)
 
 
 def gbce_power(num_negatives: int, num_items: int, calibration: float) -> float:
@@ -173,16 +207,16 @@ def _apply(
     items: Tensor,
     targets: Tensor,
     biases: Tensor | None,
-    added: AddedScores | None,
+    windows: Windows | None,
+    by_age: Tensor | None,
     loss_of_scores: _LossOfScores,
 ) -> Tensor:
     """The loss; under automatic mixed precision its matrix products are of that dtype, and all else is float32."""
     device = states.device.type
     precision = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else torch.float32
     biases = items.new_zeros(len(items), dtype=torch.float32) if biases is None else biases
-    added = added or AddedScores(targets.new_empty(len(targets), 0), states.new_empty(len(targets), 0).float())
     with torch.autocast(device, enabled=False):
         loss: Tensor = _ChunkedLoss.apply(  # type: ignore[no-untyped-call]
-            states, items, biases, targets, *added, loss_of_scores, precision
+            states, items, biases, targets, by_age, windows, loss_of_scores, precision
         )
     return loss

@@ -21,7 +21,8 @@ class Positions(nn.Module):
         """The items ``(B, L, d)``, left-aligned, `counts` ``(B,)`` of them in each history, with their places added."""
         length = len(self.vectors)
         place = torch.arange(items.shape[1], device=items.device) + length - counts[:, None]  # (B, L)
-        return items + self.vectors[place.clamp_max(length - 1)]
+        # Not indexing: its gradient is summed in no fixed order by several threads, so resuming would not be exact.
+        return items + nn.functional.embedding(place.clamp_max(length - 1), self.vectors)
 
 
 def at_ends(values: Tensor, counts: Tensor) -> Tensor:

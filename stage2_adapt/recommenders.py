@@ -11,11 +11,15 @@ from torch.nn import functional
 from ssna.stage2_adapt.gru4rec import GRU4Rec
 from ssna.stage2_adapt.hstu import HSTU
 from ssna.stage2_adapt.options import AdaptOptions
-from ssna.stage2_adapt.repeats import AddedScores, RepeatBias
+from ssna.stage2_adapt.repeats import RepeatBias, repeats_of
 from ssna.stage2_adapt.sasrec import SASRec
 
 # Scale of cosine scores at the start: a softmax temperature of 0.07, as in CLIP (Radford et al., arXiv 2103.00020).
 _INITIAL_SCALE = 1 / 0.07
+
+
+# Interactions of a history that count as repeats at most, so that one user with millions costs no more than others.
+_REMEMBERED = 1000
 
 
 class Recommender(Protocol):
@@ -64,7 +68,10 @@ class SequenceRecommender(nn.Module):
 
     def __init__(self, num_items: int, options: AdaptOptions) -> None:
         super().__init__()
-        self.num_items, self.length = num_items, options.length
+        self.num_items = num_items
+        # Of all that a history holds, the network reads the last interactions; repeats are those of any age.
+        self.read_length = options.length
+        self.length = _REMEMBERED if options.repeat_bias else options.length
         self.network = _network(options)
         self.log_scale: nn.Parameter | None = None
         if options.scorer == "cosine":
@@ -83,10 +90,13 @@ class SequenceRecommender(nn.Module):
     def scores(self, histories: Tensor, counts: Tensor, candidates: tuple[Tensor, ...]) -> Tensor:
         """See `Recommender`."""
         factors, biases = candidates
-        last = self.network.last_states(functional.embedding(histories, self.item_embeddings), counts)
+        recent, read = _last_of(histories, counts, self.read_length)
+        last = self.network.last_states(functional.embedding(recent, self.item_embeddings), read)
         scores = torch.addmm(biases, self.factors_of_states(last), factors.T)
-        added = self.added(histories, counts - 1)
-        return scores if added is None else scores.scatter_add_(1, *added)
+        if (by_age := self.repeat_biases()) is not None:
+            columns, age, counted = repeats_of(histories - 1, counts - 1, len(by_age))
+            scores.scatter_add_(1, columns, by_age[age] * counted)
+        return scores
 
     def factors(self, vectors: Tensor) -> Tensor:
         """Of items: the one factor of their scores; for cosines of length one, where a zero vector stays zero."""
@@ -101,10 +111,20 @@ class SequenceRecommender(nn.Module):
         counts = self.log_counts[places]
         return torch.zeros_like(counts) if self.popularity_weight is None else self.popularity_weight * counts
 
-    def added(self, histories: Tensor, ends: Tensor) -> AddedScores | None:
-        """What is added to the products; see `RepeatBias.forward`."""
-        added: AddedScores | None = None if self.repeat_bias is None else self.repeat_bias(histories, ends)
-        return added
+    def repeat_biases(self) -> Tensor | None:
+        """What an item of the history adds to its own score, by how long ago it came ``(L,)``; see `RepeatBias`."""
+        biases: Tensor | None = None if self.repeat_bias is None else self.repeat_bias()
+        return biases
+
+
+def _last_of(histories: Tensor, counts: Tensor, length: int) -> tuple[Tensor, Tensor]:
+    """The last `length` items of left-aligned histories ``(B, H)``, left-aligned, and how many each has."""
+    if histories.shape[1] <= length:
+        return histories, counts
+    read = counts.clamp_max(length)
+    place = torch.arange(length, device=histories.device)
+    taken = histories.gather(1, ((counts - read)[:, None] + place).clamp_max(histories.shape[1] - 1))
+    return torch.where(place < read[:, None], taken, 0), read
 
 
 def _network(options: AdaptOptions) -> SASRec | GRU4Rec | HSTU:

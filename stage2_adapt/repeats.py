@@ -2,22 +2,11 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor, nn
 
 # Biases are as large as scores, some ten times the size of a weight, and shall not take ten times as long to learn.
 _PACE = 10
-
-
-class AddedScores(NamedTuple):
-    """What is added to some of P rows of scores over candidates."""
-
-    columns: Tensor
-    """``(P, H)`` int64; one that stands twice in a row is added to twice"""
-    values: Tensor
-    """``(P, H)`` float32"""
 
 
 class RepeatBias(nn.Module):
@@ -32,13 +21,22 @@ class RepeatBias(nn.Module):
         super().__init__()
         self.by_age = nn.Parameter(torch.zeros(length))
 
-    def forward(self, histories: Tensor, ends: Tensor) -> AddedScores:
-        """What the items of each history add to their own scores.
+    def forward(self) -> Tensor:
+        """The biases ``(L,)``, that of the most recent item first; the last one holds for all that are older too."""
+        return _PACE * self.by_age
 
-        Args:
-            histories: item numbers ``(P, L)`` from 1, left-aligned, oldest first.
-            ends: ``(P,)``, the place of each one's most recent item; what is after it does not count.
-        """
-        age = ends[:, None] - torch.arange(histories.shape[1], device=histories.device)
-        values = torch.where(age >= 0, _PACE * self.by_age[age.clamp_min(0)], 0)
-        return AddedScores((histories - 1).clamp_min(0), values)
+
+def repeats_of(columns: Tensor, ends: Tensor, num_ages: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Which columns of scores the items of histories add to, and by how much.
+
+    Args:
+        columns: ``(P, H)``, of each history's items among the candidates, oldest first; negative is padding.
+        ends: ``(P,)``, the place of each one's most recent item; what is after it does not count.
+        num_ages: L.
+
+    Returns:
+        ``(P, H)`` each: a column, one that stands twice being added to twice; the place in `RepeatBias`; and whether it
+        counts, 1 or 0.
+    """
+    age = ends[:, None] - torch.arange(columns.shape[1], device=columns.device)
+    return columns.clamp_min(0), age.clamp(0, num_ages - 1), (age >= 0).float()

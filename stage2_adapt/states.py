@@ -179,10 +179,12 @@ class StreamedStates:
     ) -> StreamedStates:
         """States of which never more than so many bytes are held: a piece that is used, and the next one.
 
+        That is as many items under mixed precision: what is made is float32 at first.
+
         Raises:
             OptionError: if that is less than two items take.
         """
-        item = _bytes_of_item(selections, dtype)
+        item = _bytes_of_item(selections)
         at_once = budget // (2 * item)
         if not at_once:
             raise OptionError(

@@ -19,7 +19,7 @@ from ssna.stage2_adapt import checkpoint as ckpt
 from ssna.stage2_adapt.batches import Batch, BatchMaker
 from ssna.stage2_adapt.evaluation import rank_targets
 from ssna.stage2_adapt.item_encoder import RECOMPUTE_FROM_ITEMS, ItemEncoder, encode
-from ssna.stage2_adapt.losses import gbce_loss, gbce_power, softmax_loss
+from ssna.stage2_adapt.losses import Windows, gbce_loss, gbce_power, softmax_loss
 from ssna.stage2_adapt.metrics import join_ranks, metrics_of
 from ssna.stage2_adapt.options import AdaptOptions
 from ssna.stage2_adapt.processes import Processes
@@ -29,6 +29,7 @@ from ssna.stage2_adapt.states import ItemStates, ResidentStates
 
 CRITERION = "ndcg@10"
 _ITEMS_AT_ONCE = 2048
+_STEPS_A_CHECK = 64  # Between looks for losses that are no numbers: each look makes the device catch up.
 
 
 def dtype_of_products(options: AdaptOptions, device: torch.device) -> torch.dtype:
@@ -149,7 +150,7 @@ class Training:
         """
         while not self.history.is_over(self._options) and not self._is_late(time_limit):
             started = time.perf_counter()
-            loss = self._train_epoch(on_step)
+            loss = self._train_epoch_or_explain(on_step)
             trained = time.perf_counter()
             valid = self._validate()
             validated = time.perf_counter()
@@ -179,6 +180,19 @@ class Training:
         late = time_limit is not None and bool(self.history.epochs) and self.history.seconds >= time_limit
         return self._processes.first(late)
 
+    def _train_epoch_or_explain(self, on_step: Callable[[int, int], None] | None) -> float:
+        """See `_train_epoch`; a missing compiler, or code that it cannot compile, shows in the first step."""
+        try:
+            return self._train_epoch(on_step)
+        except Exception as error:
+            if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+                raise
+            reason = (str(error).strip() or repr(error)).splitlines()[0]
+            raise TrainingError(
+                f"--compile: PyTorch could not compile the model ({reason}). Leave the option out, or install what it "
+                "asks for."
+            ) from error
+
     def _train_epoch(self, on_step: Callable[[int, int], None] | None) -> float:
         self._modules.train()
         number = len(self.history.epochs)
@@ -186,22 +200,20 @@ class Training:
         purpose = f"dropout{self._processes.rank or ''}"
         torch.manual_seed(_seed_of(self._options.seed, number, purpose))
         order = torch.Generator().manual_seed(_seed_of(self._options.seed, number, "order"))
-        losses, positions = list[Tensor](), list[Tensor]()
+        losses, norms, positions = list[Tensor](), list[Tensor](), list[Tensor]()
         steps = self._batches.steps
         for step, (batch, states) in enumerate(self._batches_with_states(order)):
             self._set_learning_rate(number * steps + step, steps)
-            loss, count = self._step(batch, states)
+            loss, norm, count = self._step(batch, states)
             losses.append(loss)
+            norms.append(norm)
             positions.append(count)
+            if step % _STEPS_A_CHECK == _STEPS_A_CHECK - 1:
+                _check_finite(losses, norms, number + 1)
             if on_step is not None:
                 on_step(step + 1, steps)
+        _check_finite(losses, norms, number + 1)
         each, weights = self._processes.total(torch.stack(losses)), torch.stack(positions)
-        if each.isnan().any():
-            first = int(each.isnan().nonzero()[0]) + 1
-            raise TrainingError(
-                f"the loss became NaN in step {first} of epoch {number + 1}. The checkpoint "
-                "of the epochs before, if any, is kept; train again with a lower --learning-rate (and --overwrite)."
-            )
         return float((each * weights).sum() / weights.sum())
 
     def _set_learning_rate(self, step: int, steps_an_epoch: int) -> None:
@@ -230,8 +242,8 @@ class Training:
         pairs = map(with_states, self._batches.epoch(order))
         return pairs if source.items_at_once is None else ahead(pairs)
 
-    def _step(self, batch: Batch, states: Sequence[Tensor] | None) -> tuple[Tensor, Tensor]:
-        """Of a batch, this process's part of the mean loss of its positions, and the number of all of them."""
+    def _step(self, batch: Batch, states: Sequence[Tensor] | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Of a batch, this process's part of its mean loss, the gradient's norm, and the number of its positions."""
         positions = (batch.following > 0).sum()
         mine = batch.share(self._processes.rank, self._processes.size)
         known = mine.following > 0
@@ -248,9 +260,9 @@ class Training:
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         self._processes.sum_gradients(self._modules.parameters())
-        nn.utils.clip_grad_norm_(self._modules.parameters(), self._options.clip)
+        norm = nn.utils.clip_grad_norm_(self._modules.parameters(), self._options.clip)
         self._optimizer.step()
-        return loss.detach(), positions
+        return loss.detach(), norm, positions
 
     def _vectors(self, items: Tensor, states: Sequence[Tensor] | None) -> Tensor:
         """Vectors ``(C, d)`` of a batch's items.
@@ -276,14 +288,19 @@ class Training:
     def _loss(self, batch: Batch, known: Tensor, states: Tensor, vectors: Tensor) -> Tensor:
         """The mean loss of a batch's P `known` positions, of states ``(P, d)``, over candidates ``(C, d)``."""
         options, recommender = self._options, self._recommender
-        targets, (sequence, place) = batch.following[known] - 1, known.nonzero(as_tuple=True)
-        biases, added = recommender.biases(batch.items - 1), recommender.added(batch.inputs[sequence], place)
+        targets = batch.following[known] - 1
         states, vectors = recommender.factors_of_states(states), recommender.factors(vectors)
+        columns = torch.cat([batch.inputs[:, :1], batch.following], dim=1) - 1
+        shared: dict[str, Any] = {
+            "biases": recommender.biases(batch.items - 1),
+            "windows": Windows(columns, *known.nonzero(as_tuple=True)),
+            "by_age": recommender.repeat_biases(),
+        }
         if options.loss == "gbce":
             assert batch.drawn is not None
             power = gbce_power(options.negatives, self._data.num_trained, options.calibration)
-            return gbce_loss(states, vectors, targets, batch.drawn, power, biases, added)
-        return softmax_loss(states, vectors, targets, biases, added, batch.log_inclusion)
+            return gbce_loss(states, vectors, targets, batch.drawn, options.negatives, power, **shared)
+        return softmax_loss(states, vectors, targets, log_inclusion=batch.log_inclusion, **shared)
 
     def _validate(self) -> dict[str, float]:
         self._refresh_item_embeddings()
@@ -332,6 +349,23 @@ class Training:
         self._load_parameters(ckpt.without_prefix("model", tensors))
         self._best = {name: value.to(self._device) for name, value in ckpt.without_prefix("best", tensors).items()}
         ckpt.restore_optimizer(self._optimizer, self._modules, ckpt.without_prefix("optimizer", tensors))
+
+
+def _check_finite(losses: Sequence[Tensor], norms: Sequence[Tensor], epoch: int) -> None:
+    """Stop at the first step whose loss or gradient is no finite number; its parameters are lost already.
+
+    Raises:
+        TrainingError: naming the step.
+    """
+    for name, values in (("loss", losses), ("gradient", norms)):
+        wrong = torch.stack(list(values)).isfinite().logical_not()
+        if wrong.any():
+            first = int(wrong.nonzero()[0])
+            what = "NaN" if values[first].isnan() else "infinite"
+            raise TrainingError(
+                f"the {name} became {what} in step {first + 1} of epoch {epoch}. The checkpoint of the epochs before, "
+                "if any, is kept; train again with a lower --learning-rate (and --overwrite)."
+            )
 
 
 def _seed_of(seed: int, epoch: int, purpose: str) -> int:

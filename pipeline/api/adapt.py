@@ -137,7 +137,8 @@ def adapt(
             output.mkdir(parents=True, exist_ok=True)
             if overwrite:
                 clear_run(output)
-            write_json(output / CONFIG_FILE, config)
+            if not (output / CONFIG_FILE).exists():  # A resumed run keeps what it was started with.
+                write_json(output / CONFIG_FILE, config)
         if prepared is not None:
             started -= _train(output, prepared.training, processes, time_limit, on_epoch, on_step)
         results = _finish(output, inputs, prepared, where, started) if processes.leads else {}
@@ -171,6 +172,7 @@ def _config(inputs: Inputs, options: AdaptOptions, device: torch.device) -> dict
         },
         "caches": [_described(source) for source in inputs.sources],
         "device": str(device),
+        "precision": str(dtype_of_products(options, device)).removeprefix("torch."),
         "threads": torch.get_num_threads(),
         "versions": {
             "python": platform.python_version(),

@@ -38,6 +38,11 @@ def _difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     for name in new:
         if old.get(name) != new[name]:
             return f"{_as_option(name, new[name])}: it was started {_as_option(name, old.get(name))}"
+    if before.get("precision") != now["precision"]:
+        return (
+            f"with --precision {now['precision']}, which is what it means on this device: it was started with "
+            f"{before.get('precision')}"
+        )
     old, new = before.get("dataset", {}), now["dataset"]
     if old.get("fingerprint") != new["fingerprint"]:
         if old.get("path") == new["path"]:

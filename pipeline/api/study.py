@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ssna.api.adapt import adapt
+from ssna.cache.files import TEMPORARY_PREFIX
 from ssna.devices import leads, resolve_device
 from ssna.errors import RunError
 from ssna.folders import check_no_file
@@ -59,6 +60,8 @@ def study_layers(
         raise OptionError("--layers names the same number twice. Give each once.")
     check_no_file(output)
     there = [path.name for path in output.iterdir()] if output.is_dir() else []
+    # A study that was killed while it wrote its table has left that file's temporary one.
+    there = [name for name in there if not name.startswith(TEMPORARY_PREFIX)]
     if foreign := [name for name in there if name != STUDY_FILE and not _OF_A_RUN.fullmatch(name)]:
         raise RunError(f"{output} holds {foreign[0]}, which is no part of a study of layers. Give another --output.")
     if there and not (overwrite or resume):

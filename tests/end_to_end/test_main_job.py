@@ -352,6 +352,7 @@ def test_a_study_of_layers_trains_a_run_for_each_and_goes_on(workplace: Path) ->
     again = run(workplace, *arguments)
     assert "runs/study holds a study already. Go on with --resume" in again.stderr
     shutil.rmtree(workplace / "runs/study/layers-1")
+    (workplace / "runs/study/.tmp-1-a").touch()  # As if it had been killed while it wrote study.json.
     resumed = run(workplace, *arguments, "--resume")
     assert resumed.returncode == 0, resumed.stderr
     assert "runs/study/layers-1: 1 layers" in resumed.stderr

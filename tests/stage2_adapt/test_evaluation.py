@@ -185,6 +185,14 @@ def test_coverage_is_the_share_of_items_that_anybody_is_shown(drawn: list[list[i
     assert {name: found.metrics[name] for name in plain} == pytest.approx(dict(plain))
 
 
+def test_a_history_that_is_filtered_does_not_count_as_shown() -> None:
+    sequences = pack([[1, 2, 3, 4], [2, 1, 3, 4]])  # With four of five items behind each test, one is left to show.
+    table = np.tile(np.arange(5.0), (6, 1))
+    split = leave_last(sequences)
+    found = evaluate_fully(ByLastItem(table), sequences, split, "test", CPU, filter_history=True)
+    assert found.metrics["coverage@5"] == pytest.approx(2 / 5), "items 4 and 5"
+
+
 def test_the_bootstrap_interval_is_that_of_the_normal_distribution_for_many_users() -> None:
     values = np.random.default_rng(0).random(2000)
     low, high = bootstrap_interval(values, 4000)

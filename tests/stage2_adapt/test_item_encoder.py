@@ -61,6 +61,15 @@ def test_items_are_encoded_alike_in_blocks_and_in_any_order(fusion: str, monkeyp
     torch.testing.assert_close(encoder([part[:, order] for part in states], ITEMS[order]), whole[order])
 
 
+@pytest.mark.parametrize("recompute", [False, True])
+def test_no_items_have_no_vectors(recompute: bool) -> None:
+    """As of several processes the last may have none to encode."""
+    encoder = ItemEncoder([(2, 6)], 3, options(item_id=True))
+    none = encode(encoder, lambda first, last: [torch.zeros(2, 0, 6)], torch.arange(0), recompute)
+    assert none.shape == (0, 4)
+    none.sum().backward()  # type: ignore[no-untyped-call]
+
+
 def test_recomputing_gives_the_same_bits_and_asks_for_the_states_of_a_block_at_a_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

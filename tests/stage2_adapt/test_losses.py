@@ -10,34 +10,41 @@ from torch import Tensor
 from torch.nn import functional
 
 from ssna.stage2_adapt import losses
-from ssna.stage2_adapt.losses import gbce_loss, gbce_power, softmax_loss
-from ssna.stage2_adapt.repeats import AddedScores
+from ssna.stage2_adapt.losses import Windows, gbce_loss, gbce_power, softmax_loss
 
 P, C = 11, 7
-TARGETS = torch.arange(P) % C
-# Each position adds to three scores, to some of them twice, and to some to the target's.
-COLUMNS = torch.stack([torch.arange(P) % 2, torch.arange(P) % 3, torch.arange(P) % C], dim=1)
+# Four sequences, of which two are shorter; -1 is padding. Of the positions one knows an item twice, and one its target.
+COLUMNS = torch.tensor([[0, 1, 2, 3], [4, 4, 4, 5], [6, 5, 0, -1], [3, 2, 3, 1]])
+SEQUENCE = torch.tensor([0, 0, 0, 1, 1, 1, 2, 2, 3, 3, 3])
+PLACE = torch.tensor([0, 1, 2, 0, 1, 2, 0, 1, 0, 1, 2])
+TARGETS = COLUMNS[SEQUENCE, PLACE + 1]
+WINDOWS = Windows(COLUMNS, SEQUENCE, PLACE)
 LOG_INCLUSION = torch.linspace(-3, 0, C)
 DRAWN = torch.tensor([0.0, 1, 2, 0, 1, 3, 0])
 
 
-def scores_of(states: Tensor, items: Tensor, biases: Tensor, values: Tensor) -> Tensor:
-    return (states @ items.T + biases).scatter_add(1, COLUMNS, values)
+def scores_of(states: Tensor, items: Tensor, biases: Tensor, by_age: Tensor) -> Tensor:
+    rows = list((states @ items.T + biases).unbind())
+    for position, (sequence, place) in enumerate(zip(SEQUENCE.tolist(), PLACE.tolist(), strict=True)):
+        for earlier in range(place + 1):
+            item = functional.one_hot(COLUMNS[sequence, earlier], C)
+            rows[position] = rows[position] + by_age[min(place - earlier, len(by_age) - 1)] * item
+    return torch.stack(rows)
 
 
-def full(states: Tensor, items: Tensor, biases: Tensor, values: Tensor) -> Tensor:
-    return functional.cross_entropy(scores_of(states, items, biases, values), TARGETS)
+def full(*inputs: Tensor) -> Tensor:
+    return functional.cross_entropy(scores_of(*inputs), TARGETS)
 
 
-def sampled(states: Tensor, items: Tensor, biases: Tensor, values: Tensor) -> Tensor:
-    """The target as it is, all others raised by how rarely they are candidates."""
-    scores = scores_of(states, items, biases, values)
-    own = functional.one_hot(TARGETS, C).bool()
+def sampled(*inputs: Tensor) -> Tensor:
+    """The items of the position's own window as they are, all others raised by how rarely they are candidates."""
+    scores = scores_of(*inputs)
+    own = torch.stack([torch.isin(torch.arange(C), COLUMNS[sequence]) for sequence in SEQUENCE])
     return functional.cross_entropy(torch.where(own, scores, scores - LOG_INCLUSION), TARGETS)
 
 
-def gbce(states: Tensor, items: Tensor, biases: Tensor, values: Tensor) -> Tensor:
-    scores = scores_of(states, items, biases, values)
+def gbce(*inputs: Tensor) -> Tensor:
+    scores = scores_of(*inputs)
     own = functional.one_hot(TARGETS, C).bool()
     positive = -0.3 * functional.logsigmoid(scores[own])
     negative = -(functional.logsigmoid(-scores) * DRAWN * ~own).sum(1)
@@ -45,9 +52,14 @@ def gbce(states: Tensor, items: Tensor, biases: Tensor, values: Tensor) -> Tenso
 
 
 LOSSES: dict[str, tuple[Callable[..., Tensor], Callable[..., Tensor]]] = {
-    "softmax": (full, lambda s, i, b, v: softmax_loss(s, i, TARGETS, b, AddedScores(COLUMNS, v))),
-    "sampled": (sampled, lambda s, i, b, v: softmax_loss(s, i, TARGETS, b, AddedScores(COLUMNS, v), LOG_INCLUSION)),
-    "gbce": (gbce, lambda s, i, b, v: gbce_loss(s, i, TARGETS, DRAWN, 0.3, b, AddedScores(COLUMNS, v))),
+    "softmax": (full, lambda s, i, b, a: softmax_loss(s, i, TARGETS, biases=b, windows=WINDOWS, by_age=a)),
+    "sampled": (
+        sampled,
+        lambda s, i, b, a: softmax_loss(
+            s, i, TARGETS, biases=b, windows=WINDOWS, by_age=a, log_inclusion=LOG_INCLUSION
+        ),
+    ),
+    "gbce": (gbce, lambda s, i, b, a: gbce_loss(s, i, TARGETS, DRAWN, 7, 0.3, biases=b, windows=WINDOWS, by_age=a)),
 }
 
 
@@ -59,7 +71,7 @@ def test_values_and_gradients_are_those_of_the_plain_formula(
     monkeypatch.setattr(losses, "_CHUNK_SCORES", {"cpu": chunk})
     monkeypatch.setattr(losses, "_FEWEST_ROWS", 1)
     torch.manual_seed(0)
-    inputs = [torch.randn(P, 4), torch.randn(C, 4), torch.randn(C), torch.randn(P, 3)]
+    inputs = [torch.randn(P, 4), torch.randn(C, 4), torch.randn(C), torch.randn(2)]
     ours, theirs = ([x.clone().requires_grad_() for x in inputs] for _ in range(2))
     plain, chunked = LOSSES[name]
     loss, reference = chunked(*ours), plain(*theirs)

@@ -78,9 +78,11 @@ def test_items_of_the_history_are_biased_by_how_long_ago_they_came() -> None:
         # Items 3 twice and 1 once; items 4, 5 twice, and 2.
         expected = torch.tensor([[2.0, 0, 1 + 4, 0, 0], [0, 8, 0, 1, 2 + 4]])
         torch.testing.assert_close(difference, expected, atol=1e-5, rtol=0)
-        # In training, at the second position of the second history: what its first two items add.
-        columns, values = biased.repeat_bias(histories[1:], torch.tensor([1]))
-        assert torch.zeros(1, 5).scatter_add(1, columns, values).tolist() == [pytest.approx([0, 2, 0, 0, 1])]
+        # The network reads four interactions; what was before them is as likely again as what came first of them.
+        longer, counts = torch.tensor([[1, 2, 5, 5, 4]]), torch.tensor([5])
+        recent = biased.scores(longer[:, 1:], counts - 1, biased.candidates())
+        more = biased.scores(longer, counts, biased.candidates()) - recent
+        torch.testing.assert_close(more, torch.tensor([[8.0, 0, 0, 0, 0]]), atol=1e-5, rtol=0)
 
 
 def test_popular_items_are_likelier_by_a_learned_weight() -> None:

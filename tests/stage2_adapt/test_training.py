@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -140,17 +141,63 @@ def test_the_best_epochs_parameters_are_taken(tmp_path: Path, monkeypatch: pytes
     assert torch.equal(long.recommender().item_embeddings, short.recommender().item_embeddings)
 
 
+@pytest.mark.parametrize("steps_a_check", [2, 64])
+@pytest.mark.parametrize(
+    ("lost", "norm", "message"),
+    [
+        (math.nan, 1.0, "loss became NaN"),
+        (math.inf, 1.0, "loss became infinite"),
+        (1.0, math.nan, "gradient became NaN"),
+    ],
+)
 def test_a_loss_that_is_no_number_stops_and_keeps_the_checkpoint(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: float, norm: float, message: str, steps_a_check: int
 ) -> None:
     path = tmp_path / "c"
     train(path, options(epochs=1))
     before = path.read_bytes()
-    steps = iter([1.0, float("nan"), 1.0])
-    monkeypatch.setattr(Training, "_step", lambda self, batch, states: (torch.tensor(next(steps)), torch.tensor(3)))
-    with pytest.raises(TrainingError, match="the loss became NaN in step 2 of epoch 2"):
+    steps = iter([(1.0, 1.0), (lost, norm), (1.0, 1.0)])
+
+    def step(self: Training, batch: Batch, states: object) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        loss, norm = map(torch.tensor, next(steps))
+        return loss, norm, torch.tensor(3)
+
+    monkeypatch.setattr(Training, "_step", step)
+    monkeypatch.setattr("ssna.stage2_adapt.training._STEPS_A_CHECK", steps_a_check)
+    with pytest.raises(TrainingError, match=f"the {message} in step 2 of epoch 2"):
         train(path, options(epochs=2))
     assert path.read_bytes() == before
+    assert (next(steps, None) is None) == (steps_a_check > 2), "it is found at the next look, or when the epoch ends"
+
+
+def test_a_model_that_cannot_be_compiled_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from torch._dynamo.exc import BackendCompilerFailed
+
+    def fail(self: Training, batch: Batch, states: object) -> None:
+        raise BackendCompilerFailed(fail, RuntimeError("no C++ compiler"), None)
+
+    monkeypatch.setattr(Training, "_step", fail)
+    with pytest.raises(TrainingError, match="--compile: PyTorch could not compile the model .*Leave the option out"):
+        train(tmp_path / "c", options())
+
+
+@pytest.mark.parametrize("model", ["sasrec", "hstu"])
+def test_several_threads_repeat_themselves_to_the_last_bit(model: str, tmp_path: Path) -> None:
+    """With so many values that PyTorch divides their gradient among threads."""
+    rng = np.random.default_rng(0)
+    sequences = pack([rng.integers(1, 41, 132).tolist() for _ in range(12)])
+    chosen = options(model=model, side="none", width=32, length=130, batch_size=12, epochs=2)
+    before, embeddings = torch.get_num_threads(), list[torch.Tensor]()
+    torch.set_num_threads(4)
+    try:
+        for name in "abc":
+            training = Training(TrainingData(sequences, leave_last(sequences), 40, 40), chosen, CPU)
+            training.run(tmp_path / name, lambda epoch: None)
+            embeddings.append(torch.cat([value.flatten() for value in training._modules.parameters()]))
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(embeddings[0], embeddings[1])
+    assert torch.equal(embeddings[0], embeddings[2])
 
 
 def test_nothing_to_train_on_is_an_error() -> None:
@@ -219,20 +266,27 @@ def test_a_batch_names_the_items_of_its_windows(loss: str) -> None:
 
 
 @pytest.mark.parametrize(("loss", "negatives"), [("in-batch", 1), ("sampled", 2)])
-def test_items_are_candidates_as_often_as_the_correction_takes_them_to_be(loss: str, negatives: int) -> None:
-    sequences = pack([[1, 2, 1], [1, 3, 1], [1, 2, 4], [5, 1, 2], [1, 6, 6]] * 8)
+def test_a_sum_over_corrected_candidates_estimates_that_over_all_items(loss: str, negatives: int) -> None:
+    """For a window and an item that is not in it: how often it is a candidate, over how likely that was, is one.
+
+    Some windows are long, some items are in long ones only, and batches hold windows of about the same length.
+    """
+    long = [[7, 8, 7, 8, 1, 2, 3, 4, 1], [8, 6, 1, 8, 1, 8, 8, 8, 5], [3, 4, 9, 3, 4, 2, 2, 2, 6]]
+    short = [[1, 2], [3, 1], [2, 4], [5, 2], [6, 6], [5, 6], [4, 5]]
+    sequences = pack([*short * 20, *long * 20])
     split = Split(sequences.starts[1:], sequences.starts[1:])
-    made = BatchMaker(sequences, split, 6, options(loss=loss, negatives=negatives, batch_size=2), CPU)
-    seen, batches = torch.zeros(6), 0
-    taken = torch.zeros(6)
+    made = BatchMaker(sequences, split, 9, options(loss=loss, negatives=negatives, batch_size=8, length=8), CPU)
+    weight, cases = torch.zeros(9), torch.zeros(9)
     generator = torch.Generator().manual_seed(0)
     for _ in range(150):
         for batch in made.epoch(generator):
             assert batch.log_inclusion is not None
-            seen[batch.items - 1] += 1
-            taken[batch.items - 1] = batch.log_inclusion.exp()
-            batches += 1
-    torch.testing.assert_close(seen / batches, taken, atol=0.03, rtol=0)
+            items = torch.cat([torch.zeros(1, dtype=torch.long), batch.items])
+            spans = torch.cat([batch.inputs[:, :1], batch.following], dim=1)
+            without = torch.ones(len(spans), 10).scatter_(1, items[spans], 0)[:, 1:]
+            cases += without.sum(0)
+            weight[batch.items - 1] += without.sum(0)[batch.items - 1] / batch.log_inclusion.exp()
+    torch.testing.assert_close(weight / cases, torch.ones(9), atol=0.08, rtol=0)
 
 
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=80), st.integers(1, 5), st.integers(0, 3))
