@@ -206,8 +206,9 @@ def useful_flops(corpus: Corpus, options: AdaptOptions) -> float:
     total = 3 * (blocks + attention + positions * items * d)
     if options.needs_states:
         fixed = (LAYERS + 1) * STATE_WIDTH * d  # Down-projections and the skip
-        inside = {"gru": 6, "residual": 2, "mean": 0}[options.side]  # Products of d × d that an integration has a layer
-        trained = LAYERS * d * d * (1 + inside)
+        # Products of d × d: the adapters', and the integration's; its state is nothing before the first layer.
+        inside = {"gru": 3 * LAYERS + 3 * (LAYERS - 1), "residual": 2 * (LAYERS - 1), "mean": 0}[options.side]
+        trained = d * d * (LAYERS + inside)
         total += -(-windows // options.batch_size) * items * (2 * fixed + 3 * trained)
     return 2 * total
 
