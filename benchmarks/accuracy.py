@@ -11,19 +11,15 @@ validation: of the search space by the first seed, and of what is called best by
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
-from grid.cells import Cell, Results, Row, missing, train
+from grid.cells import Results, Row, cells_of, fill_in
 from grid.methods import METHODS
 from grid.tables import tables
 
-from ssna.cache import find_cache
+from ssna.cache import Cache, find_cache
 from ssna.dataset import open_dataset
 
 RESULTS = Path(__file__).parent / "results" / "accuracy.jsonl"
@@ -58,54 +54,19 @@ def main() -> None:
 @click.option("--cache-root", type=click.Path(path_type=Path), required=True)
 @click.option("--threads", type=int, default=1, show_default=True)
 @click.option("--method", "methods", multiple=True, type=click.Choice(list(METHODS)), default=list(METHODS))
-@click.option("--hours", type=float, default=1e9, help="Begin no further cell after so many.")
 def run(
     datasets: tuple[Path, ...],
     llms: tuple[str, ...],
     cache_root: Path,
     threads: int,
     methods: tuple[str, ...],
-    hours: float,
 ) -> None:
     """Train the missing cells."""
-    from ssna.cache import Cache
-
     caches = {llm: find_cache(cache_root, llm) for llm in llms}
     layers = {llm: Cache.open(path).max_layers for llm, path in caches.items()}
     paths = {open_dataset(path).fingerprint: path for path in datasets}
     rows = [row for dataset in paths for row in rows_of(dataset, llms, layers) if row.method in methods]
-    started = time.monotonic()
-    RESULTS.parent.mkdir(exist_ok=True)
-    while time.monotonic() - started < 3600 * hours:
-        for cell in missing(rows, Results(RESULTS)):
-            with claimed(cell) as mine:
-                results = Results(RESULTS)  # Another process may have finished it since.
-                if not mine or results.of(cell) is not None:
-                    continue
-                found = train(cell, paths[cell.dataset], caches, threads)
-                results.add(cell, found)
-                click.echo(
-                    f"{found['dataset_name']} {cell.method} {'+'.join(cell.llms)} {dict(cell.options)}: valid NDCG@10 "
-                    f"{found['valid']['ndcg@10']:.4f}, {found['epochs']} epochs, {found['total_seconds']:.0f} s",
-                    err=True,
-                )
-                break
-        else:
-            break  # Nothing is missing, or others are at it.
-
-
-@contextmanager
-def claimed(cell: Cell) -> Iterator[bool]:
-    """Whether no other process on this machine is at the cell; a killed one is not at it any more."""
-    folder = RESULTS.parent / ".claims"
-    folder.mkdir(exist_ok=True)
-    with (folder / hashlib.sha256(cell.key.encode()).hexdigest()[:16]).open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-            return
-        yield True
+    fill_in(RESULTS, lambda results: cells_of(rows, results), paths, caches, threads)
 
 
 @main.command()

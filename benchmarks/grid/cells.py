@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import base64
+import fcntl
+import hashlib
 import json
 import os
 import subprocess
+import sys
 import tempfile
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -40,6 +43,14 @@ class Cell:
     method: str
     options: Mapping[str, Any]
     """All that differ from `AdaptOptions`' defaults; the seed among them"""
+
+    @classmethod
+    def of(cls, dataset: str, llms: tuple[str, ...], method: str, options: Mapping[str, Any]) -> Cell:
+        """The cell of a method with further options; what is a default is left out, the seed never is."""
+        defaults = asdict(AdaptOptions())
+        wanted = {**METHODS[method].options, **options}
+        given = {name: value for name, value in wanted.items() if name == "seed" or value != defaults[name]}
+        return cls(dataset, llms, method, given)
 
     @property
     def key(self) -> str:
@@ -86,7 +97,9 @@ class Row:
 
     def trials(self) -> list[Cell]:
         """One cell a point of the search space."""
-        return [self._cell(trial, 0) for trial in (SEARCH if METHODS[self.method].searched else ({},))]
+        search = SEARCH if METHODS[self.method].searched else ({},)
+        options = [{**self.base, **METHODS[self.method].options, **trial, "seed": 0} for trial in search]
+        return [Cell.of(self.dataset, self.llms, self.method, each) for each in options]
 
     def chosen(self, results: Results) -> Cell | None:
         """The trial with the best validation, once all are finished."""
@@ -104,23 +117,65 @@ class Row:
             Cell(best.dataset, best.llms, best.method, {**best.options, "seed": seed}) for seed in range(self.seeds)
         ]
 
-    def _cell(self, trial: Mapping[str, Any], seed: int) -> Cell:
-        options = {**self.base, **METHODS[self.method].options, **trial, "seed": seed}
-        defaults = asdict(AdaptOptions())
-        given = {name: value for name, value in options.items() if name == "seed" or value != defaults[name]}
-        return Cell(self.dataset, self.llms, self.method, given)
+
+def cells_of(rows: Sequence[Row], results: Results) -> list[Cell]:
+    """All cells that are known: a row's seeds are when its trials are finished."""
+    return [cell for row in rows for cell in row.trials()] + [cell for row in rows for cell in row.repeated(results)]
 
 
-def missing(rows: Sequence[Row], results: Results) -> Iterator[Cell]:
-    """Cells to be trained, as they come due: a row's seeds are known when its trials are finished."""
-    for step in ("trials", "repeated"):
-        for row in rows:
-            for cell in row.trials() if step == "trials" else row.repeated(results):
-                if results.of(cell) is None:
-                    yield cell
+def fill_in(
+    path: Path,
+    cells: Callable[[Results], Sequence[Cell]],
+    datasets: Mapping[str, Path],
+    caches: Mapping[str, Path],
+    threads: int | None,
+) -> None:
+    """Train the missing cells, one after the other; several processes share them.
+
+    Args:
+        path: of the results.
+        cells: all that are wanted, given those that are finished.
+        datasets: by fingerprint.
+        caches: by name.
+        threads: of the CPU.
+    """
+    path.parent.mkdir(exist_ok=True)
+    while True:
+        results = Results(path)
+        for cell in cells(results):
+            if results.of(cell) is not None:
+                continue
+            with _claimed(path, cell) as mine:
+                # Another process may have finished it since.
+                if not mine or Results(path).of(cell) is not None:
+                    continue
+                found = _train(cell, datasets[cell.dataset], caches, threads)
+                results.add(cell, found)
+            print(
+                f"{found['dataset_name']} {cell.method} {'+'.join(cell.llms)} {dict(cell.options)}: valid NDCG@10 "
+                f"{found['valid'][CRITERION]:.4f}, {found['epochs']} epochs, {found['total_seconds']:.0f} s",
+                file=sys.stderr,
+            )
+            break
+        else:
+            return  # Nothing is missing, or others are at it.
 
 
-def train(cell: Cell, dataset: Path, caches: Mapping[str, Path], threads: int | None) -> dict[str, Any]:
+@contextmanager
+def _claimed(path: Path, cell: Cell) -> Iterator[bool]:
+    """Whether no other process on this machine is at the cell; a killed one is not at it any more."""
+    folder = path.parent / ".claims"
+    folder.mkdir(exist_ok=True)
+    with (folder / hashlib.sha256(f"{path.name}{cell.key}".encode()).hexdigest()[:16]).open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        yield True
+
+
+def _train(cell: Cell, dataset: Path, caches: Mapping[str, Path], threads: int | None) -> dict[str, Any]:
     """What a finished cell's line says."""
     method, options = METHODS[cell.method], AdaptOptions(**cell.options)
     with tempfile.TemporaryDirectory() as folder, _side_network(method):
@@ -131,7 +186,7 @@ def train(cell: Cell, dataset: Path, caches: Mapping[str, Path], threads: int | 
         test, _ = evaluate_run(opened, torch.device("cpu"))
         _, targets = targets_of(opened.sequences, cases_of(opened.sequences, opened.split, "test"))
         counts = training_counts(opened.sequences, opened.split, len(opened.items))
-    ranks = np.where(test.ranks.ranks <= DEEPEST, test.ranks.ranks, 0).astype(np.uint8)
+    ranks = np.where(test.ranks.rank <= DEEPEST, test.ranks.rank, 0).astype(np.uint8)
     kept = ("valid", "test", "test_by_popularity", "users", "candidates", "best_epoch", "epochs", "epoch_seconds")
     return {
         "dataset_name": dataset.name,

@@ -68,7 +68,9 @@ METHODS: dict[str, Method] = {
     "popularity": Method("popularity", {"model": "popularity"}, 0, searched=False),
     "ids": Method("item IDs, SASRec", {"side": "none"}, 0),
     "ids-gru4rec": Method("item IDs, GRU4Rec", {"side": "none", "model": "gru4rec"}, 0),
-    "ids-no-repeats": Method("item IDs, SASRec without our biases", {"side": "none", "repeat_bias": False}, 0),
+    "ids-plain": Method(
+        "item IDs, SASRec without our biases", {"side": "none", "repeat_bias": False, "popularity_bias": False}, 0
+    ),
     "last": Method(
         "last layer, projected", {"side": "frozen", "layers": 1, "preparation": "standardize"}, one_layer=True
     ),

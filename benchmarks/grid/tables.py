@@ -138,7 +138,8 @@ def _rare(outcomes: Sequence[Outcome]) -> str:
         "|---|---|---|---|",
     ]
     for each in outcomes:
-        shares = [f"{each.users('recall@10', group).mean():.4f}".replace("0.", ".") for group in range(len(GROUPS))]
+        found = [each.users("recall@10", group) for group in range(len(GROUPS))]
+        shares = [f"{values.mean():.4f}".replace("0.", ".") if len(values) else "–" for values in found]
         lines.append(f"| {each.title} | {' | '.join(shares)} |")
     if outcomes:
         groups = unpack(outcomes[0].lines[0]["groups"])

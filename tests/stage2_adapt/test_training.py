@@ -245,6 +245,10 @@ def test_no_epoch_begins_after_the_time_limit(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(type(training.history), "seconds", property(lambda self: 10.0 * len(self.epochs)))
     training.run(tmp_path / "c", lambda epoch: None, lambda done, total: None, time_limit=20)
     assert len(training.history.epochs) == 2
+    resumed = Training(data(), options(epochs=9), CPU)
+    resumed.restore(tmp_path / "c")
+    resumed.run(tmp_path / "c", lambda epoch: None, None, time_limit=20)
+    assert len(resumed.history.epochs) == 2, "the seconds before it was resumed count"
 
 
 def maker(**changes: object) -> BatchMaker:

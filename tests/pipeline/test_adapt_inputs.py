@@ -1,0 +1,70 @@
+"""What `ssna adapt` fits and compares before it trains."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from ssna import AdaptOptions, adapt
+from ssna.api.adapt import _check_same_in_every
+from ssna.cache import Cache, find_cache, keys_of_texts
+from ssna.corpus import Corpus, load_corpus
+from ssna.dataset import Dataset
+from ssna.errors import RunError
+from ssna.inputs import distinct_training_items
+from ssna.stage2_adapt import Processes, load_tensors
+from tests.stage2_adapt.strategies import pack
+
+
+def test_a_text_counts_once_and_only_if_it_occurs_in_training() -> None:
+    sequences = pack([[1, 2, 3]])
+    items = pl.DataFrame({"text": ["b", "a", "b", "c"]})
+    corpus = Corpus(items, pl.Series(["u"]), sequences, None, num_trained=3)  # type: ignore[arg-type]
+    assert distinct_training_items(corpus).tolist() == [0, 1]
+
+
+def test_whitening_is_fitted_on_the_training_items(dataset: Dataset, shared_cache_root: Path, tmp_path: Path) -> None:
+    options = AdaptOptions(preparation="whiten", epochs=1, width=8, candidates="all")
+    adapt(dataset.path, tmp_path / "run", llm="tiny-bert", options=options, cache_root=shared_cache_root)
+    tensors, _ = load_tensors(tmp_path / "run/model.safetensors")
+    mean, deviation, whitening = (
+        tensors[f"items.sides.0.{name}"].numpy() for name in ("mean", "deviation", "whitening")
+    )
+    corpus = load_corpus(dataset, options)
+    texts = corpus.items["text"].head(corpus.num_trained).unique()
+    states = Cache.open(find_cache(shared_cache_root, "tiny-bert")).select(keys_of_texts(texts), 3).read()
+    top = ((states[:, 0].astype(np.float64) - mean[-1]) / deviation[-1]) @ whitening[-1]
+    kept = np.abs(whitening[-1]).sum(axis=0) > 0
+    assert kept.any()
+    np.testing.assert_allclose(np.cov(top[:, kept].T, bias=True), np.eye(kept.sum()), atol=1e-2)
+
+
+class _Two(Processes):
+    """This process, and one that says something else."""
+
+    def __init__(self, other: dict[str, Any]) -> None:
+        super().__init__(rank=0, size=2)
+        object.__setattr__(self, "other", other)
+
+    def every(self, value: Any) -> list[Any]:
+        return [value, self.other]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"options": {"seed": 1}}, "process 1 has other options than process 0"),
+        ({"dataset": "e"}, "process 1 has other dataset than process 0: e instead of d"),
+        ({"rows of caches": ["s"]}, "process 1 has other rows of caches than process 0"),
+    ],
+)
+def test_processes_with_other_data_do_not_train_together(change: dict[str, Any], message: str) -> None:
+    config = {"options": {"seed": 0}, "dataset": {"fingerprint": "d"}, "caches": [{"rows_digest": "r"}]}
+    same = {"options": {"seed": 0}, "dataset": "d", "rows of caches": ["r"]}
+    _check_same_in_every(_Two(same), config)
+    with pytest.raises(RunError, match=message):
+        _check_same_in_every(_Two({**same, **change}), config)
