@@ -139,7 +139,7 @@ def _rare(outcomes: Sequence[Outcome]) -> str:
     ]
     for each in outcomes:
         found = [each.users("recall@10", group) for group in range(len(GROUPS))]
-        shares = [f"{values.mean():.4f}".replace("0.", ".") if len(values) else "–" for values in found]
+        shares = [f"{values.mean():.4f}".replace("0.", ".") if len(values) else "" for values in found]
         lines.append(f"| {each.title} | {' | '.join(shares)} |")
     if outcomes:
         groups = unpack(outcomes[0].lines[0]["groups"])
