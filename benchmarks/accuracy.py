@@ -2,6 +2,7 @@
 
     python benchmarks/accuracy.py run data/ml-100k data/scientific --llm minilm --llm mpnet --cache-root CACHES
     python benchmarks/accuracy.py table > TABLES.md
+    python benchmarks/accuracy.py plot --cache-root CACHES
 
 Each dataset must be prepared and its texts extracted with all layers. The first `--llm` is trained with every method,
 the others with the methods of MORE_LLMS. Every finished cell is a line of benchmarks/results/accuracy.jsonl, so the
@@ -23,6 +24,7 @@ from ssna.cache import Cache, find_cache
 from ssna.dataset import open_dataset
 
 RESULTS = Path(__file__).parent / "results" / "accuracy.jsonl"
+PLOTS = Path(__file__).parent.parent / "docs" / "plots"
 FIVE_SEEDS = ("ids", "last-whitened", "mean", "residual")
 MORE_LLMS = ("last-whitened", "mean", "residual", "residual-ids")
 LAYERS = (1, 2, 3, 4, 6, 9, 12)
@@ -73,6 +75,19 @@ def run(
 def table() -> None:
     """Print the tables, as Markdown."""
     click.echo(tables(Results(RESULTS)))
+
+
+@main.command()
+@click.option("--cache-root", type=click.Path(path_type=Path), required=True)
+def plot(cache_root: Path) -> None:
+    """Draw docs/plots/accuracy-*.svg."""
+    from grid.plots import plots
+
+    results = Results(RESULTS)
+    llms = {llm for line in results.lines.values() for llm in line["llms"]}
+    depths = {llm: Cache.open(find_cache(cache_root, llm)).max_layers for llm in llms}
+    for path in plots(results, PLOTS, depths):
+        click.echo(path)
 
 
 if __name__ == "__main__":
