@@ -96,6 +96,16 @@ class History:
         return done >= options.epochs or done - self.best_epoch >= options.patience
 
 
+@dataclass(frozen=True)
+class _BatchStates:
+    """The states of one process's share of a batch's items."""
+
+    between: Callable[[int, int], Sequence[Tensor]]
+    """Of each LLM, those of the items from one place of the share to another: ``(A, last - first, D)``"""
+    read_anew: bool
+    """Whether they are read each time, so that the backward pass shall ask again instead of keeping them"""
+
+
 class Training:
     """A run's model, optimiser and random state, in this process and, if there are several, in all of them alike."""
 
@@ -226,23 +236,26 @@ class Training:
         for group in self._optimizer.param_groups:
             group["lr"] = options.learning_rate * factor
 
-    def _batches_with_states(self, order: torch.Generator) -> Iterator[tuple[Batch, Sequence[Tensor] | None]]:
-        """An epoch's batches, each with the states of this process's share of its items.
+    def _batches_with_states(self, order: torch.Generator) -> Iterator[tuple[Batch, _BatchStates]]:
+        """An epoch's batches, each with a way to the states of this process's share of its items.
 
-        None if they are all items, or more than may be held at once: then they are read in blocks. What is streamed is
-        read while the step before it is computed.
+        What is streamed is read while the step before it is computed, unless it is more than may be held at once.
         """
+        pairs = ((batch, self._states_of(batch)) for batch in self._batches.epoch(order))
+        return pairs if self._data.states.items_at_once is None else ahead(pairs)
+
+    def _states_of(self, batch: Batch) -> _BatchStates:
         source = self._data.states
+        first, last = self._processes.span(len(batch.items))
+        mine, streamed = batch.items[first:last], source.items_at_once is not None
+        if self._options.loss == "softmax":  # All training items: a part of them needs no copy.
+            return _BatchStates(lambda start, stop: source.between(first + start, first + stop), streamed)
+        if source.items_at_once is not None and len(mine) > source.items_at_once:
+            return _BatchStates(lambda start, stop: source.of(mine[start:stop]), streamed)
+        held = source.of(mine)
+        return _BatchStates(lambda start, stop: [each[:, start:stop] for each in held], False)
 
-        def with_states(batch: Batch) -> tuple[Batch, Sequence[Tensor] | None]:
-            mine = batch.items[slice(*self._processes.span(len(batch.items)))]
-            in_blocks = source.items_at_once is not None and len(mine) > source.items_at_once
-            return batch, None if in_blocks or self._options.loss == "softmax" else source.of(mine)
-
-        pairs = map(with_states, self._batches.epoch(order))
-        return pairs if source.items_at_once is None else ahead(pairs)
-
-    def _step(self, batch: Batch, states: Sequence[Tensor] | None) -> tuple[Tensor, Tensor, Tensor]:
+    def _step(self, batch: Batch, states: _BatchStates) -> tuple[Tensor, Tensor, Tensor]:
         """Of a batch, this process's part of its mean loss, the gradient's norm, and the number of its positions."""
         positions = (batch.following > 0).sum()
         mine = batch.share(self._processes.rank, self._processes.size)
@@ -264,25 +277,11 @@ class Training:
         self._optimizer.step()
         return loss.detach(), norm, positions
 
-    def _vectors(self, items: Tensor, states: Sequence[Tensor] | None) -> Tensor:
-        """Vectors ``(C, d)`` of a batch's items.
-
-        Args:
-            items: their numbers ``(C,)``.
-            states: of this process's share of them; None if they are to be asked for block by block.
-        """
+    def _vectors(self, items: Tensor, states: _BatchStates) -> Tensor:
+        """Vectors ``(C, d)`` of a batch's items ``(C,)``, of which this process makes its share."""
         first, last = self._processes.span(len(items))
-        mine, source = items[first:last], self._data.states
-
-        def part(start: int, stop: int) -> Sequence[Tensor]:
-            if states is not None:
-                return [each[:, start:stop] for each in states]
-            if self._options.loss == "softmax":  # All training items: a part of them needs no copy.
-                return source.between(first + start, first + stop)
-            return source.of(mine[start:stop])
-
-        recompute = len(mine) > RECOMPUTE_FROM_ITEMS or (states is None and source.items_at_once is not None)
-        vectors = encode(self._encoder, part, mine, recompute, source.items_at_once)
+        recompute = last - first > RECOMPUTE_FROM_ITEMS or states.read_anew
+        vectors = encode(self._encoder, states.between, items[first:last], recompute, self._data.states.items_at_once)
         return self._processes.gathered(vectors, len(items))
 
     def _loss(self, batch: Batch, known: Tensor, states: Tensor, vectors: Tensor) -> Tensor:
