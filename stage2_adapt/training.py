@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -14,13 +13,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ssna.cache import SsnaError, ahead
+from ssna.cache import ahead
 from ssna.stage2_adapt import checkpoint as ckpt
 from ssna.stage2_adapt.batches import Batch, BatchMaker
 from ssna.stage2_adapt.evaluation import rank_targets
 from ssna.stage2_adapt.item_encoder import RECOMPUTE_FROM_ITEMS, ItemEncoder, encode
 from ssna.stage2_adapt.losses import Windows, gbce_loss, gbce_power, softmax_loss
 from ssna.stage2_adapt.metrics import join_ranks, metrics_of
+from ssna.stage2_adapt.optimization import TrainingError, check_finite, learning_rate_at, make_optimizer
 from ssna.stage2_adapt.options import AdaptOptions
 from ssna.stage2_adapt.processes import Processes
 from ssna.stage2_adapt.recommenders import SequenceRecommender
@@ -38,10 +38,6 @@ def dtype_of_products(options: AdaptOptions, device: torch.device) -> torch.dtyp
     if options.precision == "bfloat16" or (options.precision == "auto" and fast):
         return torch.bfloat16
     return torch.float32
-
-
-class TrainingError(SsnaError):
-    """Training cannot start or go on."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +125,7 @@ class Training:
             self._encoder.compile(dynamic=True)
             self._recommender.network.compile(dynamic=True)
         self._modules = nn.ModuleDict({"encoder": self._encoder, "recommender": self._recommender})
-        self._optimizer = _optimizer(self._modules, options)
+        self._optimizer = make_optimizer(self._modules, options)
         self._precision = dtype_of_products(options, device)
         self._valid = cases_of(data.sequences, data.split, "valid")
         self.history = History()
@@ -213,28 +209,19 @@ class Training:
         losses, norms, positions = list[Tensor](), list[Tensor](), list[Tensor]()
         steps = self._batches.steps
         for step, (batch, states) in enumerate(self._batches_with_states(order)):
-            self._set_learning_rate(number * steps + step, steps)
+            for group in self._optimizer.param_groups:
+                group["lr"] = learning_rate_at(number * steps + step, steps, self._options)
             loss, norm, count = self._step(batch, states)
             losses.append(loss)
             norms.append(norm)
             positions.append(count)
             if step % _STEPS_A_CHECK == _STEPS_A_CHECK - 1:
-                _check_finite(losses, norms, number + 1)
+                check_finite(losses, norms, number + 1)
             if on_step is not None:
                 on_step(step + 1, steps)
-        _check_finite(losses, norms, number + 1)
+        check_finite(losses, norms, number + 1)
         each, weights = self._processes.total(torch.stack(losses)), torch.stack(positions)
         return float((each * weights).sum() / weights.sum())
-
-    def _set_learning_rate(self, step: int, steps_an_epoch: int) -> None:
-        options = self._options
-        factor = min(1.0, (step + 1) / options.warmup) if options.warmup else 1.0
-        total = options.epochs * steps_an_epoch
-        if options.schedule == "cosine" and step >= options.warmup:
-            done = (step - options.warmup) / max(1, total - options.warmup)
-            factor = 0.5 * (1 + math.cos(math.pi * done))
-        for group in self._optimizer.param_groups:
-            group["lr"] = options.learning_rate * factor
 
     def _batches_with_states(self, order: torch.Generator) -> Iterator[tuple[Batch, _BatchStates]]:
         """An epoch's batches, each with a way to the states of this process's share of its items.
@@ -350,37 +337,7 @@ class Training:
         ckpt.restore_optimizer(self._optimizer, self._modules, ckpt.without_prefix("optimizer", tensors))
 
 
-def _check_finite(losses: Sequence[Tensor], norms: Sequence[Tensor], epoch: int) -> None:
-    """Stop at the first step whose loss or gradient is no finite number; its parameters are lost already.
-
-    Raises:
-        TrainingError: naming the step.
-    """
-    for name, values in (("loss", losses), ("gradient", norms)):
-        wrong = torch.stack(list(values)).isfinite().logical_not()
-        if wrong.any():
-            first = int(wrong.nonzero()[0])
-            what = "NaN" if values[first].isnan() else "infinite"
-            raise TrainingError(
-                f"the {name} became {what} in step {first + 1} of epoch {epoch}. The checkpoint of the epochs before, "
-                "if any, is kept; train again with a lower --learning-rate (and --overwrite)."
-            )
-
-
 def _seed_of(seed: int, epoch: int, purpose: str) -> int:
     """An independent seed for each epoch and purpose."""
     words = np.random.SeedSequence([seed, epoch, *purpose.encode()]).generate_state(2, np.uint32)
     return int(words[0]) << 31 ^ int(words[1])
-
-
-def _optimizer(modules: nn.Module, options: AdaptOptions) -> torch.optim.Optimizer:
-    """AdamW that decays matrices but neither biases, norms nor the scale."""
-    matrices, others = list[nn.Parameter](), list[nn.Parameter]()
-    for name, parameter in modules.named_parameters():
-        # The biases of all layers' adapters stand together in one parameter of several dimensions.
-        (others if parameter.ndim < 2 or name.endswith("bias") else matrices).append(parameter)
-    groups: list[dict[str, Any]] = [
-        {"params": matrices, "weight_decay": options.weight_decay},
-        {"params": others, "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=options.learning_rate, fused=True)

@@ -16,9 +16,10 @@ from ssna.stage2_adapt.batches import Batch, BatchMaker, shuffled_batches
 from ssna.stage2_adapt.checkpoint import CheckpointError
 from ssna.stage2_adapt.evaluation import rank_targets
 from ssna.stage2_adapt.metrics import metrics_of
+from ssna.stage2_adapt.optimization import TrainingError
 from ssna.stage2_adapt.popularity import count_popularity
 from ssna.stage2_adapt.sequences import Split, cases_of
-from ssna.stage2_adapt.training import History, TrainingError
+from ssna.stage2_adapt.training import History
 from tests.stage2_adapt.strategies import pack
 
 CPU = torch.device("cpu")
