@@ -6,11 +6,13 @@ import codecs
 import gzip
 import hashlib
 import shutil
+import tarfile
 import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
 
@@ -21,38 +23,60 @@ from ssna.sources.tables import Table
 _CHUNK = 2**20
 
 
+@dataclass(frozen=True)
+class SourceFile:
+    """A file of a source: on disk (plain or gzipped), or a member of a zip or tar."""
+
+    path: Path
+    """The file, or the archive that holds it"""
+    member: str | None = None
+
+    @property
+    def inside(self) -> PurePosixPath:
+        """Where it stands, within the archive if it is in one."""
+        return PurePosixPath(self.member if self.member is not None else self.path.as_posix())
+
+    @property
+    def name(self) -> str:
+        """Without its folders."""
+        return self.inside.name
+
+    def __str__(self) -> str:
+        return f"{self.path}/{self.member}" if self.member is not None else str(self.path)
+
+
 class Workbench:
     """Makes source files readable and remembers the SHA-256 of each; its temporary copies go with it."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._copies = 0
         self.hashes: dict[str, str] = {}
-        """SHA-256 of each source file as it is on disk (of the member, for one in a zip), by its name"""
+        """SHA-256 of each source file as it is unpacked, by its name"""
         self.tables: list[Table] = []
         """The source's tables, to find what is wrong with one that cannot be read"""
 
-    def text_file(self, path: Path, encoding: str, member: str | None = None) -> Path:
+    def text_file(self, file: SourceFile, encoding: str) -> Path:
         """A UTF-8 file with the content of a text file: itself, or a copy if it is packed or encoded otherwise.
 
-        Args:
-            path: a plain or gzipped file, or the zip that holds `member`.
-            encoding: of the text, as Python names it.
-            member: name within the zip.
-
         Raises:
-            SourceError: if the file is not there, or not text of that encoding; names the line.
+            SourceError: if the file is not there, or not text of that encoding (as Python names it); names the line.
         """
-        name = f"{path}/{member}" if member else str(path)
         is_utf8 = codecs.lookup(encoding).name == "utf-8"
-        packed = member is not None or path.suffix == ".gz"
+        packed = file.member is not None or file.path.suffix == ".gz"
         if is_utf8 and not packed:
-            with _open(path, None) as file:
-                self.hashes[name] = _transcode(file, None, encoding, name)
-            return path
-        copy = self._folder / f"{len(self.hashes)}-{PurePosixPath(member or path.stem).name}"
-        with _open(path, member) as file, copy.open("wb") as out:
-            self.hashes[name] = _transcode(file, out, encoding, name)
+            with _open(file) as content:
+                self.hashes[str(file)] = _transcode(content, None, encoding, str(file))
+            return file.path
+        copy = self.temporary_file(file.name)
+        with _open(file) as content, copy.open("wb") as out:
+            self.hashes[str(file)] = _transcode(content, out, encoding, str(file))
         return copy
+
+    def temporary_file(self, name: str) -> Path:
+        """A new path for a copy of a file of that name."""
+        self._copies += 1
+        return self._folder / f"{self._copies}-{name}"
 
     def remember(self, table: Table) -> Table:
         """The same, listed in `tables`."""
@@ -101,19 +125,22 @@ def check_encoding(encoding: str) -> str:
 
 
 @contextmanager
-def _open(path: Path, member: str | None) -> Iterator[IO[bytes]]:
+def _open(file: SourceFile) -> Iterator[IO[bytes]]:
     try:
-        if member is not None:
-            with zipfile.ZipFile(path) as archive, archive.open(member) as file:
-                yield file
-        elif path.suffix == ".gz":
-            with gzip.open(path) as file:
-                yield file  # type: ignore[misc]
+        if file.member is not None and zipfile.is_zipfile(file.path):
+            with zipfile.ZipFile(file.path) as archive, archive.open(file.member) as content:
+                yield content
+        elif file.member is not None:
+            with tarfile.open(file.path) as packed, packed.extractfile(file.member) as content:  # type: ignore[union-attr]
+                yield content
+        elif file.path.suffix == ".gz":
+            with gzip.open(file.path) as content:
+                yield content  # type: ignore[misc]
         else:
-            with path.open("rb") as file:
-                yield file
-    except (zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, EOFError) as error:
-        raise SourceError(f"{path} is damaged ({error}): download it again.") from error
+            with file.path.open("rb") as content:
+                yield content
+    except (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError) as error:
+        raise SourceError(f"{file.path} is damaged ({error}): download it again.") from error
 
 
 def _transcode(file: IO[bytes], out: IO[bytes] | None, encoding: str, name: str) -> str:

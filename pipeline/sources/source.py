@@ -39,6 +39,8 @@ class Source:
     """user_id and item_id as strings, timestamp and rating as the source has them (null where it has none)"""
     items: pl.LazyFrame
     """item_id as a string, then the source's other fields"""
+    template: str | None = None
+    """Of the item texts, where the format has no title field; None takes the title"""
 
 
 def pick(column: str | None, default: str, available: Mapping[str, object], what: str, option: str) -> str:
