@@ -20,6 +20,12 @@ class Bundle:
     path: Path
     files: tuple[SourceFile, ...]
 
+    @property
+    def name(self) -> str:
+        """Of the folder, or of the archive without its ending."""
+        path = self.path.resolve()
+        return path.name if path.is_dir() else path.stem
+
     def find(self, name: str, beside: SourceFile | None = None) -> SourceFile | None:
         """The file of that name, if there is one: in the same folder as `beside`, else the one that is least deep.
 

@@ -10,8 +10,8 @@ import tarfile
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
@@ -72,6 +72,14 @@ class Workbench:
         with _open(file) as content, copy.open("wb") as out:
             self.hashes[str(file)] = _transcode(content, out, encoding, str(file))
         return copy
+
+    def first_fitting(self, file: SourceFile, encodings: Sequence[str]) -> str:
+        """The first of the encodings, or else the last, in which the whole file is text."""
+        for encoding in encodings[:-1]:
+            with suppress(SourceError), _open(file) as content:
+                _transcode(content, None, encoding, str(file))
+                return encoding
+        return encodings[-1]
 
     def temporary_file(self, name: str) -> Path:
         """A new path for a copy of a file of that name."""

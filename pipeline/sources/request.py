@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,10 +80,6 @@ class Request:
         readable = self.text(file, encoding)
         header = None if names is None else tuple(names)
         return self.bench.remember(Table(str(file), readable, kind, quote=quote, names=header)).scan()
-
-    def json_lines(self, file: SourceFile, readable: Path, schema: Mapping[str, pl.DataType]) -> pl.LazyFrame:
-        """These fields of a file of JSON Lines: null where an object lacks one, lists and objects as their JSON."""
-        return self.bench.remember(Table(str(file), readable, "jsonl", schema=schema)).scan()
 
 
 def stacked(frames: Sequence[pl.LazyFrame]) -> pl.LazyFrame:

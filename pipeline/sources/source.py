@@ -11,7 +11,9 @@ import polars as pl
 from ssna.columns import ITEM
 from ssna.errors import SourceError
 
-Format = Literal["recbole", "sequences", "table"]
+Format = Literal[
+    "table", "sequences", "recbole", "movielens", "amazon", "yelp", "steam", "mind", "goodbooks", "unisrec", "recformer"
+]
 FORMATS: tuple[Format, ...] = get_args(Format)
 
 TimestampUnit = Literal["auto", "s", "ms", "us", "ns"]
@@ -41,6 +43,18 @@ class Source:
     """item_id as a string, then the source's other fields"""
     template: str | None = None
     """Of the item texts, where the format has no title field; None takes the title"""
+
+
+def interactions_of(
+    frame: pl.LazyFrame, user: str, item: str, rating: str | None = None, timestamp: str | None = None
+) -> pl.LazyFrame:
+    """The four columns of `Source.interactions` out of these columns of a frame whose ids are strings."""
+    return frame.select(
+        pl.col(user).alias("user_id"),
+        pl.col(item).alias(ITEM),
+        (pl.col(timestamp) if timestamp else pl.lit(None, pl.Int64)).alias("timestamp"),
+        (pl.col(rating) if rating else pl.lit(None, pl.Float64)).alias("rating"),
+    )
 
 
 def pick(column: str | None, default: str, available: Mapping[str, object], what: str, option: str) -> str:
