@@ -27,7 +27,6 @@ def read_unisrec(request: Request) -> Source:
     """The whole sequence of each user, and the items' texts; `--name` chooses among several datasets."""
     bundle = request.without_columns().bundle(_WHAT)
     train, name = choose_dataset(bundle, ".train.inter", request.name, _EXPECTED)
-
     endings = ("valid.inter", "test.inter", "user2index", "item2index", "text")
     valid, test, users, items, item_texts = (
         bundle.require(f"{name}.{ending}", _EXPECTED, beside=train) for ending in endings
@@ -52,7 +51,7 @@ def _sequences(splits: Sequence[pl.LazyFrame], name: str) -> pl.LazyFrame:
         SourceError: if the last training line of a user does not start from one item.
     """
     train, valid, test = splits
-    lines = train.with_row_index("line").with_columns(pl.col(_BEFORE).str.split(" "))
+    lines = train.with_columns(pl.col(_BEFORE).str.split(" "))
     starts = lines.group_by(USER, maintain_order=True).agg(pl.col(_BEFORE).last())
     wrong = starts.filter(pl.col(_BEFORE).list.len() != 1).head(1).collect()
     if len(wrong):

@@ -245,6 +245,7 @@ def test_users_too_short_to_be_evaluated_are_counted_and_said(place: Path) -> No
     "arguments",
     [
         ["--help"],
+        ["download", "--help"],
         ["prepare", "--help"],
         ["extract", "--help"],
         ["adapt", "--help"],
