@@ -149,6 +149,10 @@ def _open(file: SourceFile) -> Iterator[IO[bytes]]:
                 yield content
     except (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError) as error:
         raise SourceError(f"{file.path} is damaged ({error}): download it again.") from error
+    except RuntimeError as error:  # Encrypted, or compressed in a way that Python does not know.
+        raise SourceError(
+            f"{file.path} cannot be unpacked ({error}). Unpack it yourself, and give the folder."
+        ) from error
 
 
 def _transcode(file: IO[bytes], out: IO[bytes] | None, encoding: str, name: str) -> str:

@@ -94,7 +94,7 @@ def _write_as_json(objects: Objects, path: Path, schema: Mapping[str, pl.DataTyp
             content = _literal(line, objects.file, number)
             if not isinstance(content, dict):
                 raise SourceError(f"{objects.file}: line {number} is no object; expected an object a line.")
-            out.write(json.dumps({name: content[name] for name in schema if name in content}) + "\n")
+            out.write(json.dumps({name: content[name] for name in schema if name in content}, default=str) + "\n")
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:

@@ -58,7 +58,7 @@ def commands_of(path: Path) -> list[list[str]]:
     return [shlex.split(line, comments=True) for line in lines]
 
 
-@pytest.mark.parametrize("name", ["README.md", "demo.sh"])
+@pytest.mark.parametrize("name", ["README.md", "demo.sh", "docs/datasets.md"])
 def test_every_command_that_is_shown_has_the_options_it_is_shown_with(name: str) -> None:
     commands = commands_of(ROOT / name)
     assert len(commands) >= 8
