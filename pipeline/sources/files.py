@@ -65,19 +65,30 @@ class Workbench:
         is_utf8 = codecs.lookup(encoding).name == "utf-8"
         packed = file.member is not None or file.path.suffix == ".gz"
         if is_utf8 and not packed:
-            with _open(file) as content:
-                self.hashes[str(file)] = _transcode(content, None, encoding, str(file))
+            for _ in self.text_blocks(file, encoding):  # Checked and hashed.
+                pass
             return file.path
         copy = self.temporary_file(file.name)
-        with _open(file) as content, copy.open("wb") as out:
-            self.hashes[str(file)] = _transcode(content, out, encoding, str(file))
+        with copy.open("wb") as out:
+            out.writelines(self.text_blocks(file, encoding))
         return copy
+
+    def text_blocks(self, file: SourceFile, encoding: str) -> Iterator[bytes]:
+        """The content of a text file as UTF-8, a megabyte at a time; its hash is taken once all of it was read.
+
+        Raises:
+            SourceError: if the file is not there, or not text of that encoding; names the line.
+        """
+        digest = hashlib.sha256()
+        yield from _decoded(file, encoding, digest)
+        self.hashes[str(file)] = digest.hexdigest()
 
     def first_fitting(self, file: SourceFile, encodings: Sequence[str]) -> str:
         """The first of the encodings, or else the last, in which the whole file is text."""
         for encoding in encodings[:-1]:
-            with suppress(SourceError), _open(file) as content:
-                _transcode(content, None, encoding, str(file))
+            with suppress(SourceError):
+                for _ in _decoded(file, encoding, hashlib.sha256()):
+                    pass
                 return encoding
         return encodings[-1]
 
@@ -155,26 +166,27 @@ def _open(file: SourceFile) -> Iterator[IO[bytes]]:
         ) from error
 
 
-def _transcode(file: IO[bytes], out: IO[bytes] | None, encoding: str, name: str) -> str:
-    """Check that the file is text of that encoding, write it as UTF-8 if there is an `out`, and return its SHA-256."""
-    digest = hashlib.sha256()
+def _decoded(file: SourceFile, encoding: str, digest: hashlib._Hash) -> Iterator[bytes]:
+    """The file's text as UTF-8, block by block; the digest is updated with its bytes as they are."""
     decoder = codecs.getincrementaldecoder(encoding)()
     lines = 0
-    while True:
-        chunk = file.read(_CHUNK)
-        digest.update(chunk)
-        try:
-            text = decoder.decode(chunk, final=not chunk)
-        except UnicodeDecodeError as error:
-            line = lines + error.object[: error.start].count(b"\n") + 1
-            raise SourceError(
-                f"{name} is not {encoding} text: byte 0x{error.object[error.start]:02x} in line {line}. "
-                "Name its encoding, for example --encoding latin-1."
-            ) from error
-        except UnicodeError as error:  # Such as UTF-16 without its mark.
-            raise SourceError(f"{name} is not {encoding} text ({error}). Name its encoding with --encoding.") from error
-        if out is not None:
-            out.write(text.encode())
-        if not chunk:
-            return digest.hexdigest()
-        lines += chunk.count(b"\n")
+    with _open(file) as content:
+        while True:
+            chunk = content.read(_CHUNK)
+            digest.update(chunk)
+            try:
+                text = decoder.decode(chunk, final=not chunk)
+            except UnicodeDecodeError as error:
+                line = lines + error.object[: error.start].count(b"\n") + 1
+                raise SourceError(
+                    f"{file} is not {encoding} text: byte 0x{error.object[error.start]:02x} in line {line}. "
+                    "Name its encoding, for example --encoding latin-1."
+                ) from error
+            except UnicodeError as error:  # Such as UTF-16 without its mark.
+                raise SourceError(
+                    f"{file} is not {encoding} text ({error}). Name its encoding with --encoding."
+                ) from error
+            yield text.encode()
+            if not chunk:
+                return
+            lines += chunk.count(b"\n")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,6 +66,10 @@ class Request:
     def text(self, file: SourceFile, encoding: str = "utf-8") -> Path:
         """A text file as UTF-8 on disk; `encoding` is the format's own."""
         return self.bench.text_file(file, self.encoding or encoding)
+
+    def text_blocks(self, file: SourceFile) -> Iterator[bytes]:
+        """A text file as UTF-8, a megabyte at a time."""
+        return self.bench.text_blocks(file, self.encoding or "utf-8")
 
     def delimited(
         self,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,8 +34,6 @@ class Table:
     """Of delimited text"""
     names: tuple[str, ...] | None = None
     """Of the columns of delimited text without a header"""
-    schema: Mapping[str, pl.DataType] | None = None
-    """The fields to read of JSON Lines, and their types; None takes all"""
 
     @property
     def separator(self) -> str:
@@ -52,7 +49,7 @@ class Table:
         if self.kind == "parquet":
             return pl.scan_parquet(self.path)
         if self.kind == "jsonl":
-            return pl.scan_ndjson(self.path, schema=self.schema, infer_schema_length=None)
+            return pl.scan_ndjson(self.path, infer_schema_length=None)
         if self.names is None:
             self._check_header()
         return pl.scan_csv(

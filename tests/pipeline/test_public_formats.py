@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 import tarfile
 import zipfile
@@ -263,6 +264,30 @@ def test_amazon_files_in_the_wrong_order_or_damaged_are_one_sentence(tmp_path: P
             prepare([tmp_path / first, tmp_path / last], tmp_path / "out", format="amazon")
     with pytest.raises(SourceError, match="--format amazon takes reviews' files .*; found 1 before OUT. Name the"):
         prepare(tmp_path / "r.json", tmp_path / "out", format="amazon")
+
+
+@pytest.mark.parametrize("size", [1, 100, 2**25])
+def test_objects_are_the_same_whatever_the_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    monkeypatch.setattr("ssna.sources.files._CHUNK", max(7, size // 3))
+    monkeypatch.setattr("ssna.sources.json_lines._BLOCK", size)
+    write(
+        tmp_path, {"r.json": "\ufeff" + REVIEWS_2018.replace("\n", "\r\n\n"), "m.json": "\n" + METADATA_2014.rstrip()}
+    )
+    dataset = prepare([tmp_path / "r.json", tmp_path / "m.json"], tmp_path / "out", format="amazon", drop_empty=True)
+    assert dataset.interactions().rows() == ROWS[1:]
+    assert fields(dataset)["categories"].to_list() == [["Toys & Games", "Puzzles"], ["Sports", "Other Sports", "Dance"]]
+    digest = hashlib.sha256((tmp_path / "r.json").read_bytes()).hexdigest()
+    assert dataset.description["source"]["sha256"][str(tmp_path / "r.json")] == digest
+    for line, message in (
+        ("[1]", r"r\.json: line 7 is no object \('\[1\]'\)"),
+        ('{"asin": ', r"r\.json: line 7 is not JSON"),
+        ('{"overall": "five"}', r"r\.json: a field is not as it should be, from line \d on"),
+    ):
+        with (tmp_path / "r.json").open("a") as file:
+            file.write(f"\n\n{line}\n")
+        with pytest.raises(SourceError, match=message):
+            prepare([tmp_path / "r.json", tmp_path / "m.json"], tmp_path / "other", format="amazon")
+        write(tmp_path, {"r.json": REVIEWS_2018.replace("\n", "\r\n\n")})
 
 
 # https://www.yelp.com/dataset/documentation/main
