@@ -143,7 +143,7 @@ def _render_items(source: Source, template: str | None) -> tuple[pl.DataFrame, d
     """The items with their texts, and what dataset.json says about them."""
     schema = source.items.collect_schema()
     fields = [field for field in schema if field != ITEM]
-    chosen = template or source.template or default_template(fields)
+    chosen = template if template is not None else source.template or default_template(fields)
     rendered = source.items.with_columns(text_expression(chosen, schema).alias("__text")).collect()
     if nulls := rendered[ITEM].null_count():
         raise SourceError(f"{nulls} items have no {ITEM}. Complete the items' file.")

@@ -87,12 +87,8 @@ def interaction_columns(frame: pl.LazyFrame, columns: Columns, what: str) -> pl.
     item = pick(columns.item, "item_id", available, what, "--item-column")
     rating = pick_optional(columns.rating, "rating", available, what, "--rating-column")
     timestamp = pick_optional(columns.timestamp, "timestamp", available, what, "--timestamp-column")
-    return frame.select(
-        id_strings(user, available[user]).alias("user_id"),
-        id_strings(item, available[item]).alias("item_id"),
-        (pl.col(timestamp) if timestamp else pl.lit(None, pl.Int64)).alias("timestamp"),
-        (pl.col(rating) if rating else pl.lit(None, pl.Float64)).alias("rating"),
-    )
+    ids = {name: id_strings(name, available[name]) for name in (user, item)}
+    return interactions_of(frame.with_columns(**ids), user, item, rating, timestamp)
 
 
 def item_columns(frame: pl.LazyFrame, columns: Columns, what: str) -> pl.LazyFrame:

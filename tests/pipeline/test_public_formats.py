@@ -270,9 +270,8 @@ def test_amazon_files_in_the_wrong_order_or_damaged_are_one_sentence(tmp_path: P
 def test_objects_are_the_same_whatever_the_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
     monkeypatch.setattr("ssna.sources.files._CHUNK", max(7, size // 3))
     monkeypatch.setattr("ssna.sources.json_lines._BLOCK", size)
-    write(
-        tmp_path, {"r.json": "\ufeff" + REVIEWS_2018.replace("\n", "\r\n\n"), "m.json": "\n" + METADATA_2014.rstrip()}
-    )
+    reviews = REVIEWS_2018.replace("\n", "\r\n\n")
+    write(tmp_path, {"r.json": "\ufeff" + reviews, "m.json": "\n" + METADATA_2014.rstrip()})
     dataset = prepare([tmp_path / "r.json", tmp_path / "m.json"], tmp_path / "out", format="amazon", drop_empty=True)
     assert dataset.interactions().rows() == ROWS[1:]
     assert fields(dataset)["categories"].to_list() == [["Toys & Games", "Puzzles"], ["Sports", "Other Sports", "Dance"]]
@@ -283,11 +282,9 @@ def test_objects_are_the_same_whatever_the_blocks(tmp_path: Path, monkeypatch: p
         ('{"asin": ', r"r\.json: line 7 is not JSON"),
         ('{"overall": "five"}', r"r\.json: a field is not as it should be, from line \d on"),
     ):
-        with (tmp_path / "r.json").open("a") as file:
-            file.write(f"\n\n{line}\n")
+        write(tmp_path, {"r.json": f"{reviews}\n\n{line}\n"})
         with pytest.raises(SourceError, match=message):
             prepare([tmp_path / "r.json", tmp_path / "m.json"], tmp_path / "other", format="amazon")
-        write(tmp_path, {"r.json": REVIEWS_2018.replace("\n", "\r\n\n")})
 
 
 # https://www.yelp.com/dataset/documentation/main
