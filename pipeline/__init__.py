@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         verify_cache,
     )
     from ssna.api.compare import Difference, compare
+    from ssna.api.download import Download, DownloadedFile, download
     from ssna.api.evaluate import evaluate
     from ssna.api.extract import extract, plan_extraction
     from ssna.api.prepare import prepare
@@ -47,6 +48,8 @@ __all__ = [
     "Columns",
     "Dataset",
     "Difference",
+    "Download",
+    "DownloadedFile",
     "ExtractOptions",
     "Extraction",
     "Item",
@@ -60,6 +63,7 @@ __all__ = [
     "compact_cache",
     "compare",
     "describe_cache",
+    "download",
     "evaluate",
     "extract",
     "list_caches",
@@ -77,6 +81,8 @@ _HOMES = {
     "Columns": "ssna.sources",
     "Dataset": "ssna.dataset",
     "Difference": "ssna.api.compare",
+    "Download": "ssna.api.download",
+    "DownloadedFile": "ssna.api.download",
     "ExtractOptions": "ssna.stage1_extract",
     "Extraction": "ssna.stage1_extract",
     "Item": "ssna.api.recommend",
@@ -89,6 +95,7 @@ _HOMES = {
     "compact_cache": "ssna.api.caches",
     "compare": "ssna.api.compare",
     "describe_cache": "ssna.api.caches",
+    "download": "ssna.api.download",
     "evaluate": "ssna.api.evaluate",
     "extract": "ssna.api.extract",
     "list_caches": "ssna.api.caches",

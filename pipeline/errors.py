@@ -2,7 +2,7 @@
 
 from ssna.cache import SsnaError
 
-__all__ = ["DatasetError", "OutputError", "RunError", "SourceError", "SsnaError"]
+__all__ = ["DatasetError", "DownloadError", "OutputError", "RunError", "SourceError", "SsnaError"]
 
 
 class SourceError(SsnaError):
@@ -11,6 +11,10 @@ class SourceError(SsnaError):
 
 class DatasetError(SsnaError):
     """A folder is not a dataset, or its rows break the contract of docs/datasets.md."""
+
+
+class DownloadError(SsnaError):
+    """A public file cannot be fetched, or is not what its publisher says."""
 
 
 class RunError(SsnaError):

@@ -12,10 +12,12 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import (
     BarColumn,
+    DownloadColumn,
     MofNCompleteColumn,
     Progress,
     ProgressColumn,
     Task,
+    TaskID,
     TextColumn,
     TimeRemainingColumn,
 )
@@ -131,6 +133,47 @@ def _plain_extraction(console: Console) -> Callable[[int, int], None]:
             console.print(
                 f"extracting: {done:,} of {total:,} texts, {rate:,.0f} texts/s, {(total - done) / rate:.0f} s left"
             )
+
+    return show
+
+
+@contextmanager
+def download_progress(shown: bool = True) -> Iterator[Callable[[str, int, int | None], None]]:
+    """A callback that shows the name of the file under way, its bytes that are there, and the time left."""
+    if not shown:
+        yield lambda name, done, total: None
+        return
+    console = _console(stderr=True)
+    if not console.is_terminal:
+        yield _plain_download(console)
+        return
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+    ) as progress:
+        tasks: dict[str, TaskID] = {}
+
+        def show(name: str, done: int, total: int | None) -> None:
+            if name not in tasks:
+                tasks[name] = progress.add_task(name, total=None)
+            progress.update(tasks[name], completed=done, total=total)
+
+        yield show
+
+
+def _plain_download(console: Console) -> Callable[[str, int, int | None], None]:
+    last = time.monotonic()
+
+    def show(name: str, done: int, total: int | None) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last >= _SECONDS_BETWEEN_LINES:
+            last = now
+            console.print(f"{name}: {size(done)}" + ("" if total is None else f" of {size(total)}"))
 
     return show
 

@@ -62,8 +62,8 @@ def prepare(
     """Write a dataset folder: items with their texts, and cleaned interactions in order.
 
     Args:
-        sources: what the format takes. `recbole`: a folder, zip or wheel with atomic files. `sequences`: the users'
-            TSV, then the items' TSV. `table`: the interactions' file, then the items' file.
+        sources: what the format takes (docs/datasets.md): a folder or zip, or the files of interactions, one or
+            more, and then the file of items.
         output: the folder to write.
         format: of the sources.
         text: template of the item texts with field names in braces; None takes the title.
@@ -77,7 +77,7 @@ def prepare(
         drop_empty: drop, and count, interactions of items without text; else they are an error.
         timestamp_unit: of numeric timestamps; `auto` goes by their size.
         timestamp_format: of date strings, as `strftime` writes it; None recognises ISO 8601.
-        encoding: of text files; None takes the format's own (UTF-8 for all three).
+        encoding: of text files; None takes the format's own.
         columns: the source's column names, where they are not `user_id`, `item_id`, `rating` and `timestamp`.
         licence: a note on the source's licence, kept in dataset.json.
         overwrite: replace a dataset folder that is there.
@@ -143,7 +143,7 @@ def _render_items(source: Source, template: str | None) -> tuple[pl.DataFrame, d
     """The items with their texts, and what dataset.json says about them."""
     schema = source.items.collect_schema()
     fields = [field for field in schema if field != ITEM]
-    chosen = default_template(fields) if template is None else template
+    chosen = template if template is not None else source.template or default_template(fields)
     rendered = source.items.with_columns(text_expression(chosen, schema).alias("__text")).collect()
     if nulls := rendered[ITEM].null_count():
         raise SourceError(f"{nulls} items have no {ITEM}. Complete the items' file.")

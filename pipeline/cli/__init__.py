@@ -14,6 +14,7 @@ from ssna import __version__
 from ssna.cache import SsnaError
 
 _SUMMARIES = {
+    "download": "Fetch a public dataset from its publisher.",
     "prepare": "Write a dataset folder from a public format.",
     "extract": "Run a frozen LLM once over the item texts (stage one).",
     "adapt": "Train a recommender from cached layer states (stage two).",
@@ -51,6 +52,7 @@ def cli() -> None:
     """Adapt frozen large language models (LLMs) to sequential recommendation.
 
     \b
+    download   publisher         ->  public data
     prepare    public data       ->  dataset folder
     extract    dataset + LLM     ->  cache of layer states   (stage one, once per LLM)
     adapt      dataset + cache   ->  run folder              (stage two, per dataset)
@@ -61,7 +63,7 @@ def cli() -> None:
 
 _STOPPED = (
     "stopped. Run the same command again: `ssna extract` goes on from what it committed, `ssna adapt` with --resume "
-    "from its last epoch; the others start anew."
+    "from its last epoch, `ssna download` where it was; the others start anew."
 )
 
 

@@ -10,12 +10,21 @@ from ssna.api.prepare import prepare
 from ssna.cleaning import DUPLICATES
 from ssna.cli.options import default_of, json_option
 from ssna.dataset import Dataset
-from ssna.sources import FORMATS, TIMESTAMP_UNITS, Columns
+from ssna.sources import FORMATS, READERS, TIMESTAMP_UNITS, Columns
 from ssna.terminal import count, print_json, print_line, print_table
+
+_HELP = "\n".join(
+    [
+        "Write the dataset folder OUT from a public format.\n",
+        "\b\nSOURCE by --format:",
+        *(f"  {format:<11} {reader.takes}" for format, reader in READERS.items()),
+    ]
+)
 
 
 @click.command(
     "prepare",
+    help=_HELP,
     epilog="\b\nExample: ssna prepare ratings.csv movies.csv data/mine --format table --text '{title}. {genres}'",
 )
 @click.argument("sources", nargs=-1, required=True, metavar="SOURCE…")
@@ -55,14 +64,7 @@ from ssna.terminal import count, print_json, print_line, print_table
 @click.option("--overwrite", is_flag=True, help="Replace a dataset folder that is there.")
 @json_option
 def prepare_command(sources: tuple[str, ...], output: str, as_json: bool, **options: Any) -> None:
-    """Write the dataset folder OUT from a public format.
-
-    \b
-    SOURCE by --format:
-      recbole     one folder, zip or wheel with RecBole's atomic files
-      sequences   users' TSV (user, item ids in order), then items' TSV (item, title)
-      table       interactions' file, then items' file (CSV, TSV, Parquet, JSON Lines)
-    """
+    """Prepare, and print the counts."""
     names = ("user", "item", "rating", "timestamp", "items_item")
     columns = Columns(**{name: options.pop(f"{name}_column") for name in names})
     dataset = prepare(sources, output, columns=columns, **options)

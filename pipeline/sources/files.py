@@ -6,11 +6,13 @@ import codecs
 import gzip
 import hashlib
 import shutil
+import tarfile
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
 
@@ -21,38 +23,79 @@ from ssna.sources.tables import Table
 _CHUNK = 2**20
 
 
+@dataclass(frozen=True)
+class SourceFile:
+    """A file of a source: on disk (plain or gzipped), or a member of a zip or tar."""
+
+    path: Path
+    """The file, or the archive that holds it"""
+    member: str | None = None
+
+    @property
+    def inside(self) -> PurePosixPath:
+        """Where it stands, within the archive if it is in one."""
+        return PurePosixPath(self.member if self.member is not None else self.path.as_posix())
+
+    @property
+    def name(self) -> str:
+        """Without its folders."""
+        return self.inside.name
+
+    def __str__(self) -> str:
+        return f"{self.path}/{self.member}" if self.member is not None else str(self.path)
+
+
 class Workbench:
     """Makes source files readable and remembers the SHA-256 of each; its temporary copies go with it."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._copies = 0
         self.hashes: dict[str, str] = {}
-        """SHA-256 of each source file as it is on disk (of the member, for one in a zip), by its name"""
+        """SHA-256 of each source file as it is unpacked, by its name"""
         self.tables: list[Table] = []
         """The source's tables, to find what is wrong with one that cannot be read"""
 
-    def text_file(self, path: Path, encoding: str, member: str | None = None) -> Path:
+    def text_file(self, file: SourceFile, encoding: str) -> Path:
         """A UTF-8 file with the content of a text file: itself, or a copy if it is packed or encoded otherwise.
 
-        Args:
-            path: a plain or gzipped file, or the zip that holds `member`.
-            encoding: of the text, as Python names it.
-            member: name within the zip.
+        Raises:
+            SourceError: if the file is not there, or not text of that encoding (as Python names it); names the line.
+        """
+        is_utf8 = codecs.lookup(encoding).name == "utf-8"
+        packed = file.member is not None or file.path.suffix == ".gz"
+        if is_utf8 and not packed:
+            for _ in self.text_blocks(file, encoding):  # Checked and hashed.
+                pass
+            return file.path
+        copy = self.temporary_file(file.name)
+        with copy.open("wb") as out:
+            out.writelines(self.text_blocks(file, encoding))
+        return copy
+
+    def text_blocks(self, file: SourceFile, encoding: str) -> Iterator[bytes]:
+        """The content of a text file as UTF-8, a megabyte at a time; its hash is taken once all of it was read.
 
         Raises:
             SourceError: if the file is not there, or not text of that encoding; names the line.
         """
-        name = f"{path}/{member}" if member else str(path)
-        is_utf8 = codecs.lookup(encoding).name == "utf-8"
-        packed = member is not None or path.suffix == ".gz"
-        if is_utf8 and not packed:
-            with _open(path, None) as file:
-                self.hashes[name] = _transcode(file, None, encoding, name)
-            return path
-        copy = self._folder / f"{len(self.hashes)}-{PurePosixPath(member or path.stem).name}"
-        with _open(path, member) as file, copy.open("wb") as out:
-            self.hashes[name] = _transcode(file, out, encoding, name)
-        return copy
+        digest = hashlib.sha256()
+        yield from _decoded(file, encoding, digest)
+        self.hashes[str(file)] = digest.hexdigest()
+
+    def first_fitting(self, file: SourceFile, encodings: Sequence[str]) -> str:
+        """The first of the encodings, or else the last, in which the whole file is text."""
+        for encoding in encodings[:-1]:
+            with suppress(SourceError):
+                for _ in _decoded(file, encoding, hashlib.sha256()):
+                    pass
+                return encoding
+        return encodings[-1]
+
+    def temporary_file(self, name: str) -> Path:
+        """A new path for a copy of a file of that name."""
+        self._copies += 1
+        return self._folder / f"{self._copies}-{name}"
 
     def remember(self, table: Table) -> Table:
         """The same, listed in `tables`."""
@@ -101,41 +144,49 @@ def check_encoding(encoding: str) -> str:
 
 
 @contextmanager
-def _open(path: Path, member: str | None) -> Iterator[IO[bytes]]:
+def _open(file: SourceFile) -> Iterator[IO[bytes]]:
     try:
-        if member is not None:
-            with zipfile.ZipFile(path) as archive, archive.open(member) as file:
-                yield file
-        elif path.suffix == ".gz":
-            with gzip.open(path) as file:
-                yield file  # type: ignore[misc]
+        if file.member is not None and zipfile.is_zipfile(file.path):
+            with zipfile.ZipFile(file.path) as archive, archive.open(file.member) as content:
+                yield content
+        elif file.member is not None:
+            with tarfile.open(file.path) as packed, packed.extractfile(file.member) as content:  # type: ignore[union-attr]
+                yield content
+        elif file.path.suffix == ".gz":
+            with gzip.open(file.path) as content:
+                yield content  # type: ignore[misc]
         else:
-            with path.open("rb") as file:
-                yield file
-    except (zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, EOFError) as error:
-        raise SourceError(f"{path} is damaged ({error}): download it again.") from error
+            with file.path.open("rb") as content:
+                yield content
+    except (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError) as error:
+        raise SourceError(f"{file.path} is damaged ({error}): download it again.") from error
+    except RuntimeError as error:  # Encrypted, or compressed in a way that Python does not know.
+        raise SourceError(
+            f"{file.path} cannot be unpacked ({error}). Unpack it yourself, and give the folder."
+        ) from error
 
 
-def _transcode(file: IO[bytes], out: IO[bytes] | None, encoding: str, name: str) -> str:
-    """Check that the file is text of that encoding, write it as UTF-8 if there is an `out`, and return its SHA-256."""
-    digest = hashlib.sha256()
+def _decoded(file: SourceFile, encoding: str, digest: hashlib._Hash) -> Iterator[bytes]:
+    """The file's text as UTF-8, block by block; the digest is updated with its bytes as they are."""
     decoder = codecs.getincrementaldecoder(encoding)()
     lines = 0
-    while True:
-        chunk = file.read(_CHUNK)
-        digest.update(chunk)
-        try:
-            text = decoder.decode(chunk, final=not chunk)
-        except UnicodeDecodeError as error:
-            line = lines + error.object[: error.start].count(b"\n") + 1
-            raise SourceError(
-                f"{name} is not {encoding} text: byte 0x{error.object[error.start]:02x} in line {line}. "
-                "Name its encoding, for example --encoding latin-1."
-            ) from error
-        except UnicodeError as error:  # Such as UTF-16 without its mark.
-            raise SourceError(f"{name} is not {encoding} text ({error}). Name its encoding with --encoding.") from error
-        if out is not None:
-            out.write(text.encode())
-        if not chunk:
-            return digest.hexdigest()
-        lines += chunk.count(b"\n")
+    with _open(file) as content:
+        while True:
+            chunk = content.read(_CHUNK)
+            digest.update(chunk)
+            try:
+                text = decoder.decode(chunk, final=not chunk)
+            except UnicodeDecodeError as error:
+                line = lines + error.object[: error.start].count(b"\n") + 1
+                raise SourceError(
+                    f"{file} is not {encoding} text: byte 0x{error.object[error.start]:02x} in line {line}. "
+                    "Name its encoding, for example --encoding latin-1."
+                ) from error
+            except UnicodeError as error:  # Such as UTF-16 without its mark.
+                raise SourceError(
+                    f"{file} is not {encoding} text ({error}). Name its encoding with --encoding."
+                ) from error
+            yield text.encode()
+            if not chunk:
+                return
+            lines += chunk.count(b"\n")

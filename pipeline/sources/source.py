@@ -11,7 +11,9 @@ import polars as pl
 from ssna.columns import ITEM
 from ssna.errors import SourceError
 
-Format = Literal["recbole", "sequences", "table"]
+Format = Literal[
+    "table", "sequences", "recbole", "movielens", "amazon", "yelp", "steam", "mind", "goodbooks", "unisrec", "recformer"
+]
 FORMATS: tuple[Format, ...] = get_args(Format)
 
 TimestampUnit = Literal["auto", "s", "ms", "us", "ns"]
@@ -39,6 +41,20 @@ class Source:
     """user_id and item_id as strings, timestamp and rating as the source has them (null where it has none)"""
     items: pl.LazyFrame
     """item_id as a string, then the source's other fields"""
+    template: str | None = None
+    """Of the item texts, where the format has no title field; None takes the title"""
+
+
+def interactions_of(
+    frame: pl.LazyFrame, user: str, item: str, rating: str | None = None, timestamp: str | None = None
+) -> pl.LazyFrame:
+    """The four columns of `Source.interactions` out of these columns of a frame whose ids are strings."""
+    return frame.select(
+        pl.col(user).alias("user_id"),
+        pl.col(item).alias(ITEM),
+        (pl.col(timestamp) if timestamp else pl.lit(None, pl.Int64)).alias("timestamp"),
+        (pl.col(rating) if rating else pl.lit(None, pl.Float64)).alias("rating"),
+    )
 
 
 def pick(column: str | None, default: str, available: Mapping[str, object], what: str, option: str) -> str:
@@ -71,12 +87,8 @@ def interaction_columns(frame: pl.LazyFrame, columns: Columns, what: str) -> pl.
     item = pick(columns.item, "item_id", available, what, "--item-column")
     rating = pick_optional(columns.rating, "rating", available, what, "--rating-column")
     timestamp = pick_optional(columns.timestamp, "timestamp", available, what, "--timestamp-column")
-    return frame.select(
-        id_strings(user, available[user]).alias("user_id"),
-        id_strings(item, available[item]).alias("item_id"),
-        (pl.col(timestamp) if timestamp else pl.lit(None, pl.Int64)).alias("timestamp"),
-        (pl.col(rating) if rating else pl.lit(None, pl.Float64)).alias("rating"),
-    )
+    ids = {name: id_strings(name, available[name]) for name in (user, item)}
+    return interactions_of(frame.with_columns(**ids), user, item, rating, timestamp)
 
 
 def item_columns(frame: pl.LazyFrame, columns: Columns, what: str) -> pl.LazyFrame:

@@ -7,13 +7,17 @@ import json
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 import polars as pl
 
 from ssna.errors import SourceError
 
-TableKind = Literal["csv", "tsv", "parquet", "jsonl"]
+TableKind = Literal["csv", "tsv", "psv", "parquet", "jsonl"]
+_ENDINGS: dict[str, TableKind] = {
+    ".csv": "csv", ".tsv": "tsv", ".parquet": "parquet", ".jsonl": "jsonl", ".ndjson": "jsonl"
+}  # fmt: skip
+_SEPARATOR_OF: dict[TableKind, str] = {"csv": ",", "tsv": "\t", "psv": "|"}
 _SEPARATORS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "vertical bars"}
 
 
@@ -28,11 +32,13 @@ class Table:
     kind: TableKind
     quote: str | None = '"'
     """Of delimited text"""
+    names: tuple[str, ...] | None = None
+    """Of the columns of delimited text without a header"""
 
     @property
     def separator(self) -> str:
         """Of delimited text."""
-        return "," if self.kind == "csv" else "\t"
+        return _SEPARATOR_OF[self.kind]
 
     def scan(self) -> pl.LazyFrame:
         """Its rows; of delimited text all columns are strings, empty values null.
@@ -44,9 +50,16 @@ class Table:
             return pl.scan_parquet(self.path)
         if self.kind == "jsonl":
             return pl.scan_ndjson(self.path, infer_schema_length=None)
-        self._check_header()
+        if self.names is None:
+            self._check_header()
         return pl.scan_csv(
-            self.path, separator=self.separator, quote_char=self.quote, infer_schema=False, low_memory=True
+            self.path,
+            separator=self.separator,
+            quote_char=self.quote,
+            has_header=self.names is None,
+            schema=None if self.names is None else dict.fromkeys(self.names, pl.String),
+            infer_schema=False,
+            low_memory=True,
         )
 
     def _check_header(self) -> None:
@@ -89,11 +102,13 @@ class Table:
         quoting: Literal[0, 3] = csv.QUOTE_NONE if self.quote is None else csv.QUOTE_MINIMAL
         with self.path.open(encoding="utf-8-sig", newline="") as file:
             rows = csv.reader(file, delimiter=self.separator, quotechar=self.quote, quoting=quoting)
-            columns, before = len(next(rows)), rows.line_num
+            columns = len(next(rows, ())) if self.names is None else len(self.names)
+            before = rows.line_num
+            whose = "its header" if self.names is None else "the format"
             with suppress(csv.Error):  # Such as a field beyond Python's limit.
                 for row in rows:
                     if len(row) > columns:
-                        return f"{self.name}: line {before + 1} has {len(row)} fields, its header {columns}"
+                        return f"{self.name}: line {before + 1} has {len(row)} fields, {whose} {columns}"
                     before = rows.line_num
         return None
 
@@ -104,8 +119,7 @@ def kind_of_table(path: Path) -> TableKind:
     Raises:
         SourceError: for any other ending.
     """
-    endings: dict[str, TableKind] = {f".{kind}": kind for kind in get_args(TableKind)} | {".ndjson": "jsonl"}
     ending = path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix
-    if ending not in endings:
-        raise SourceError(f"{path}: unknown table format '{ending}'; expected one of {', '.join(endings)} (or .gz).")
-    return endings[ending]
+    if ending not in _ENDINGS:
+        raise SourceError(f"{path}: unknown table format '{ending}'; expected one of {', '.join(_ENDINGS)} (or .gz).")
+    return _ENDINGS[ending]

@@ -53,13 +53,12 @@ def test_import_arrows_point_one_way(folder: str) -> None:
 def commands_of(path: Path) -> list[list[str]]:
     """Every `ssna …` command line in a document or script, continued lines joined."""
     joined = path.read_text().replace("\\\n", " ")
-    lines = re.findall(
-        r"^(?:\$ |run |    )?(ssna (?:prepare|extract|adapt|evaluate|compare|recommend|cache) .*)$", joined, re.M
-    )
+    names = "download|prepare|extract|adapt|evaluate|compare|recommend|cache"
+    lines = re.findall(rf"^(?:\$ |run |    )?(ssna (?:{names}) .*)$", joined, re.M)
     return [shlex.split(line, comments=True) for line in lines]
 
 
-@pytest.mark.parametrize("name", ["README.md", "demo.sh"])
+@pytest.mark.parametrize("name", ["README.md", "demo.sh", "docs/datasets.md"])
 def test_every_command_that_is_shown_has_the_options_it_is_shown_with(name: str) -> None:
     commands = commands_of(ROOT / name)
     assert len(commands) >= 8

@@ -198,7 +198,7 @@ def test_an_adapt_process_never_imports_transformers(adapt_process: subprocess.C
 
 def test_help_and_prepare_do_not_wait_for_pytorch() -> None:
     script = "import sys; from ssna.cli import main\ntry: main()\nfinally: print('torch' in sys.modules)"
-    for arguments in (["--help"], ["prepare", "--help"]):
+    for arguments in (["--help"], ["download", "--help"], ["prepare", "--help"]):
         done = subprocess.run(
             [sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=True, timeout=120
         )

@@ -146,8 +146,24 @@ def test_tables_of_unknown_kind_or_number_are_refused(tmp_path: Path) -> None:
         prepare([tmp_path / "a.xlsx", tmp_path / "a.xlsx"], tmp_path / "out", format="table")
     with pytest.raises(SourceError, match="takes the interactions' file and the items' file; found 1 before OUT"):
         prepare(tmp_path / "a.csv", tmp_path / "out", format="table")
-    with pytest.raises(SourceError, match="there is no such file; expected a CSV"):
+    with pytest.raises(SourceError, match="there is no such file; expected the interactions' file"):
         prepare([tmp_path / "a.csv", tmp_path / "b.csv"], tmp_path / "out", format="table")
+
+
+def test_several_files_of_interactions_are_read_one_after_another(tmp_path: Path) -> None:
+    (tmp_path / "may.csv").write_text("user_id,item_id,timestamp\nu,1,30\n")
+    (tmp_path / "june.jsonl").write_text('{"user_id": "u", "item_id": 2, "timestamp": 10.5}\n')
+    (tmp_path / "items.csv").write_text("item_id,title\n1,a\n2,b\n")
+    paths = [tmp_path / name for name in ("may.csv", "june.jsonl", "items.csv")]
+    dataset = prepare(paths, tmp_path / "out", format="table")
+    assert dataset.interactions().rows() == [("u", "2", 10_500), ("u", "1", 30_000)]
+    assert dataset.name == "may"
+    assert len(dataset.description["source"]["sha256"]) == 3
+    for name, content in (("train.tsv", "u\t1 2\n"), ("more.tsv", "u\t1\n"), ("items.tsv", "1\ta\n2\tb\n")):
+        (tmp_path / name).write_text(content)
+    paths = [tmp_path / name for name in ("train.tsv", "more.tsv", "items.tsv")]
+    dataset = prepare(paths, tmp_path / "sequences", format="sequences")
+    assert dataset.interactions()["item_id"].to_list() == ["1", "2", "1"]
 
 
 def test_latin_1_files_are_read_when_said_and_named_when_not(tmp_path: Path) -> None:

@@ -1,0 +1,164 @@
+"""Files with an object a line: JSON Lines, or Python literals as the older files of the McAuley lab have them.
+
+They are read in blocks of lines, and only the fields that are asked for are kept, in Parquet: reviews are mostly text
+that nobody asks for, and neither memory nor disk should have to hold it.
+"""
+
+from __future__ import annotations
+
+import ast
+import codecs
+import json
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+
+from ssna.errors import SourceError
+from ssna.sources.files import SourceFile
+from ssna.sources.request import Request
+
+_BLOCK = 32 * 2**20
+"""Bytes of text that are parsed at a time"""
+
+
+@dataclass(frozen=True)
+class Objects:
+    """A file with an object a line."""
+
+    file: SourceFile
+    fields: frozenset[str]
+    """Of the first object"""
+    is_json: bool
+    """Whether the first line is JSON; else it is a Python literal"""
+
+
+def open_objects(request: Request, file: SourceFile) -> Objects:
+    """The file, with what its first line says about it.
+
+    Raises:
+        SourceError: if that is neither a JSON object nor a Python literal of one.
+    """
+    number, first = next(_numbered_lines(request, file), (1, ""))
+    is_json = True
+    try:
+        content = json.loads(first)
+    except ValueError:
+        is_json, content = False, _literal(first, file, number)
+    if not isinstance(content, dict):
+        raise _no_object(file, number, first)
+    return Objects(file, frozenset(content), is_json)
+
+
+def scan_objects(request: Request, objects: Objects, schema: Mapping[str, pl.DataType]) -> pl.LazyFrame:
+    """These fields of each object: null where it lacks one; lists and objects within a String as their JSON.
+
+    Raises:
+        SourceError: if a line is no object, or a field is not of its type; names the line.
+    """
+    parts = []
+    for start, block in _blocks(request, objects.file):
+        lines = block if objects.is_json else _as_json(block, objects.file, start, schema)
+        part = request.bench.temporary_file(f"{objects.file.name}.parquet")
+        _parse(lines, objects.file, start, schema).write_parquet(part)
+        parts.append(part)
+    return pl.scan_parquet(parts) if parts else pl.LazyFrame(schema=schema)
+
+
+def as_list(field: str) -> pl.Expr:
+    """A field read as String that held text or a list, as List(String): nested lists in one, without repeats."""
+    return pl.col(field).map_batches(_lists, return_dtype=pl.List(pl.String))
+
+
+def _lists(values: pl.Series) -> pl.Series:
+    return pl.Series(values.name, [None if value is None else _list(value) for value in values], pl.List(pl.String))
+
+
+def _list(value: str) -> list[str]:
+    try:
+        content = json.loads(value) if value.startswith("[") else value
+    except ValueError:  # A text that happens to begin with a bracket.
+        content = value
+    return list(dict.fromkeys(_flat(content)))
+
+
+def _flat(content: Any) -> Iterator[str]:
+    if isinstance(content, list):
+        for part in content:
+            yield from _flat(part)
+    elif content is not None and str(content).strip():
+        yield str(content)
+
+
+def _blocks(request: Request, file: SourceFile) -> Iterator[tuple[int, bytes]]:
+    """Whole lines of some megabytes together, with the number of the first."""
+    number, pieces, length = 1, list[bytes](), 0
+    for piece in request.text_blocks(file):
+        # A byte order mark at the start of the file is no part of the first object.
+        pieces.append(piece.removeprefix(codecs.BOM_UTF8) if number == 1 and not pieces else piece)
+        length += len(piece)
+        if length >= _BLOCK and b"\n" in piece:
+            lines, _, rest = b"".join(pieces).rpartition(b"\n")
+            yield number, lines
+            number += lines.count(b"\n") + 1
+            pieces, length = [rest], len(rest)
+    if last := b"".join(pieces):
+        yield number, last
+
+
+def _numbered_lines(request: Request, file: SourceFile) -> Iterator[tuple[int, str]]:
+    """The lines that are not blank, with their numbers."""
+    for start, block in _blocks(request, file):
+        yield from _lines_of(block, start)
+
+
+def _lines_of(block: bytes, start: int) -> Iterator[tuple[int, str]]:
+    for number, line in enumerate(block.split(b"\n"), start):
+        if line.strip():
+            yield number, line.decode()
+
+
+def _parse(lines: bytes, file: SourceFile, start: int, schema: Mapping[str, pl.DataType]) -> pl.DataFrame:
+    try:
+        return pl.read_ndjson(lines, schema=dict(schema))
+    except pl.exceptions.PolarsError as error:
+        for number, line in _lines_of(lines, start):
+            try:
+                content = json.loads(line)
+            except ValueError as reason:
+                raise SourceError(f"{file}: line {number} is not JSON ({reason}). Download the file again.") from reason
+            if not isinstance(content, dict):
+                raise _no_object(file, number, line) from error
+        said = str(error).strip().splitlines()[0].rstrip(".")
+        raise SourceError(f"{file}: a field is not as it should be, from line {start} on ({said}).") from error
+
+
+def _as_json(block: bytes, file: SourceFile, start: int, schema: Mapping[str, pl.DataType]) -> bytes:
+    """The fields of `schema` of Python literals as JSON Lines; a blank line stays one."""
+    lines = [b""] * (block.count(b"\n") + 1)
+    for number, line in _lines_of(block, start):
+        content = _literal(line, file, number)
+        if not isinstance(content, dict):
+            raise _no_object(file, number, line)
+        kept = {name: content[name] for name in schema if name in content}
+        lines[number - start] = json.dumps(kept, default=str).encode()
+    return b"\n".join(lines)
+
+
+def _literal(line: str, file: SourceFile, number: int) -> Any:
+    try:
+        with warnings.catch_warnings():
+            # A backslash before any letter is what the text has; Python warns of it.
+            warnings.simplefilter("ignore")
+            return ast.literal_eval(line.strip())
+    except (ValueError, SyntaxError, RecursionError, MemoryError) as error:
+        raise SourceError(
+            f"{file}: line {number} is neither JSON nor a Python literal ('{line.strip()[:40]}'). Download the file "
+            "again, or take it from where the format's documentation says (docs/datasets.md)."
+        ) from error
+
+
+def _no_object(file: SourceFile, number: int, line: str) -> SourceError:
+    return SourceError(f"{file}: line {number} is no object ('{line.strip()[:40]}'); expected an object a line.")
