@@ -39,7 +39,7 @@ VARIANTS: dict[str, Mapping[str, Any]] = {
     "--dropout 0.1": {"dropout": 0.1},
     "--dropout 0.4": {"dropout": 0.4},
     "--scorer dot": {"scorer": "dot"},
-    "--loss sampled": {"loss": "sampled"},
+    "--loss softmax": {"loss": "softmax"},
     "--loss in-batch": {"loss": "in-batch"},
     "--loss gbce": {"loss": "gbce"},
     "--batch-size 256": {"batch_size": 256},

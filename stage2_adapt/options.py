@@ -43,7 +43,7 @@ class AdaptOptions:
 
     model: ModelName = "sasrec"
     """`sasrec`, `gru4rec` or `hstu`; or `popularity`: rank by the number of training interactions"""
-    side: SideName = "gru"
+    side: SideName = "residual"
     """How the layers' adapters are integrated; `none` learns item IDs only and needs no LLM"""
     layers: ForEachLLM = None
     """a, the top layers to adapt, of every LLM or of each in turn; None takes all that its cache holds"""
@@ -79,8 +79,8 @@ class AdaptOptions:
     """Learn how likely items of the history are to come again, by how long ago they came"""
     popularity_bias: bool = True
     """Learn how much likelier items are that occur often in training, whatever the history"""
-    loss: LossName = "softmax"
-    """`softmax` over all training items, `sampled`, `in-batch`, or `gbce`"""
+    loss: LossName = "sampled"
+    """`softmax` over all training items, `sampled` or `in-batch` softmax with logQ correction, or `gbce`"""
     negatives: int = 2048
     """Items drawn a step, by the losses `sampled` and `gbce`"""
     calibration: float = 0.75

@@ -14,6 +14,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -119,8 +120,9 @@ class Row:
 
 
 def cells_of(rows: Sequence[Row], results: Results) -> list[Cell]:
-    """All cells that are known: a row's seeds are when its trials are finished."""
-    return [cell for row in rows for cell in row.trials()] + [cell for row in rows for cell in row.repeated(results)]
+    """All cells that are known, one of each row after the other: a row's seeds are when its trials are finished."""
+    columns = (zip_longest(*(row.trials() for row in rows)), zip_longest(*(row.repeated(results) for row in rows)))
+    return [cell for column in columns for cells in column for cell in cells if cell is not None]
 
 
 def fill_in(
