@@ -129,16 +129,17 @@ def test_a_decoder_from_gguf_is_pooled_without_its_sink_and_massive_activations_
 
 def test_text_alone_ranks_far_better_than_popularity(movielens: Dataset, caches: Path, tmp_path: Path) -> None:
     popularity = adapt(movielens.path, tmp_path / "popularity", options=AdaptOptions(model="popularity"), device="cpu")
-    text = adapt(movielens.path, tmp_path / "text", llm="minilm", cache_root=caches, device="cpu")
-    assert text["test"]["recall@10"] >= 0.085
-    assert text["test"]["recall@10"] > 1.4 * popularity["test"]["recall@10"]
+    options = AdaptOptions(epochs=20)  # A third of the way to its best, and far above what is asked of it.
+    text = adapt(movielens.path, tmp_path / "text", llm="minilm", cache_root=caches, options=options, device="cpu")
+    assert text["test"]["recall@10"] >= 0.12
+    assert text["test"]["recall@10"] > 2 * popularity["test"]["recall@10"]
     again = json.loads((tmp_path / "text" / "results.json").read_text())
     assert again == text
 
 
 def test_ids_alone_are_a_trained_baseline(movielens: Dataset, tmp_path: Path) -> None:
-    ids = adapt(movielens.path, tmp_path / "ids", options=AdaptOptions(side="none"), device="cpu")
-    assert ids["test"]["recall@10"] >= 0.11
+    ids = adapt(movielens.path, tmp_path / "ids", options=AdaptOptions(side="none", epochs=25), device="cpu")
+    assert ids["test"]["recall@10"] >= 0.12
 
 
 @pytest.fixture(scope="module")
