@@ -209,8 +209,7 @@ class Training:
         losses, norms, positions = list[Tensor](), list[Tensor](), list[Tensor]()
         steps = self._batches.steps
         for step, (batch, states) in enumerate(self._batches_with_states(order)):
-            for group in self._optimizer.param_groups:
-                group["lr"] = learning_rate_at(number * steps + step, steps, self._options)
+            self._set_learning_rate(learning_rate_at(number * steps + step, steps, self._options))
             loss, norm, count = self._step(batch, states)
             losses.append(loss)
             norms.append(norm)
@@ -222,6 +221,10 @@ class Training:
         check_finite(losses, norms, number + 1)
         each, weights = self._processes.total(torch.stack(losses)), torch.stack(positions)
         return float((each * weights).sum() / weights.sum())
+
+    def _set_learning_rate(self, rate: float) -> None:
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
 
     def _batches_with_states(self, order: torch.Generator) -> Iterator[tuple[Batch, _BatchStates]]:
         """An epoch's batches, each with a way to the states of this process's share of its items.
