@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         verify_cache,
     )
     from ssna.api.compare import Difference, compare
+    from ssna.api.estimate import Estimate, estimate
     from ssna.api.evaluate import evaluate
     from ssna.api.extract import extract, plan_extraction
     from ssna.api.prepare import prepare
@@ -47,6 +48,7 @@ __all__ = [
     "Columns",
     "Dataset",
     "Difference",
+    "Estimate",
     "ExtractOptions",
     "Extraction",
     "Item",
@@ -60,6 +62,7 @@ __all__ = [
     "compact_cache",
     "compare",
     "describe_cache",
+    "estimate",
     "evaluate",
     "extract",
     "list_caches",
@@ -77,6 +80,7 @@ _HOMES = {
     "Columns": "ssna.sources",
     "Dataset": "ssna.dataset",
     "Difference": "ssna.api.compare",
+    "Estimate": "ssna.api.estimate",
     "ExtractOptions": "ssna.stage1_extract",
     "Extraction": "ssna.stage1_extract",
     "Item": "ssna.api.recommend",
@@ -89,6 +93,7 @@ _HOMES = {
     "compact_cache": "ssna.api.caches",
     "compare": "ssna.api.compare",
     "describe_cache": "ssna.api.caches",
+    "estimate": "ssna.api.estimate",
     "evaluate": "ssna.api.evaluate",
     "extract": "ssna.api.extract",
     "list_caches": "ssna.api.caches",

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from backbone_in_loop.methods import make_trainable
-from backbone_in_loop.texts import BATCH_TOKENS, ItemTokens
+from backbone_in_loop.texts import ItemTokens
 from ssna.stage1_extract.frozen_llm import FrozenLLM, Reading, TextTokenizer, padded_inputs, token_left_out
 from ssna.stage1_extract.llm_files import LLMFiles, find_llm
 from ssna.stage1_extract.loading import Placement, load_model
 from ssna.stage1_extract.pooling import pool
-from ssna.stage1_extract.settings import _resolve_max_tokens, _resolve_pooling
+from ssna.stage1_extract.settings import resolve_batch_tokens, resolve_max_tokens, resolve_pooling
 from ssna.stage2_adapt import AdaptOptions, Preparation
 from ssna.stage2_adapt.side_network import SideNetwork
 
@@ -35,13 +35,13 @@ class Reader:
     def of(cls, llm: str, device: torch.device) -> Reader:
         """That of an LLM, a folder or hub id."""
         files = find_llm(llm)
-        tokenizer = TextTokenizer(files, Reading(_resolve_max_tokens(files, None)))
-        return cls(files, tokenizer, _resolve_pooling(files, None), device)
+        tokenizer = TextTokenizer(files, Reading(resolve_max_tokens(files, None)))
+        return cls(files, tokenizer, resolve_pooling(files, None), device)
 
     @property
     def batch_tokens(self) -> int:
         """Tokens that are read at once."""
-        return BATCH_TOKENS[self.device.type]
+        return resolve_batch_tokens(None, self.device.type)
 
     def frozen(self) -> FrozenLLM:
         """The LLM as stage one runs it."""

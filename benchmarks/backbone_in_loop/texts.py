@@ -11,9 +11,6 @@ import numpy.typing as npt
 from ssna.stage1_extract.batching import TokenIds, batch_size, longest_first
 from ssna.stage1_extract.frozen_llm import TextTokenizer
 
-BATCH_TOKENS = {"cpu": 2048, "cuda": 16_384}
-"""Tokens that the LLM reads at once, padding included, by kind of device: stage one's defaults"""
-
 
 @dataclass(frozen=True)
 class ItemTokens:

@@ -54,7 +54,9 @@ def commands_of(path: Path) -> list[list[str]]:
     """Every `ssna …` command line in a document or script, continued lines joined."""
     joined = path.read_text().replace("\\\n", " ")
     lines = re.findall(
-        r"^(?:\$ |run |    )?(ssna (?:prepare|extract|adapt|evaluate|compare|recommend|cache) .*)$", joined, re.M
+        r"^(?:\$ |run |    )?(ssna (?:prepare|extract|adapt|evaluate|compare|recommend|estimate|cache) .*)$",
+        joined,
+        re.M,
     )
     return [shlex.split(line, comments=True) for line in lines]
 
