@@ -30,7 +30,7 @@ from efficiency_tables import plot_curves, tables
 from lines import Lines
 from measuring import Budget, device_memory, in_a_fork, time_steps
 
-from ssna import AdaptOptions, extract
+from ssna import AdaptOptions, estimate, extract
 from ssna.api.adapt import _prepare_training
 from ssna.cache import find_cache
 from ssna.corpus import load_corpus
@@ -127,12 +127,13 @@ def _setting(command: Callable[..., None]) -> Callable[..., None]:
 @click.option("--stretches", default=Budget.stretches, show_default=True)
 @click.option("--seconds", default=Budget.seconds, show_default=True, help="Of a stretch, at most.")
 def measure(rows: tuple[str, ...], stretches: int, seconds: float, **given: Any) -> None:
-    """Seconds an epoch, peak memory and trainable parameters of every row, and the one extraction."""
+    """Seconds an epoch, memory and trainable parameters of every row, the one extraction, and what was estimated."""
     setting, results = Setting(**given), Lines(RESULTS)
     wanted: list[tuple[dict[str, Any], Callable[[], Mapping[str, Any]]]] = [
         (setting.of("extraction"), partial(extraction, setting))
     ]
     budget = Budget(stretches, seconds)
+    wanted.append((setting.of("estimate"), partial(estimated, setting)))
     wanted += [(setting.of("epoch", row=name), partial(epoch, setting, ROWS[name], budget)) for name in rows]
     fill_in(results, wanted)
 
@@ -152,6 +153,24 @@ def extraction(setting: Setting) -> dict[str, Any]:
         done = extract(setting.dataset, setting.llm, name="measured", cache_root=root, device=setting.device)
     found = {name: getattr(done, name) for name in ("texts", "tokens", "padding", "seconds", "bytes")}
     return {**found, "layers": len(done.layers), **device_memory(torch.device(setting.device))}
+
+
+def estimated(setting: Setting) -> dict[str, Any]:
+    """What `ssna estimate` says beforehand, with the dataset's real number of texts, tokens and interactions."""
+    torch.set_num_threads(setting.threads)
+    corpus = load_corpus(open_dataset(setting.dataset), AdaptOptions())
+    lines = Lines(RESULTS).where(**setting.of("extraction"))
+    texts, tokens = lines[-1]["texts"], lines[-1]["tokens"]
+    history = round(len(corpus.sequences.items) / corpus.sequences.num_users)
+    found: dict[str, Any] = {}
+    for name in ("ssna", "ssna-default"):
+        options = AdaptOptions(loss=ROWS[name].loss)  # type: ignore[arg-type]
+        one = estimate(
+            setting.llm, texts, tokens=tokens / texts, history=history, adapt_options=options, device=setting.device
+        )
+        found |= {"extraction_seconds": one.extraction_seconds, "cache_bytes": one.cache_bytes}
+        found[name] = one.training_bytes
+    return found
 
 
 def epoch(setting: Setting, row: Row, budget: Budget) -> dict[str, Any]:

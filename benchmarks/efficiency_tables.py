@@ -37,6 +37,7 @@ def tables(results: Lines) -> str:
             epochs_table(results, setting),
             costs_table(results, setting),
             curves_table(results, setting),
+            estimates_table(results, setting),
         ]
     parts += [
         growth_table(results, study) for study in dict.fromkeys(x["of"]["study"] for x in results.where(kind="growth"))
@@ -79,7 +80,7 @@ def epochs_table(results: Lines, setting: Mapping[str, Any]) -> str:
     for row, line in found.items():
         least, most = (bound(line["seconds_a_step"]) * line["steps_an_epoch"] for bound in (min, max))
         whole = min(line["steps"]) >= line["steps_an_epoch"]
-        measured = "whole epochs" if whole else f"{sum(line['steps'])} of {line['steps_an_epoch']} steps"
+        measured = "whole epochs" if whole else f"{sum(line['steps'])} steps of {line['steps_an_epoch']} an epoch"
         rows.append(
             [
                 title_of(row),
@@ -164,6 +165,23 @@ def _points(line: Mapping[str, Any], before: float) -> list[tuple[float, float]]
 def _reached(line: Mapping[str, Any], before: float, seconds: float) -> float:
     """The best validation Recall@10 up to a time."""
     return max((recall for at, recall in _points(line, before) if at <= seconds), default=0.0)
+
+
+def estimates_table(results: Lines, setting: Mapping[str, Any]) -> str:
+    """What `ssna estimate` said beside what was measured."""
+    told = next(iter(results.where(kind="estimate", **setting)), None)
+    done = next(iter(results.where(kind="extraction", **setting)), None)
+    if told is None or done is None:
+        return ""
+    pairs = [
+        ("extraction, s", told["extraction_seconds"], done["seconds"]),
+        ("cache, MiB", told["cache_bytes"] / 2**20, done["bytes"] / 2**20),
+    ]
+    for line in results.where(kind="epoch", **setting):
+        if (row := line["of"]["row"]) in told:
+            pairs.append((f"{title_of(row)}: training, MiB", told[row] / 2**20, line["memory"] / 2**20))
+    rows = [[name, f"{one:,.0f}", f"{other:,.0f}", f"{one / other:.2f}"] for name, one, other in pairs]
+    return markdown(["", "estimated", "measured", "ratio"], rows)
 
 
 def growth_table(results: Lines, study: str) -> str:

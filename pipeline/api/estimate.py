@@ -31,6 +31,11 @@ TOKENS = 20.0
 _PROBED = 64  # Items whose intermediate values are weighed, against twice as many.
 _COPIES_OF_PARAMETERS = 5  # Values, gradients, AdamW's two moments, and the best epoch's values.
 _COPIES_OF_SCORES = 3
+_WIDEST_GRADIENTS = 8  # Widths of a position's gradients in the backward pass: two of the feed-forward part's four.
+# Batches differ in size, and what one has left the next one cannot always use; measured (docs/efficiency.md).
+_ALLOCATED = 1.5
+_DATASET_BYTES = 32 * 2**20  # Tables while they are read, and the index of the cache.
+_READING_BYTES = 64 * 2**20  # Blocks of states while they are read and prepared, at most.
 _COPIES_OF_CANDIDATES = 4  # Vectors and their factors, and the gradients of both.
 
 
@@ -70,7 +75,7 @@ class Estimate:
     model_bytes: int
     """On the device in training: parameters, their gradients and moments, and item vectors"""
     step_bytes: int
-    """On the device in training: what a step holds besides"""
+    """On the device in training: what a step holds besides, or reading the data"""
     training_bytes: int
     """The sum of the last three"""
 
@@ -181,7 +186,11 @@ def _training_bytes(
     chunk = max(_CHUNK_SCORES.get(device.type, _CHUNK_SCORES_ELSEWHERE), _FEWEST_ROWS * in_softmax)
     scores = min(positions * in_softmax, chunk) * _COPIES_OF_SCORES
     vectors = in_softmax * options.width * _COPIES_OF_CANDIDATES
-    return state, model, round(of_items + of_positions) + 4 * (scores + vectors)
+    gradients = positions * options.width * _WIDEST_GRADIENTS
+    # The full softmax reads states where they are; of a sample's items they are copied.
+    copied = 0 if options.loss == "softmax" else in_softmax * layers * state_width * dtype.itemsize
+    step = of_items + of_positions + 4 * (scores + vectors + gradients) + copied
+    return state, model, round(step * _ALLOCATED) + _DATASET_BYTES + min(state, _READING_BYTES)
 
 
 def _held_for_an_item(options: AdaptOptions, layers: int, state_width: int) -> float:

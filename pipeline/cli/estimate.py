@@ -87,7 +87,7 @@ def _show(found: Estimate) -> None:
             ["training", size(found.training_bytes), f"on {found.device}, of which:"],
             ["  layer states", size(found.state_bytes), "streamed within --memory-budget if that is less"],
             ["  model and optimiser", size(found.model_bytes), ""],
-            ["  a step", size(found.step_bytes), ""],
+            ["  a step, and reading", size(found.step_bytes), ""],
         ],
     )
 

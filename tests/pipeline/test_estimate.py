@@ -74,8 +74,10 @@ def test_what_a_step_holds_grows_with_its_items(tiny_llm: Path) -> None:
         options = AdaptOptions(**changes)  # type: ignore[arg-type]
         return ssna.estimate(tiny_llm, items, adapt_options=options, device="cpu", tflops=1).step_bytes
 
-    assert step(20_000) > 1.5 * step(10_000) > 2 * step(10_000, loss="in-batch", batch_size=16)
-    assert step(40_000) < step(30_000), "of so many items the values are computed again"
+    ten, twenty, thirty, forty = (step(items) for items in (10_000, 20_000, 30_000, 40_000))
+    assert thirty - twenty == pytest.approx(twenty - ten, rel=0.3)
+    assert step(10_000, loss="in-batch", batch_size=16) < ten / 2
+    assert forty < thirty, "of so many items the values are computed again"
     assert step(1_000_000, loss="in-batch") == step(2_000_000, loss="in-batch")
 
 
