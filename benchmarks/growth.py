@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -27,11 +26,11 @@ from backbone_in_loop.methods import UNCACHED
 from backbone_in_loop.training import Problem, start
 from efficiency import RESULTS, ROWS, fill_in
 from lines import Lines
-from measuring import Budget, time_steps
+from measuring import Budget, in_a_fork, time_steps
 from train import made_up_cache
 
 from ssna import AdaptOptions
-from ssna.cache import Cache, keys_of_texts
+from ssna.cache import keys_of_texts
 from ssna.stage2_adapt import (
     ItemStates,
     Preparation,
@@ -73,6 +72,16 @@ class Case:
     layers: int = 6
     """a"""
 
+    @property
+    def llm_folder(self) -> str:
+        """Of the LLM with random weights."""
+        return f"{self.shape}-{self.blocks or SHAPES[self.shape][0]}"
+
+    @property
+    def streamed(self) -> bool:
+        """Whether the states of all items would fill the memory."""
+        return 4 * self.items * self.layers * SHAPES[self.shape][1] > _RESIDENT
+
 
 STUDIES: dict[str, dict[str, Case]] = {
     "items": {f"{items:,}": Case(items=items) for items in (1_000, 10_000, 100_000, 1_000_000)},
@@ -98,7 +107,7 @@ def main() -> None:
 @click.option("--seconds", default=15.0, show_default=True, help="Of a stretch, at most.")
 @click.option("--device", default="cpu", show_default=True)
 @click.option("--threads", default=1, show_default=True)
-@click.option("--folder", type=click.Path(path_type=Path), help="Where the made-up cache of a million items stays.")
+@click.option("--folder", type=click.Path(path_type=Path), help="Where LLMs and the cache of a million items stay.")
 def run(
     tokenizer: Path,
     studies: tuple[str, ...],
@@ -111,37 +120,47 @@ def run(
 ) -> None:
     """Measure what is missing."""
     results, budget = Lines(RESULTS), Budget(stretches, seconds)
-    wanted: list[tuple[dict[str, Any], Callable[[], Mapping[str, Any]]]] = []
-    for study in studies:
-        for value, case in STUDIES[study].items():
-            for row in rows:
-                if row == "ssna-default" and case.items > _ONLY_SMALL:
-                    continue
-                of = {"kind": "growth", "study": study, "value": value, "row": row, "device": device}
-                work = partial(measure, case, row, tokenizer, torch.device(device), threads, budget, folder)
-                wanted.append(({**of, "threads": threads}, work))
-    fill_in(results, wanted)
+    with tempfile.TemporaryDirectory() as temporary:
+        place = folder or Path(temporary)
+        place.mkdir(parents=True, exist_ok=True)
+        for study in studies:
+            for value, case in STUDIES[study].items():
+                for row in rows:
+                    if row == "ssna-default" and case.items > _ONLY_SMALL:
+                        continue
+                    of = {"kind": "growth", "study": study, "value": value, "row": row, "device": device}
+                    of["threads"] = threads  # type: ignore[assignment]
+                    if of not in results:
+                        # What is only made up takes memory too, so it is made by another process.
+                        in_a_fork(partial(make_up, case, row, tokenizer, place))
+                        work = partial(measure, case, row, torch.device(device), threads, budget, place)
+                        fill_in(results, [(of, work)])
 
 
-def measure(
-    case: Case, row: str, tokenizer: Path, device: torch.device, threads: int, budget: Budget, folder: Path | None
-) -> dict[str, Any]:
+def make_up(case: Case, row: str, tokenizer: Path, place: Path) -> dict[str, Any]:
+    """Write the LLM or the cache that a case needs, if it is not there."""
+    if ROWS[row].method != "cached":
+        random_llm(case, tokenizer, place)
+    elif case.streamed:
+        made_up_cache(place, case.items)
+    return {}
+
+
+def measure(case: Case, row: str, device: torch.device, threads: int, budget: Budget, place: Path) -> dict[str, Any]:
     """Of a row in a case, what `time_steps` says."""
     torch.set_num_threads(threads)
-    with tempfile.TemporaryDirectory() as temporary:
-        training = make_training(case, row, tokenizer, device, folder or Path(temporary))
-        return time_steps(training, device, budget)
+    return time_steps(make_training(case, row, device, place), device, budget)
 
 
-def make_training(case: Case, row: str, tokenizer: Path, device: torch.device, folder: Path) -> Training:
-    """A training that has not begun."""
+def make_training(case: Case, row: str, device: torch.device, place: Path) -> Training:
+    """A training that has not begun, of what `make_up` wrote."""
     options = AdaptOptions(loss=ROWS[row].loss, layers=case.layers, batch_size=BATCH_SIZE)  # type: ignore[arg-type]
     problem = made_up_problem(case)
     if ROWS[row].method == "cached":
-        states = made_up_states(case, device, folder)
+        states = made_up_states(case, device, place)
         shared = (problem.sequences, problem.split, problem.num_items, problem.num_trained)
         return Training(TrainingData(*shared, states, [(case.layers, SHAPES[case.shape][1])]), options, device)
-    llm = random_llm(case, tokenizer, folder)
+    llm = place / case.llm_folder
     if ROWS[row].method != UNCACHED:
         options = replace(options, layers=None)
     return start(problem, str(llm), ROWS[row].method, options, device, constants_of=_CONSTANTS_OF)
@@ -157,23 +176,25 @@ def made_up_problem(case: Case) -> Problem:
     return Problem(sequences, leave_last(sequences), case.items, texts)
 
 
-def made_up_states(case: Case, device: torch.device, folder: Path) -> ItemStates:
+def made_up_states(case: Case, device: torch.device, place: Path) -> ItemStates:
     """Random states of all items; of a catalogue that they would fill the memory with, streamed ones."""
     size = case.layers, SHAPES[case.shape][1]
-    if 4 * case.items * size[0] * size[1] <= _RESIDENT:
+    if not case.streamed:
         return ResidentStates([torch.randn(size[0], case.items, size[1], device=device)])
-    cache: Cache = made_up_cache(folder, case.items)
+    cache = made_up_cache(place, case.items)  # It is there, and opened.
     rows = cache.select(keys_of_texts(str(number) for number in range(case.items)), size[0])
     unchanged = Preparation(torch.zeros(size), torch.ones(size))
     return StreamedStates.within(_STREAMED, [rows], [unchanged], device)
 
 
-def random_llm(case: Case, tokenizer: Path, folder: Path) -> Path:
-    """The folder of a BERT of the case's shape, with random weights."""
+def random_llm(case: Case, tokenizer: Path, place: Path) -> None:
+    """Write a BERT of the case's shape, with random weights, if it is not there."""
     from transformers import BertConfig, BertModel
 
     blocks, width = SHAPES[case.shape]
-    target = folder / "llm"
+    target = place / case.llm_folder
+    if target.exists():
+        return
     target.mkdir()
     for file in tokenizer.iterdir():
         if "token" in file.name or file.name == "vocab.txt":
@@ -184,7 +205,6 @@ def random_llm(case: Case, tokenizer: Path, folder: Path) -> Path:
         num_attention_heads=width // 64, intermediate_size=4 * width,
     )  # fmt: skip
     BertModel(config, add_pooling_layer=False).save_pretrained(target)
-    return target
 
 
 @main.command()
