@@ -130,7 +130,7 @@ def test_the_methods_train_what_they_should(tiny_llm: Path) -> None:
 def test_exactly_the_trained_parameters_get_a_gradient_and_change(
     method: str, problem: Problem, tiny_llm: Path, tmp_path: Path
 ) -> None:
-    training = start(problem, str(tiny_llm), method, options(epochs=2), CPU, learning_rate=0.01)
+    training = start(problem, str(tiny_llm), method, options(epochs=2), CPU, learning_rate=0.02)
     (llm,) = training._encoder._llm  # type: ignore[misc]
     before = {name: value.clone() for name, value in llm.named_parameters()}
     train(training, tmp_path / "c")
@@ -139,11 +139,24 @@ def test_exactly_the_trained_parameters_get_a_gradient_and_change(
     expected = {name for name, value in llm.named_parameters() if value.requires_grad}
     assert {name for name in expected - changed if "key.bias" not in name} == set()
     assert changed <= expected
-    rates = {group["lr"] for group in training._optimizer.param_groups if group.get("of_llm")}
-    assert list(rates) == [pytest.approx(0.01)]
+    groups = training._optimizer.param_groups
+    assert {round(group["lr"], 6) for group in groups if group.get("of_llm")} == {0.02}
+    assert {group["lr"] for group in groups if not group.get("of_llm")} == {0.01}
     ours = [*training._encoder.head.parameters(), *training._recommender.parameters()]  # type: ignore[union-attr]
     learning = [value for value in llm.parameters() if value.requires_grad]
     assert training.trainable_parameters == sum(value.numel() for value in [*learning, *ours])
+
+
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_a_stopped_training_goes_on_from_its_last_epoch(
+    method: str, problem: Problem, tiny_llm: Path, tmp_path: Path
+) -> None:
+    whole = train(start(problem, str(tiny_llm), method, options(epochs=4), CPU), tmp_path / "whole")
+    first = train(start(problem, str(tiny_llm), method, options(epochs=2), CPU), tmp_path / "parts")
+    going_on = start(problem, str(tiny_llm), method, options(epochs=4), CPU)
+    going_on.restore(tmp_path / "parts")
+    rest = train(going_on, tmp_path / "parts")
+    assert [epoch.loss for epoch in [*first, *rest]] == [epoch.loss for epoch in whole]
 
 
 def test_checkpointing_changes_no_gradient(problem: Problem, tiny_llm: Path) -> None:
