@@ -189,14 +189,25 @@ def growth_table(results: Lines, study: str) -> str:
     lines = results.where(kind="growth", study=study)
     rows, values = (list(dict.fromkeys(line["of"][field] for line in lines)) for field in ("row", "value"))
     found = {(line["of"]["row"], line["of"]["value"]): line for line in lines}
-    body = []
-    for row in rows:
-        cells = []
-        for value in values:
-            line = found.get((row, value))
-            cells.append("" if line is None else f"{line['epoch_seconds']:,.2f} s, {mebibytes(line['memory'])} MiB")
-        body.append([title_of(row), *cells])
-    return f"### By {study}\n\n" + markdown(["", *map(str, values)], body)
+    shown = [[title_of(row), *(_growth_cell(found.get((row, value))) for value in values)] for row in rows]
+    parts = [f"### By {study}", markdown(["", *map(str, values)], shown)]
+    checked = [row for row in rows if any("counted_flop" in line for line in lines if line["of"]["row"] == row)]
+    if checked:
+        body = [[title_of(row), *(_counted_cell(found.get((row, value))) for value in values)] for row in checked]
+        parts.append(markdown(["GFLOP/s; memory measured / counted", *map(str, values)], body))
+    return "\n\n".join(parts)
+
+
+def _growth_cell(line: Mapping[str, Any] | None) -> str:
+    return "" if line is None else f"{line['epoch_seconds']:,.2f} s, {mebibytes(line['memory'])} MiB"
+
+
+def _counted_cell(line: Mapping[str, Any] | None) -> str:
+    """If the counts on paper are right, the speed that follows from them is about the same for all sizes."""
+    if line is None:
+        return ""
+    speed = line["counted_flop"] * line["steps_an_epoch"] / line["epoch_seconds"] / 1e9
+    return f"{speed:,.0f}; {line['memory'] / line['counted_bytes']:.2f}"
 
 
 def plot_curves(results: Lines, output: Path) -> None:

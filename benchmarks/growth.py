@@ -21,7 +21,7 @@ from typing import Any
 import click
 import numpy as np
 import torch
-from backbone_in_loop.costs import LLMS_ON_PAPER, paper_tables
+from backbone_in_loop.costs import LLMS_ON_PAPER, Learning, Shape, paper_tables, training_bytes
 from backbone_in_loop.methods import UNCACHED
 from backbone_in_loop.training import Problem, start
 from efficiency import RESULTS, ROWS, fill_in
@@ -52,6 +52,7 @@ _WORDS = (
 )
 WORDS = _WORDS.split()
 USERS, LENGTH = 2_000, 10
+VOCABULARY = 30_522
 BATCH_SIZE = 32
 """Sequences a step: so few that full fine-tuning of the largest LLM, and of the longest texts, fits into 16 GB"""
 _CONSTANTS_OF = 256
@@ -90,6 +91,7 @@ STUDIES: dict[str, dict[str, Case]] = {
     "a": {str(layers): Case(layers=layers) for layers in (1, 2, 3, 4, 6)},
     "tokens": {str(tokens): Case(tokens=tokens) for tokens in (8, 16, 32, 64, 128)},
 }
+LEARNING: dict[str, Learning] = {UNCACHED: "uncached", "lora": "frozen weights", "full": "full"}
 STUDIED = ("ssna", "ssna-default", UNCACHED, "lora", "full")
 _ONLY_SMALL = 100_000  # Items beyond which the full softmax takes minutes a step.
 
@@ -149,7 +151,22 @@ def make_up(case: Case, row: str, tokenizer: Path, place: Path) -> dict[str, Any
 def measure(case: Case, row: str, device: torch.device, threads: int, budget: Budget, place: Path) -> dict[str, Any]:
     """Of a row in a case, what `time_steps` says."""
     torch.set_num_threads(threads)
-    return time_steps(make_training(case, row, device, place), device, budget)
+    found = time_steps(make_training(case, row, device, place), device, budget)
+    return {**found, **counted(case, row, found["items_a_step"])}
+
+
+def counted(case: Case, row: str, texts: float) -> dict[str, Any]:
+    """What the formulas on paper say of a step with so many texts: operations, and bytes of the LLM in float32."""
+    blocks, width = SHAPES[case.shape]
+    shape = Shape(case.shape, case.blocks or blocks, width, 4 * width, width, width, False, VOCABULARY)
+    learning = LEARNING.get(row)
+    if learning is None:
+        return {}
+    tokens = round(texts * case.tokens)
+    return {
+        "counted_flop": shape.training_flop(case.tokens, learning) * texts,
+        "counted_bytes": training_bytes(shape, tokens, learning, value=4),
+    }
 
 
 def make_training(case: Case, row: str, device: torch.device, place: Path) -> Training:
@@ -199,9 +216,8 @@ def random_llm(case: Case, tokenizer: Path, place: Path) -> None:
     for file in tokenizer.iterdir():
         if "token" in file.name or file.name == "vocab.txt":
             shutil.copy(file, target)
-    vocabulary = 30_522
     config = BertConfig(
-        vocab_size=vocabulary, hidden_size=width, num_hidden_layers=case.blocks or blocks,
+        vocab_size=VOCABULARY, hidden_size=width, num_hidden_layers=case.blocks or blocks,
         num_attention_heads=width // 64, intermediate_size=4 * width,
     )  # fmt: skip
     BertModel(config, add_pooling_layer=False).save_pretrained(target)

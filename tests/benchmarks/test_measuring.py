@@ -79,6 +79,15 @@ def test_the_tables_hold_every_row_against_ours(tmp_path: Path) -> None:
     }
     note("curve", {"best_epoch": 2, **curve}, row="ssna", learning_rate=None)
     note("curve", {"best_epoch": 3, **curve}, row="lora", learning_rate=1e-3)
+    step = {"steps_an_epoch": 10, "epoch_seconds": 20.0, "memory": 3 * MEBIBYTE}
+    note("growth", step, study="depth", value="6 blocks", row="ssna")
+    note(
+        "growth",
+        {**step, "counted_flop": 4e9, "counted_bytes": 2 * MEBIBYTE},
+        study="depth",
+        value="6 blocks",
+        row="full",
+    )
     shown = tables(Lines(path))
     assert "| ssna, in-batch | 2.0 | 1.8 to 2.0 | whole epochs | 1.00 | 100 | 1.00 | 1,234 |" in shown
     assert (
@@ -89,6 +98,8 @@ def test_the_tables_hold_every_row_against_ours(tmp_path: Path) -> None:
     assert "To its best epoch ssna takes 20 s, extraction included." in shown
     assert "| ssna, in-batch | 0.2500 | 0.1250 | 2 of 3 | 20 | 0.3000 |" in shown
     assert "| LoRA, learning rate 0.001 | 0.2500 | 0.1250 | 3 of 3 | 9 | 0.3000 |" in shown
+    assert "### By depth\n\n|  | 6 blocks |\n| --- | --- |\n| ssna, in-batch | 20.00 s, 3 MiB |" in shown
+    assert "| full fine-tuning | 2; 1.50 |" in shown
     assert "| extraction, s | 7 | 14 | 0.50 |" in shown
     assert "| ssna, in-batch: training, MiB | 150 | 100 | 1.50 |" in shown
 
