@@ -17,7 +17,7 @@ from ssna.stage1_extract.frozen_llm import FrozenLLM, Reading, TextTokenizer, pa
 from ssna.stage1_extract.llm_files import LLMFiles, find_llm
 from ssna.stage1_extract.loading import Placement, load_model
 from ssna.stage1_extract.pooling import pool
-from ssna.stage1_extract.settings import resolve_batch_tokens, resolve_max_tokens, resolve_pooling
+from ssna.stage1_extract.settings import resolve_batch_tokens, resolve_dtype, resolve_max_tokens, resolve_pooling
 from ssna.stage2_adapt import AdaptOptions, Preparation
 from ssna.stage2_adapt.side_network import SideNetwork
 
@@ -44,8 +44,9 @@ class Reader:
         return resolve_batch_tokens(None, self.device.type)
 
     def frozen(self) -> FrozenLLM:
-        """The LLM as stage one runs it."""
-        return FrozenLLM(self.files, self.tokenizer, self.pooling, "float32", Placement(str(self.device)))
+        """The LLM as stage one runs it: in bfloat16 on a GPU."""
+        dtype: Any = resolve_dtype("auto", self.device.type)
+        return FrozenLLM(self.files, self.tokenizer, self.pooling, dtype, Placement(str(self.device)))
 
 
 class LiveStates:
@@ -102,7 +103,7 @@ class LLMEncoder(nn.Module):
     def __init__(
         self, reader: Reader, tokens: ItemTokens, method: str, checkpointing: bool, options: AdaptOptions
     ) -> None:
-        """Load the LLM and let learn what the method trains.
+        """Load the LLM, in float32 (on a GPU its products are of the training's mixed precision), and let parts learn.
 
         Args:
             reader: of the LLM.
