@@ -28,9 +28,9 @@ def main(items: int, layers: int, state_width: int, threads: int) -> None:
     states = torch.randn(layers, items, state_width)
     encoder, numbers = ItemEncoder([(layers, state_width)], items, AdaptOptions()), torch.arange(1, items + 1)
     gradient = torch.randn(items, AdaptOptions().width)
-    used, seconds = item_encoder._CPU_BLOCK_ITEMS, {}
+    used, seconds = item_encoder.CPU_BLOCK_ITEMS, {}
     for block in (256, 512, 1024, 2048, 4096, items):
-        item_encoder._CPU_BLOCK_ITEMS = block
+        item_encoder.CPU_BLOCK_ITEMS = block
         encoder.zero_grad()
         seconds[block] = best_of(
             lambda: encode(encoder, lambda first, last: [states[:, first:last]], numbers, False).backward(gradient)

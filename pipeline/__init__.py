@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     )
     from ssna.api.compare import Difference, compare
     from ssna.api.download import Download, DownloadedFile, download
+    from ssna.api.estimate import Estimate, estimate
     from ssna.api.evaluate import evaluate
     from ssna.api.extract import extract, plan_extraction
     from ssna.api.prepare import prepare
@@ -50,6 +51,7 @@ __all__ = [
     "Difference",
     "Download",
     "DownloadedFile",
+    "Estimate",
     "ExtractOptions",
     "Extraction",
     "Item",
@@ -64,6 +66,7 @@ __all__ = [
     "compare",
     "describe_cache",
     "download",
+    "estimate",
     "evaluate",
     "extract",
     "list_caches",
@@ -83,6 +86,7 @@ _HOMES = {
     "Difference": "ssna.api.compare",
     "Download": "ssna.api.download",
     "DownloadedFile": "ssna.api.download",
+    "Estimate": "ssna.api.estimate",
     "ExtractOptions": "ssna.stage1_extract",
     "Extraction": "ssna.stage1_extract",
     "Item": "ssna.api.recommend",
@@ -96,6 +100,7 @@ _HOMES = {
     "compare": "ssna.api.compare",
     "describe_cache": "ssna.api.caches",
     "download": "ssna.api.download",
+    "estimate": "ssna.api.estimate",
     "evaluate": "ssna.api.evaluate",
     "extract": "ssna.api.extract",
     "list_caches": "ssna.api.caches",

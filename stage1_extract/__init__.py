@@ -10,9 +10,17 @@ from ssna.stage1_extract.extraction import (
     extract_texts,
     plan_texts,
 )
-from ssna.stage1_extract.llm_files import LLMError
+from ssna.stage1_extract.llm_files import LLMError, find_config
+from ssna.stage1_extract.planning import LLMSize, llm_size, measured_seconds_a_token
 from ssna.stage1_extract.pooling import POOLINGS, Pooling
-from ssna.stage1_extract.settings import COMPUTE_DTYPES, ExtractOptions
+from ssna.stage1_extract.settings import (
+    COMPUTE_DTYPES,
+    ExtractOptions,
+    resolve_batch_tokens,
+    resolve_dtype,
+    resolve_layers,
+    resolve_max_tokens,
+)
 
 __all__ = [
     "COMPUTE_DTYPES",
@@ -20,9 +28,17 @@ __all__ = [
     "ExtractOptions",
     "Extraction",
     "LLMError",
+    "LLMSize",
     "NonFiniteStatesError",
     "Plan",
     "Pooling",
     "extract_texts",
+    "find_config",
+    "llm_size",
+    "measured_seconds_a_token",
     "plan_texts",
+    "resolve_batch_tokens",
+    "resolve_dtype",
+    "resolve_layers",
+    "resolve_max_tokens",
 ]

@@ -33,6 +33,7 @@ from ssna.stage1_extract.settings import (
     create,
     find_existing,
     reading_of,
+    resolve_batch_tokens,
     resolve_layers,
     settings_of,
 )
@@ -272,7 +273,7 @@ class _Run:
             placement,
             options.compile,
         )
-        self._batch_tokens = options.batch_tokens or (2048 if job.device == "cpu" else 16_384)
+        self._batch_tokens = resolve_batch_tokens(options.batch_tokens, job.device)
 
     def about_states(self) -> tuple[int, bool]:
         """Their width, and whether the top layer's are taken after a final norm."""

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from ssna.stage1_extract.batching import TokenIds
 from ssna.stage1_extract.layer_states import LayerStates
@@ -76,6 +77,37 @@ class TextTokenizer:
         return bos if bos is not None and with_special[:1] == [bos] and without[:1] != [bos] else None
 
 
+def token_left_out(tokenizer: TextTokenizer, config: Any) -> int | None:
+    """The first token that the pooling `mean` leaves out, if this LLM's texts begin with such a one.
+
+    A decoder's first token is an attention sink: its states are massive and say nothing of the text.
+    """
+    return tokenizer.added_bos() if is_decoder(config) else None
+
+
+def padded_inputs(
+    token_ids: Sequence[TokenIds], pad_id: int, pooling: Pooling, left_out: int | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What an LLM reads of texts: ids, and the mask of those that are no padding, int64, and weights, ``(n, T)`` each.
+
+    Padding stands on the right whatever the tokenizer prefers: positions then begin at the first token, and no token of
+    a decoder sees any of it.
+
+    Args:
+        token_ids: of each text.
+        pad_id: of padding.
+        pooling: by which the weights make one state of the tokens'.
+        left_out: see `token_left_out`.
+    """
+    lengths = np.array([len(tokens) for tokens in token_ids])
+    mask = np.arange(lengths.max()) < lengths[:, None]
+    padded = np.full(mask.shape, pad_id, np.int64)
+    padded[mask] = np.concatenate(token_ids)
+    skip_first = [int(tokens[0]) == left_out for tokens in token_ids]
+    weights = pooling_weights(lengths.tolist(), skip_first, pooling)
+    return torch.from_numpy(padded), torch.from_numpy(mask.astype(np.int64)), torch.from_numpy(weights)
+
+
 class FrozenLLM:
     """An LLM without its head, in evaluation mode, no parameter of which ever changes."""
 
@@ -102,8 +134,7 @@ class FrozenLLM:
             ) from error
         self._pooling = pooling
         self._pad_id = tokenizer.pad_id
-        # A decoder's first token is an attention sink: its states are massive and say nothing of the text.
-        self._left_out = tokenizer.added_bos() if is_decoder(model.config) else None
+        self._left_out = token_left_out(tokenizer, model.config)
         if compiled:
             model.compile(dynamic=True)
 
@@ -125,16 +156,7 @@ class FrozenLLM:
 
     def pooled_states(self, token_ids: Sequence[TokenIds], layers: int) -> npt.NDArray[np.float32]:
         """Pooled states of the top `layers` layers, float32 ``(n, A, D)``, top first, of texts given as token ids."""
-        lengths = np.array([len(tokens) for tokens in token_ids])
-        # Padding stands on the right whatever the tokenizer prefers: positions then begin at the first token, and
-        # no token of a decoder sees any of it.
-        mask = np.arange(lengths.max()) < lengths[:, None]
-        padded = np.full(mask.shape, self._pad_id, np.int64)
-        padded[mask] = np.concatenate(token_ids)
-        skip_first = [int(tokens[0]) == self._left_out for tokens in token_ids]
-        weights = pooling_weights(lengths.tolist(), skip_first, self._pooling)
-        ids, attention_mask, weight = (
-            torch.from_numpy(array).to(self._device) for array in (padded, mask.astype(np.int64), weights)
-        )
+        inputs = padded_inputs(token_ids, self._pad_id, self._pooling, self._left_out)
+        ids, attention_mask, weight = (tensor.to(self._device) for tensor in inputs)
         pooled: npt.NDArray[np.float32] = self._states(ids, attention_mask, weight, layers).cpu().numpy()
         return pooled

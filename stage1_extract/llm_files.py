@@ -42,6 +42,8 @@ _HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 _POOLING = "1_Pooling/config.json"
 # What to fetch of a hub repository: neither pickle weights nor the same weights for other frameworks.
 _HUB_PATTERNS = ("model*.safetensors", _SHARDS, CONFIG, _POOLING, *_TOKENIZER_FILES)
+BLOCK_NAMES = ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "encoder_layers")
+"""What configurations call their number of blocks"""
 # Their position table has that many rows which no token can use.
 _UNUSED_POSITIONS = {"roberta": 2, "xlm-roberta": 2, "camembert": 2, "mpnet": 2}
 
@@ -80,7 +82,7 @@ class LLMFiles:
     def num_blocks(self) -> int:
         """Number of blocks (hidden layers), without the embedding layer."""
         of_encoder = ("encoder_layers", "num_layers") if self.config.get("is_encoder_decoder") else ()
-        return self._number(*of_encoder, "num_hidden_layers", "n_layer", "n_layers", "num_layers")
+        return self._number(*of_encoder, *(name for name in BLOCK_NAMES if name != "encoder_layers"))
 
     @property
     def state_width(self) -> int:
@@ -145,9 +147,35 @@ def find_llm(llm: str, revision: str | None = None, trust_remote_code: bool = Fa
         raise LLMError(
             f"{llm} is a file; expected the folder of a model (with {CONFIG} and {_WEIGHTS}), a .gguf file or a hub id."
         )
-    if not _HUB_ID.fullmatch(llm) or path.suffix == ".gguf":
-        raise LLMError(f"there is no {llm}; expected the folder of a model, a .gguf file or a hub id such as org/name.")
+    _check_hub_id(llm)
     return _files_in(_download(llm, revision, trust_remote_code), llm, trust_remote_code)
+
+
+def find_config(llm: str, revision: str | None = None) -> LLMFiles:
+    """What an LLM's configuration says; weights and tokenizer are neither looked for nor downloaded, and left empty.
+
+    Args:
+        llm: folder, GGUF file or hub id.
+        revision: branch, tag or commit of a hub id.
+
+    Raises:
+        LLMError: if there is no such path or hub id, or no configuration in it.
+    """
+    path = Path(llm).expanduser()
+    if path.suffix == ".gguf" and path.exists():
+        return _files_of_gguf(path.resolve())
+    source = str(path.resolve()) if path.exists() else llm
+    if not path.exists():
+        _check_hub_id(llm)
+        path = _download_config(llm, revision)
+    if not (path / CONFIG).is_file():
+        raise LLMError(f"{path} holds no model: {CONFIG} is missing. Expected a folder with {CONFIG}, or a hub id.")
+    return LLMFiles(source, path.resolve(), [], [], _read_json(path / CONFIG))
+
+
+def _check_hub_id(llm: str) -> None:
+    if not _HUB_ID.fullmatch(llm) or llm.endswith(".gguf"):
+        raise LLMError(f"there is no {llm}; expected the folder of a model, a .gguf file or a hub id such as org/name.")
 
 
 def _files_of_gguf(path: Path) -> LLMFiles:
@@ -179,11 +207,24 @@ def _download(hub_id: str, revision: str | None, with_code: bool) -> Path:
     try:
         return Path(snapshot_download(hub_id, revision=revision, allow_patterns=patterns))
     except Exception as error:  # The hub's client raises errors of many libraries; the cause is kept.
-        reason = (str(error).strip() or repr(error)).splitlines()[0]
-        raise LLMError(
-            f"'{hub_id}' is no folder here, and the model hub did not give it ({reason}). "
-            "Check the spelling and the network, or give the path of a downloaded model."
-        ) from error
+        raise _not_from_hub(hub_id, error) from error
+
+
+def _download_config(hub_id: str, revision: str | None) -> Path:
+    from huggingface_hub import hf_hub_download
+
+    try:
+        return Path(hf_hub_download(hub_id, CONFIG, revision=revision)).parent
+    except Exception as error:
+        raise _not_from_hub(hub_id, error) from error
+
+
+def _not_from_hub(hub_id: str, error: Exception) -> LLMError:
+    reason = (str(error).strip() or repr(error)).splitlines()[0]
+    return LLMError(
+        f"'{hub_id}' is no folder here, and the model hub did not give it ({reason}). "
+        "Check the spelling and the network, or give the path of a downloaded model."
+    )
 
 
 def _files_in(folder: Path, source: str, trust_remote_code: bool) -> LLMFiles:

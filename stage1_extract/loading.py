@@ -76,6 +76,34 @@ def load_model(files: LLMFiles, dtype: ComputeDtype, placement: Placement) -> nn
     return loaded
 
 
+def base_config(files: LLMFiles) -> Any:
+    """The configuration of the base model, as transformers has it.
+
+    Raises:
+        LLMError: if transformers does not know it.
+    """
+    transformers = _quiet_transformers()
+    try:
+        return transformers.AutoConfig.from_pretrained(files.folder, **_common(files))
+    except Exception as error:
+        raise _cannot_load(files, "configuration", error) from error
+
+
+def random_model(files: LLMFiles, config: Any) -> Any:
+    """A base model of this configuration with random weights, or, on PyTorch's device `meta`, with none; frozen.
+
+    Raises:
+        LLMError: if transformers cannot make one.
+    """
+    try:
+        model = _auto_class(files).from_config(config)
+    except Exception as error:
+        raise _cannot_load(files, "model", error) from error
+    if files.config.get("is_encoder_decoder"):
+        model = model.get_encoder()
+    return model.eval().requires_grad_(False)
+
+
 def is_decoder(config: Any) -> bool:
     """Whether tokens see only those before them: a causal LLM that was not made bidirectional."""
     from transformers.models.auto import modeling_auto

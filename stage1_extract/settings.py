@@ -113,9 +113,9 @@ def settings_of(files: LLMFiles, options: ExtractOptions, device: str, root: Pat
         "weights": hashes(files.weights),
         "tokenizer": hashes(files.tokenizer),
         "config": hashes(config),
-        "pooling": _resolve_pooling(files, options.pooling),
-        "compute_dtype": _resolve_dtype(options.dtype, device),
-        "max_tokens": _resolve_max_tokens(files, options.max_tokens),
+        "pooling": resolve_pooling(files, options.pooling),
+        "compute_dtype": resolve_dtype(options.dtype, device),
+        "max_tokens": resolve_max_tokens(files, options.max_tokens),
         "prefix": prefix,
         "suffix": suffix,
         "stored_dtype": options.store,
@@ -137,17 +137,24 @@ def _split_template(template: str | None) -> tuple[str, str]:
     return prefix, suffix
 
 
-def _resolve_pooling(files: LLMFiles, wanted: str | None) -> str:
+def resolve_pooling(files: LLMFiles, wanted: str | None) -> str:
+    """The pooling that is wanted, else what the LLM was trained with, else `mean`."""
     return wanted or files.own_pooling or "mean"
 
 
-def _resolve_dtype(wanted: str, device: str) -> str:
+def resolve_dtype(wanted: str, device: str) -> str:
+    """The dtype of the computation on a device; `auto` is float32 on a CPU and bfloat16 on a GPU."""
     if wanted != "auto":
         return wanted
     return "bfloat16" if device.startswith("cuda") else "float32"
 
 
-def _resolve_max_tokens(files: LLMFiles, wanted: int | None) -> int:
+def resolve_max_tokens(files: LLMFiles, wanted: int | None) -> int:
+    """At how many tokens a text is cut.
+
+    Raises:
+        LLMError: if the LLM cannot read that many, or they are too few.
+    """
     limit = files.token_limit
     if wanted is None:
         return _DEFAULT_TOKENS if limit is None else min(_DEFAULT_TOKENS, limit)
@@ -155,6 +162,11 @@ def _resolve_max_tokens(files: LLMFiles, wanted: int | None) -> int:
         bound = "any number" if limit is None else f"{limit}"
         raise LLMError(f"--max-tokens {wanted}: {files.source} reads 3 to {bound} of tokens. Give a number in between.")
     return wanted
+
+
+def resolve_batch_tokens(wanted: int | None, device: str) -> int:
+    """Tokens that the LLM reads at once, padding included."""
+    return wanted or (2048 if device == "cpu" else 16_384)
 
 
 def find_existing(root: Path, name: str | None, settings: Mapping[str, Any]) -> Cache | None:

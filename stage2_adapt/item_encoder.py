@@ -13,8 +13,8 @@ from ssna.stage2_adapt.options import AdaptOptions
 from ssna.stage2_adapt.side_network import SideNetwork
 
 # The side network's intermediate values of so many items stay in a CPU's cache (benchmarks/side_blocks.py).
-_CPU_BLOCK_ITEMS = 2048
-_GPU_BLOCK_ITEMS = 32768
+CPU_BLOCK_ITEMS = 2048
+GPU_BLOCK_ITEMS = 32768
 # Of more items than this the intermediate values are not kept for the backward pass but computed again, block by block.
 RECOMPUTE_FROM_ITEMS = 32768
 
@@ -109,7 +109,7 @@ def encode(
             vectors, so that neither is held for all items (Chen et al., arXiv 1604.06174); the gradients are the same.
         at_most: items of a block, where less than what is fastest; None for no such limit.
     """
-    size = _CPU_BLOCK_ITEMS if items.device.type == "cpu" else _GPU_BLOCK_ITEMS
+    size = CPU_BLOCK_ITEMS if items.device.type == "cpu" else GPU_BLOCK_ITEMS
     size = min(size, at_most or size)
     if not encoder.sides:
         size = max(1, len(items))

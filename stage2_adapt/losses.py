@@ -19,9 +19,9 @@ from ssna.stage2_adapt.repeats import repeats_of
 
 # Scores held at once. On a CPU they stay in its cache between the passes over them, but fewer rows than this make the
 # matrix products slower than that saves (benchmarks/loss_chunks.py); a GPU wants fewer, larger kernels.
-_CHUNK_SCORES = {"cpu": 2**20}
-_CHUNK_SCORES_ELSEWHERE = 2**26
-_FEWEST_ROWS = 64
+CHUNK_SCORES = {"cpu": 2**20}
+CHUNK_SCORES_ELSEWHERE = 2**26
+FEWEST_ROWS = 64
 
 
 class Windows(NamedTuple):
@@ -73,8 +73,8 @@ class _ChunkedLoss(torch.autograd.Function):
         grad_states, grad_items = torch.empty_like(states), torch.zeros_like(items, dtype=torch.float32)
         pull_all = torch.empty(len(states), 1, device=states.device)
         total = torch.zeros((), device=states.device)
-        chunk_scores = _CHUNK_SCORES.get(states.device.type, _CHUNK_SCORES_ELSEWHERE)
-        rows = min(len(states), max(_FEWEST_ROWS, chunk_scores // len(items)))
+        chunk_scores = CHUNK_SCORES.get(states.device.type, CHUNK_SCORES_ELSEWHERE)
+        rows = min(len(states), max(FEWEST_ROWS, chunk_scores // len(items)))
         buffer = torch.empty(rows, len(items), dtype=precision, device=states.device)
         for start in range(0, len(states), rows):
             part = slice(start, start + rows)

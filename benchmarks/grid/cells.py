@@ -6,8 +6,6 @@ import base64
 import fcntl
 import hashlib
 import json
-import os
-import subprocess
 import sys
 import tempfile
 import zlib
@@ -21,6 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 from grid.methods import METHODS, SEARCH, Method
+from lines import append_line, commit
 
 from ssna import AdaptOptions, adapt
 from ssna.api.evaluate import evaluate_run
@@ -70,10 +69,7 @@ class Results:
     def add(self, cell: Cell, found: Mapping[str, Any]) -> None:
         """Write a finished cell; several processes may."""
         line = {**asdict(cell), **found}
-        text = (json.dumps(line) + "\n").encode()
-        with self.path.open("ab", buffering=0) as file:
-            file.write(text)
-            os.fsync(file.fileno())
+        append_line(self.path, line)
         self.lines[cell.key] = line
 
     def of(self, cell: Cell) -> dict[str, Any] | None:
@@ -196,7 +192,7 @@ def _train(cell: Cell, dataset: Path, caches: Mapping[str, Path], threads: int |
         "curve": [round(epoch["valid"].get(CRITERION, 0.0), 5) for epoch in epochs],
         "ranks": pack(ranks),
         "groups": pack(popularity_groups(counts)[targets].astype(np.uint8)),
-        "commit": _commit(),
+        "commit": commit(),
     }
 
 
@@ -219,10 +215,3 @@ def pack(values: np.ndarray) -> str:
 def unpack(text: str) -> np.ndarray:
     """What `pack` was given, as numbers up to 255."""
     return np.frombuffer(zlib.decompress(base64.b85decode(text)), np.uint8)
-
-
-def _commit() -> str:
-    """The commit that is measured, marked if the work tree differs from it."""
-    command = ["git", "describe", "--always", "--dirty", "--exclude=*"]
-    here = Path(__file__).parent
-    return subprocess.run(command, cwd=here, capture_output=True, text=True, check=True).stdout.strip()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import io
+import os
 import signal
 import sys
 from types import FrameType
@@ -13,6 +14,10 @@ import click
 from ssna import __version__
 from ssna.cache import SsnaError
 
+# Threads that wait for each other shall not spin: where another process takes a core, training would otherwise take many
+# times as long. It costs nothing on a free machine. OpenMP reads this when PyTorch is loaded.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 _SUMMARIES = {
     "download": "Fetch a public dataset from its publisher.",
     "prepare": "Write a dataset folder from a public format.",
@@ -21,6 +26,7 @@ _SUMMARIES = {
     "evaluate": "Compute the metrics of finished runs again.",
     "compare": "Test the difference of two runs over the same users.",
     "recommend": "Rank items for a user or a history.",
+    "estimate": "Predict time, disk and memory before one spends them.",
     "cache": "List, verify, compact and remove caches.",
 }
 
@@ -57,6 +63,7 @@ def cli() -> None:
     extract    dataset + LLM     ->  cache of layer states   (stage one, once per LLM)
     adapt      dataset + cache   ->  run folder              (stage two, per dataset)
     evaluate, compare, recommend <-  run folders
+    estimate   time, disk and memory, from an LLM's configuration
     cache      looks after caches
     """
 

@@ -255,6 +255,7 @@ def test_users_too_short_to_be_evaluated_are_counted_and_said(place: Path) -> No
         ["adapt", "--help"],
         ["evaluate", "--help"],
         ["recommend", "--help"],
+        ["estimate", "--help"],
         ["cache", "--help"],
         ["cache", "verify", "--help"],
     ],

@@ -54,7 +54,7 @@ def test_items_are_encoded_alike_in_blocks_and_in_any_order(fusion: str, monkeyp
     encoder = ItemEncoder([(2, 6), (1, 3)], 3, options(item_id=True, fusion=fusion)).eval()
     states = [torch.randn(2, 5, 6), torch.randn(1, 5, 3)]
     whole = encoder(states, ITEMS)
-    monkeypatch.setattr("ssna.stage2_adapt.item_encoder._CPU_BLOCK_ITEMS", 2)
+    monkeypatch.setattr("ssna.stage2_adapt.item_encoder.CPU_BLOCK_ITEMS", 2)
     in_blocks = encode(encoder, lambda first, last: [part[:, first:last] for part in states], ITEMS, recompute=False)
     torch.testing.assert_close(in_blocks, whole)
     order = torch.tensor([4, 0, 2])
@@ -73,7 +73,7 @@ def test_no_items_have_no_vectors(recompute: bool) -> None:
 def test_recomputing_gives_the_same_bits_and_asks_for_the_states_of_a_block_at_a_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("ssna.stage2_adapt.item_encoder._CPU_BLOCK_ITEMS", 2)
+    monkeypatch.setattr("ssna.stage2_adapt.item_encoder.CPU_BLOCK_ITEMS", 2)
     torch.manual_seed(0)
     encoder = ItemEncoder([(2, 6)], 5, options(item_id=True, side_dropout=0.5)).train()
     states, weights = torch.randn(2, 5, 6), torch.randn(5, 4)

@@ -68,8 +68,8 @@ LOSSES: dict[str, tuple[Callable[..., Tensor], Callable[..., Tensor]]] = {
 def test_values_and_gradients_are_those_of_the_plain_formula(
     name: str, chunk: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(losses, "_CHUNK_SCORES", {"cpu": chunk})
-    monkeypatch.setattr(losses, "_FEWEST_ROWS", 1)
+    monkeypatch.setattr(losses, "CHUNK_SCORES", {"cpu": chunk})
+    monkeypatch.setattr(losses, "FEWEST_ROWS", 1)
     torch.manual_seed(0)
     inputs = [torch.randn(P, 4), torch.randn(C, 4), torch.randn(C), torch.randn(2)]
     ours, theirs = ([x.clone().requires_grad_() for x in inputs] for _ in range(2))

@@ -100,7 +100,7 @@ def test_training_from_streamed_states_is_bit_for_bit_training_from_resident_one
         return states
 
     monkeypatch.setattr(StreamedStates, "_read", noted)
-    monkeypatch.setattr("ssna.stage2_adapt.item_encoder._CPU_BLOCK_ITEMS", 4)
+    monkeypatch.setattr("ssna.stage2_adapt.item_encoder.CPU_BLOCK_ITEMS", 4)
     monkeypatch.setattr("ssna.stage2_adapt.training._ITEMS_AT_ONCE", 4)
     fixed = {"width": 8, "heads": 2, "blocks": 1, "length": 4, "batch_size": 8, "epochs": 3, "learning_rate": 0.01}
     options = AdaptOptions(**{**fixed, **chosen})  # type: ignore[arg-type]

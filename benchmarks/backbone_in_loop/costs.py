@@ -1,0 +1,147 @@
+"""What training with an LLM in the loop costs, counted from its shape; checked in tests against PyTorch's own counts.
+
+Floating-point operations (FLOP) of a transformer block for a text of T tokens, 2 a multiply-add:
+
+    forward            F = 2 T P + 4 T² H      P weights of the block's linear maps, H width of all attention heads
+    full fine-tuning   3 F                     the gradient by weights and that by activations cost F each
+    LoRA, adapters, BitFit  2 F                frozen weights need no gradient; what they add themselves is left out
+    with checkpointing      + F                every block is computed again
+    side network without a cache  F            no backward pass
+    from a cache            0
+
+Values held for the backward pass, by token and block, with attention that holds no T × T matrix:
+
+    all weights learn       inputs of every linear map, of the non-linearity, of attention and of both norms
+    frozen weights          inputs of the non-linearity, of attention and of both norms only
+    with checkpointing      the block's input
+
+Bytes: 4 a value in float32, 2 in bfloat16. Weights that learn take a gradient and AdamW's two moments besides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+Learning = Literal["full", "frozen weights", "uncached", "cached"]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Of a transformer's blocks; the letters are those of the module's formulas."""
+
+    name: str
+    blocks: int
+    width: int
+    """D"""
+    inner: int
+    """I, of the feed-forward part"""
+    heads_width: int
+    """H, of all attention heads' queries"""
+    keys_width: int
+    """K, of all keys, and of all values; less than H where heads share them"""
+    gated: bool
+    """Whether the feed-forward part has three maps (SwiGLU) instead of two"""
+    vocabulary: int
+
+    @property
+    def block_weights(self) -> int:
+        """P: of the linear maps, without biases and norms."""
+        attention = self.width * (2 * self.heads_width + 2 * self.keys_width)
+        return attention + (3 if self.gated else 2) * self.width * self.inner
+
+    @property
+    def weights(self) -> int:
+        """Of all blocks and the token embeddings."""
+        return self.blocks * self.block_weights + self.vocabulary * self.width
+
+    def forward_flop(self, tokens: int) -> int:
+        """F of all blocks, for one text."""
+        return self.blocks * (2 * tokens * self.block_weights + 4 * tokens**2 * self.heads_width)
+
+    def training_flop(self, tokens: int, learning: Learning, checkpointing: bool = False) -> int:
+        """Of a training step, for one text."""
+        passes = {"full": 3, "frozen weights": 2, "uncached": 1, "cached": 0}[learning]
+        return (passes + (checkpointing and passes > 1)) * self.forward_flop(tokens)
+
+    def held_values(self, learning: Learning, checkpointing: bool = False) -> int:
+        """For the backward pass, a token."""
+        if learning in ("uncached", "cached"):
+            return 0
+        if checkpointing:  # One block at a time is computed again, whose values come on top; see `held_at_once`.
+            return self.blocks * self.width
+        return self.blocks * self._held_in_a_block(learning)
+
+    def held_at_once(self, learning: Learning) -> int:
+        """With checkpointing: of the one block that is computed again, a token."""
+        return self._held_in_a_block(learning)
+
+    def _held_in_a_block(self, learning: Learning) -> int:
+        attention = 2 * self.heads_width + 2 * self.keys_width  # Queries, keys, values and what attention gives.
+        norms = 2 * self.width
+        non_linear = 3 * self.inner if self.gated else self.inner  # SwiGLU: both factors, and the gate before SiLU.
+        if learning == "frozen weights":
+            return attention + norms + non_linear
+        # The input of the three attention maps is one, that of the output map is what attention gave, held already.
+        return attention + norms + non_linear + 2 * self.width + self.inner
+
+
+LLMS_ON_PAPER = (
+    Shape("MiniLM-L6", 6, 384, 1536, 384, 384, False, 30_522),
+    Shape("BERT-base", 12, 768, 3072, 768, 768, False, 30_522),
+    Shape("BERT-large", 24, 1024, 4096, 1024, 1024, False, 30_522),
+    Shape("Llama-3.2-1B", 16, 2048, 8192, 2048, 512, True, 128_256),
+    Shape("Llama-2-7B", 32, 4096, 11_008, 4096, 4096, True, 32_000),
+    Shape("Llama-2-70B", 80, 8192, 28_672, 8192, 1024, True, 32_000),
+)
+_COLUMNS: dict[str, tuple[Learning, bool]] = {
+    "full fine-tuning": ("full", False),
+    "… checkpointing": ("full", True),
+    "LoRA, adapters, BitFit": ("frozen weights", False),
+    " … checkpointing": ("frozen weights", True),
+    "without a cache": ("uncached", False),
+}
+
+
+def paper_tables(shapes: Sequence[Shape], tokens: int, texts: int) -> str:
+    """FLOP of an epoch, and bytes of training on a step of 1,000 texts, as Markdown.
+
+    Args:
+        shapes: of LLMs.
+        tokens: of a text.
+        texts: that the LLM reads in an epoch.
+    """
+    flop = [f"| PFLOP an epoch of {texts:,} texts of {tokens} tokens | {' | '.join(_COLUMNS)} |"]
+    memory = [f"| GB with 1,000 texts of {tokens} tokens a step, bfloat16 | {' | '.join(_COLUMNS)} |"]
+    line = "|---" * (len(_COLUMNS) + 1) + "|"
+    flop.append(line)
+    memory.append(line)
+    for shape in shapes:
+        spent = [shape.training_flop(tokens, *how) * texts / 1e15 for how in _COLUMNS.values()]
+        held = [training_bytes(shape, tokens * 1_000, *how) / 1e9 for how in _COLUMNS.values()]
+        flop.append(f"| {shape.name} | {' | '.join(f'{value:,.1f}' for value in spent)} |")
+        memory.append(f"| {shape.name} | {' | '.join(f'{value:,.1f}' for value in held)} |")
+    return "\n".join([*flop, "", *memory])
+
+
+def training_bytes(
+    shape: Shape, tokens: int, learning: Learning, checkpointing: bool = False, value: int = 2, moments: int = 4
+) -> int:
+    """What the LLM takes in training.
+
+    Args:
+        shape: of the LLM.
+        tokens: of all texts of a step.
+        learning: what of it learns.
+        checkpointing: whether blocks are computed again.
+        value: bytes of a weight, gradient or held value.
+        moments: bytes of each of AdamW's two moments, which are kept for weights that learn.
+    """
+    if learning == "cached":
+        return 0
+    learnt = shape.weights if learning == "full" else 0  # What LoRA, adapters and BitFit add is small beside it.
+    held = shape.held_values(learning, checkpointing)
+    if checkpointing:
+        held += shape.held_at_once(learning)
+    return shape.weights * value + learnt * (value + 2 * moments) + tokens * held * value

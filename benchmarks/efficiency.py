@@ -1,0 +1,237 @@
+"""The side network from a cache against the LLM in the training loop (docs/efficiency.md).
+
+    python benchmarks/efficiency.py measure DATASET --llm LLM_FOLDER --cache minilm --cache-root CACHES --threads 1
+    python benchmarks/efficiency.py curve DATASET --llm LLM_FOLDER --cache minilm --cache-root CACHES --row lora
+    python benchmarks/efficiency.py table > TABLES.md
+    python benchmarks/efficiency.py plot curves.svg
+
+The dataset must be prepared and its texts extracted with all layers, under the name that `--cache` gives. Every
+finished measurement is a line of benchmarks/results/efficiency.jsonl, so the script can be stopped and goes on.
+
+IISAN's combined figure TPME (arXiv 2404.02059) is left out: of the paper only its weights could be confirmed (time and
+memory .45 each, parameters .1), not how each term is scaled. The three measures that it combines are all here.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+import torch
+from backbone_in_loop.methods import TRAINED, UNCACHED
+from backbone_in_loop.training import Problem, start
+from efficiency_tables import plot_curves, tables
+from lines import Lines
+from measuring import Budget, device_memory, in_a_fork, time_steps
+
+from ssna import AdaptOptions, estimate, extract
+from ssna.api.adapt import _prepare_training
+from ssna.cache import find_cache
+from ssna.corpus import load_corpus
+from ssna.dataset import open_dataset
+from ssna.inputs import read_inputs
+from ssna.stage2_adapt import Epoch, Processes, Training, evaluate_fully
+from ssna.stage2_adapt.metrics import CUTOFFS
+
+RESULTS = Path(__file__).parent / "results" / "efficiency.jsonl"
+CHECKPOINTS = RESULTS.parent / ".curves"
+STREAMED_BUDGET = 32 * 2**20
+_CONSTANTS_OF = 512  # Texts, where only time and memory are measured.
+
+
+@dataclass(frozen=True)
+class Row:
+    """A way to train the recommender."""
+
+    method: str
+    """`cached`, or one of `backbone_in_loop.METHODS`"""
+    checkpointing: bool = False
+    loss: str = "in-batch"
+    budget: int | None = None
+    """Bytes that cached states may take; None holds all of them"""
+
+
+ROWS: dict[str, Row] = {
+    "ssna": Row("cached"),
+    "ssna-default": Row("cached", loss=AdaptOptions().loss),
+    "ssna-streamed": Row("cached", budget=STREAMED_BUDGET),
+    UNCACHED: Row(UNCACHED),
+    **{method: Row(method) for method in reversed(TRAINED)},
+    **{f"{method}-checkpointing": Row(method, checkpointing=True) for method in reversed(TRAINED)},
+}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all rows share."""
+
+    dataset: Path
+    llm: str
+    """Folder or hub id"""
+    cache: str
+    """Name of the cache"""
+    cache_root: Path
+    device: str
+    threads: int
+    learning_rate: float | None = None
+    """Of the LLM's parameters; None takes each method's"""
+
+    def of(self, kind: str, **more: Any) -> dict[str, Any]:
+        """What tells a measurement from all others."""
+        about = {"dataset": self.dataset.name, "fingerprint": open_dataset(self.dataset).fingerprint[:12]}
+        return {"kind": kind, **about, "llm": self.cache, "device": self.device, "threads": self.threads, **more}
+
+    def training(self, row: Row, constants_of: int | None = None) -> tuple[Training, Problem]:
+        """A training that has not begun, and what it is trained on."""
+        torch.set_num_threads(self.threads)
+        options, device = AdaptOptions(loss=row.loss), torch.device(self.device)  # type: ignore[arg-type]
+        if row.method == "cached":
+            inputs = read_inputs(self.dataset, [], [find_cache(self.cache_root, self.cache)], None, options)
+            budget = 2**62 if row.budget is None else row.budget
+            prepared = _prepare_training(inputs, options, device, Processes(), budget, None)
+            return prepared.training, Problem.of(inputs.corpus)
+        problem = Problem.of(load_corpus(open_dataset(self.dataset), options))
+        given: dict[str, Any] = {"checkpointing": row.checkpointing, "learning_rate": self.learning_rate}
+        training = start(problem, self.llm, row.method, options, device, constants_of=constants_of, **given)
+        return training, problem
+
+
+@click.group()
+def main() -> None:
+    """Measure, or print what was measured."""
+
+
+def _setting(command: Callable[..., None]) -> Callable[..., None]:
+    """The argument and options of a setting."""
+    for decorate in (
+        click.argument("dataset", type=click.Path(path_type=Path, exists=True)),
+        click.option("--llm", required=True, help="Folder or hub id."),
+        click.option("--cache", required=True, help="Name of its cache, with the dataset's texts."),
+        click.option("--cache-root", type=click.Path(path_type=Path), required=True),
+        click.option("--device", default="cpu", show_default=True),
+        click.option("--threads", default=1, show_default=True),
+    ):
+        command = decorate(command)
+    return command
+
+
+@main.command()
+@_setting
+@click.option("--row", "rows", multiple=True, type=click.Choice(list(ROWS)), default=list(ROWS))
+@click.option("--stretches", default=Budget.stretches, show_default=True)
+@click.option("--seconds", default=Budget.seconds, show_default=True, help="Of a stretch, at most.")
+def measure(rows: tuple[str, ...], stretches: int, seconds: float, **given: Any) -> None:
+    """Seconds an epoch, memory and trainable parameters of every row, the one extraction, and what was estimated."""
+    setting, results = Setting(**given), Lines(RESULTS)
+    wanted: list[tuple[dict[str, Any], Callable[[], Mapping[str, Any]]]] = [
+        (setting.of("extraction"), partial(extraction, setting))
+    ]
+    budget = Budget(stretches, seconds)
+    wanted.append((setting.of("estimate"), partial(estimated, setting)))
+    wanted += [(setting.of("epoch", row=name), partial(epoch, setting, ROWS[name], budget)) for name in rows]
+    fill_in(results, wanted)
+
+
+def fill_in(results: Lines, wanted: list[tuple[dict[str, Any], Callable[[], Mapping[str, Any]]]]) -> None:
+    """Measure what is missing, each in a process of its own, one after the other."""
+    for of, work in wanted:
+        if of not in results:
+            line = results.add(of, in_a_fork(work))
+            click.echo(json.dumps({name: value for name, value in line.items() if name != "curve"}), err=True)
+
+
+def extraction(setting: Setting) -> dict[str, Any]:
+    """Stage one for all texts of the dataset, into a new cache."""
+    torch.set_num_threads(setting.threads)
+    with tempfile.TemporaryDirectory() as root:
+        done = extract(setting.dataset, setting.llm, name="measured", cache_root=root, device=setting.device)
+    found = {name: getattr(done, name) for name in ("texts", "tokens", "padding", "seconds", "bytes")}
+    return {**found, "layers": len(done.layers), **device_memory(torch.device(setting.device))}
+
+
+def estimated(setting: Setting) -> dict[str, Any]:
+    """What `ssna estimate` says beforehand, with the dataset's real number of texts, tokens and interactions."""
+    torch.set_num_threads(setting.threads)
+    corpus = load_corpus(open_dataset(setting.dataset), AdaptOptions())
+    lines = Lines(RESULTS).where(**setting.of("extraction"))
+    texts, tokens = lines[-1]["texts"], lines[-1]["tokens"]
+    history = round(len(corpus.sequences.items) / corpus.sequences.num_users)
+    found: dict[str, Any] = {}
+    for name in ("ssna", "ssna-default"):
+        options = AdaptOptions(loss=ROWS[name].loss)  # type: ignore[arg-type]
+        one = estimate(
+            setting.llm, texts, tokens=tokens / texts, history=history, adapt_options=options, device=setting.device
+        )
+        found |= {"extraction_seconds": one.extraction_seconds, "cache_bytes": one.cache_bytes}
+        found[name] = one.training_bytes
+    return found
+
+
+def epoch(setting: Setting, row: Row, budget: Budget) -> dict[str, Any]:
+    """Of a row, what `time_steps` says."""
+    training, _ = setting.training(row, _CONSTANTS_OF)
+    return time_steps(training, torch.device(setting.device), budget)
+
+
+@main.command()
+@_setting
+@click.option("--row", "name", required=True, type=click.Choice(list(ROWS)))
+@click.option("--learning-rate", type=float, help="Of the LLM's parameters, instead of the method's.")
+@click.option("--time-limit", type=float, help="Seconds of training after which no further epoch begins.")
+def curve(name: str, learning_rate: float | None, time_limit: float | None, **given: Any) -> None:
+    """Train to the end; validation metrics over time. Stopped at any time, it goes on from its last epoch."""
+    setting, results = Setting(**given, learning_rate=learning_rate), Lines(RESULTS)
+    of = setting.of("curve", row=name, learning_rate=learning_rate)
+    fill_in(results, [(of, partial(converge, setting, ROWS[name], of, time_limit))])
+
+
+def converge(setting: Setting, row: Row, of: Mapping[str, Any], time_limit: float | None) -> dict[str, Any]:
+    """Train until validation is no better for as many epochs as the product waits, and test the best epoch."""
+    device = torch.device(setting.device)
+    training, problem = setting.training(row)
+    CHECKPOINTS.mkdir(parents=True, exist_ok=True)
+    path = CHECKPOINTS / "-".join(str(of[field]) for field in ("dataset", "llm", "row", "learning_rate", "device"))
+    if path.exists():
+        training.restore(path)
+
+    def say(epoch: Epoch) -> None:
+        click.echo(f"{path.name}: {json.dumps(vars(epoch))}", err=True)
+
+    training.run(path, say, time_limit=time_limit)
+    test = evaluate_fully(training.recommender(), problem.sequences, problem.split, "test", device).metrics
+    kept = {f"{metric}@{k}" for metric in ("recall", "ndcg") for k in CUTOFFS}
+    return {
+        "best_epoch": training.history.best_epoch,
+        "curve": [
+            [e["seconds"], e["valid_seconds"], round(e["valid"]["recall@10"], 5), round(e["valid"]["ndcg@10"], 5)]
+            for e in training.history.epochs
+        ],
+        "test": {metric: value for metric, value in test.items() if metric in kept},
+        "trainable_parameters": training.trainable_parameters,
+    }
+
+
+@main.command()
+def table() -> None:
+    """Print the tables, as Markdown."""
+    click.echo(tables(Lines(RESULTS)))
+
+
+@main.command()
+@click.argument("output", type=click.Path(path_type=Path))
+def plot(output: Path) -> None:
+    """Draw validation Recall@10 over time, extraction included, to a file (.svg or .png)."""
+    results = Lines(RESULTS)
+    if not results.where(kind="curve"):
+        raise click.ClickException(f"{RESULTS} has no curves yet. Run `curve` first.")
+    plot_curves(results, output)
+
+
+if __name__ == "__main__":
+    main()

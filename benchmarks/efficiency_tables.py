@@ -1,0 +1,229 @@
+"""The tables and the plot of docs/efficiency.md, from the lines of benchmarks/results/efficiency.jsonl."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lines import Lines
+
+TITLES = {
+    "ssna": "ssna, in-batch",
+    "ssna-default": "ssna, full softmax (its default)",
+    "ssna-streamed": "ssna, in-batch, states streamed",
+    "uncached": "side network without a cache",
+    "bitfit": "BitFit",
+    "adapters": "Houlsby adapters",
+    "lora": "LoRA",
+    "full": "full fine-tuning",
+}
+REFERENCE = "ssna"
+_SETTING = ("dataset", "llm", "device", "threads")
+
+
+def title_of(row: str) -> str:
+    """As people read it."""
+    return TITLES.get(row) or f"{TITLES[row.removesuffix('-checkpointing')]}, gradient checkpointing"
+
+
+def tables(results: Lines) -> str:
+    """Everything that was measured, as Markdown."""
+    parts = list[str]()
+    for setting in _settings(results):
+        heading = f"### {setting['dataset']}, {setting['llm']}, {setting['device']}, {setting['threads']} threads"
+        parts += [
+            heading,
+            epochs_table(results, setting),
+            costs_table(results, setting),
+            curves_table(results, setting),
+            estimates_table(results, setting),
+        ]
+    parts += [
+        growth_table(results, study) for study in dict.fromkeys(x["of"]["study"] for x in results.where(kind="growth"))
+    ]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _settings(results: Lines) -> list[dict[str, Any]]:
+    seen = {
+        tuple(line["of"][field] for field in _SETTING)
+        for kind in ("epoch", "curve")
+        for line in results.where(kind=kind)
+    }
+    return [dict(zip(_SETTING, values, strict=True)) for values in sorted(seen, key=str)]
+
+
+def markdown(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table."""
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def times(value: float) -> str:
+    """A ratio with two or three digits that mean something."""
+    return f"{value:.2f}" if value < 10 else f"{value:.0f}"
+
+
+def mebibytes(value: float) -> str:
+    """Of bytes."""
+    return f"{value / 2**20:,.0f}"
+
+
+def epochs_table(results: Lines, setting: Mapping[str, Any]) -> str:
+    """Seconds an epoch, memory and trainable parameters of each row, and how many times our own."""
+    found = {line["of"]["row"]: line for line in results.where(kind="epoch", **setting)}
+    ours = found.get(REFERENCE)
+    if ours is None:
+        return ""
+    rows = []
+    for row, line in found.items():
+        least, most = (bound(line["seconds_a_step"]) * line["steps_an_epoch"] for bound in (min, max))
+        whole = min(line["steps"]) >= line["steps_an_epoch"]
+        measured = "whole epochs" if whole else f"{sum(line['steps'])} steps of {line['steps_an_epoch']} an epoch"
+        rows.append(
+            [
+                title_of(row),
+                f"{line['epoch_seconds']:,.1f}",
+                f"{least:,.1f} to {most:,.1f}",
+                measured,
+                times(line["epoch_seconds"] / ours["epoch_seconds"]),
+                mebibytes(line["memory"]),
+                times(line["memory"] / ours["memory"]),
+                f"{line['trainable_parameters']:,}",
+            ]
+        )
+    columns = ["", "s an epoch", "range", "measured", "× ssna", "memory MiB", "× ssna", "trainable parameters"]
+    return markdown(columns, rows)
+
+
+def costs_table(results: Lines, setting: Mapping[str, Any]) -> str:
+    """When the one extraction has paid for itself, and what comes after it."""
+    extractions = results.where(kind="extraction", **setting)
+    found = {line["of"]["row"]: line["epoch_seconds"] for line in results.where(kind="epoch", **setting)}
+    if not extractions or REFERENCE not in found:
+        return ""
+    once, ours = extractions[-1]["seconds"], found[REFERENCE]
+    rows = []
+    for row, seconds in found.items():
+        if not row.startswith("ssna") and seconds > ours:
+            rows.append([title_of(row), f"{once / (seconds - ours):.2f}", times(once / seconds)])
+    best = next((line for line in results.where(kind="curve", row=REFERENCE, **setting)), None)
+    total = (
+        "" if best is None else f" To its best epoch ssna takes {_to_best(best) + once:,.0f} s, extraction included."
+    )
+    line = extractions[-1]
+    about = (
+        f"Extraction, once: {once:,.0f} s for {line['texts']:,} texts and {line['tokens']:,} tokens, "
+        f"{line['bytes'] / 1e6:,.0f} MB on disk.{total} Another seed, option or a: no extraction."
+    )
+    columns = ["", "epochs after which extraction has paid for itself", "extraction / one epoch"]
+    return f"{about}\n\n{markdown(columns, rows)}"
+
+
+def _to_best(line: Mapping[str, Any]) -> float:
+    """Seconds of training and validation up to the best epoch."""
+    return float(sum(train + valid for train, valid, *_ in line["curve"][: line["best_epoch"]]))
+
+
+def curves_table(results: Lines, setting: Mapping[str, Any]) -> str:
+    """Accuracy beside cost, and what each method has reached by the time that ours has converged."""
+    curves = results.where(kind="curve", **setting)
+    extractions = results.where(kind="extraction", **setting)
+    once = extractions[-1]["seconds"] if extractions else 0.0
+    ours = next((line for line in curves if line["of"]["row"] == REFERENCE), None)
+    rows = []
+    for line in curves:
+        before = once if line["of"]["row"].startswith("ssna") else 0.0
+        by_then = "" if ours is None else f"{_reached(line, before, once + _to_best(ours)):.4f}"
+        rate = line["of"]["learning_rate"]
+        rows.append(
+            [
+                title_of(line["of"]["row"]) + ("" if rate is None else f", learning rate {rate:g}"),
+                f"{line['test']['recall@10']:.4f}",
+                f"{line['test']['ndcg@10']:.4f}",
+                f"{line['best_epoch']} of {len(line['curve'])}",
+                f"{_to_best(line) + before:,.0f}",
+                by_then,
+            ]
+        )
+    if not rows:
+        return ""
+    columns = ["", "Recall@10", "NDCG@10", "best epoch", "s to it, extraction included", "valid Recall@10 by then"]
+    return markdown(columns, rows)
+
+
+def _points(line: Mapping[str, Any], before: float) -> list[tuple[float, float]]:
+    """Seconds, and the best validation Recall@10 so far, after each epoch."""
+    points, seconds, best = list[tuple[float, float]](), before, 0.0
+    for train, valid, recall, _ in line["curve"]:
+        seconds, best = seconds + train + valid, max(best, recall)
+        points.append((seconds, best))
+    return points
+
+
+def _reached(line: Mapping[str, Any], before: float, seconds: float) -> float:
+    """The best validation Recall@10 up to a time."""
+    return max((recall for at, recall in _points(line, before) if at <= seconds), default=0.0)
+
+
+def estimates_table(results: Lines, setting: Mapping[str, Any]) -> str:
+    """What `ssna estimate` said beside what was measured."""
+    told = next(iter(results.where(kind="estimate", **setting)), None)
+    done = next(iter(results.where(kind="extraction", **setting)), None)
+    if told is None or done is None:
+        return ""
+    pairs = [
+        ("extraction, s", told["extraction_seconds"], done["seconds"]),
+        ("cache, MiB", told["cache_bytes"] / 2**20, done["bytes"] / 2**20),
+    ]
+    for line in results.where(kind="epoch", **setting):
+        if (row := line["of"]["row"]) in told:
+            pairs.append((f"{title_of(row)}: training, MiB", told[row] / 2**20, line["memory"] / 2**20))
+    rows = [[name, f"{one:,.0f}", f"{other:,.0f}", f"{one / other:.2f}"] for name, one, other in pairs]
+    return markdown(["", "estimated", "measured", "ratio"], rows)
+
+
+def growth_table(results: Lines, study: str) -> str:
+    """Seconds an epoch and memory of each row, by what grows."""
+    lines = results.where(kind="growth", study=study)
+    rows, values = (list(dict.fromkeys(line["of"][field] for line in lines)) for field in ("row", "value"))
+    found = {(line["of"]["row"], line["of"]["value"]): line for line in lines}
+    shown = [[title_of(row), *(_growth_cell(found.get((row, value))) for value in values)] for row in rows]
+    parts = [f"### By {study}", markdown(["", *map(str, values)], shown)]
+    checked = [row for row in rows if any("counted_flop" in line for line in lines if line["of"]["row"] == row)]
+    if checked:
+        body = [[title_of(row), *(_counted_cell(found.get((row, value))) for value in values)] for row in checked]
+        parts.append(markdown(["GFLOP/s; memory measured / counted", *map(str, values)], body))
+    return "\n\n".join(parts)
+
+
+def _growth_cell(line: Mapping[str, Any] | None) -> str:
+    return "" if line is None else f"{line['epoch_seconds']:,.2f} s, {mebibytes(line['memory'])} MiB"
+
+
+def _counted_cell(line: Mapping[str, Any] | None) -> str:
+    """If the counts on paper are right, the speed that follows from them is about the same for all sizes."""
+    if line is None:
+        return ""
+    speed = line["counted_flop"] * line["steps_an_epoch"] / line["epoch_seconds"] / 1e9
+    return f"{speed:,.0f}; {line['memory'] / line['counted_bytes']:.2f}"
+
+
+def plot_curves(results: Lines, output: Path) -> None:
+    """A panel for each setting: validation Recall@10 so far over seconds, on a logarithmic axis."""
+    from matplotlib import pyplot
+
+    settings = [setting for setting in _settings(results) if results.where(kind="curve", **setting)]
+    figure, panels = pyplot.subplots(1, len(settings), figsize=(6.4 * len(settings), 4.2), squeeze=False)
+    for panel, setting in zip(panels[0], settings, strict=True):
+        extractions = results.where(kind="extraction", **setting)
+        once = extractions[-1]["seconds"] if extractions else 0.0
+        for line in results.where(kind="curve", **setting):
+            points = _points(line, once if line["of"]["row"].startswith("ssna") else 0.0)
+            panel.step(*zip(*points, strict=True), where="post", label=title_of(line["of"]["row"]))
+        panel.set(xscale="log", xlabel="seconds, extraction included", ylabel="validation Recall@10, best so far")
+        panel.set_title(f"{setting['dataset']}, {setting['llm']}, {setting['threads']} threads")
+        panel.legend()
+    figure.tight_layout()
+    figure.savefig(output)

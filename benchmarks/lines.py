@@ -1,0 +1,60 @@
+"""Results as lines of a JSON Lines file that only grows, so that what was interrupted goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+
+def append_line(path: Path, line: Mapping[str, Any]) -> None:
+    """Write a line, whole and to the disk; several processes may."""
+    text = (json.dumps(line) + "\n").encode()
+    with path.open("ab", buffering=0) as file:
+        file.write(text)
+        os.fsync(file.fileno())
+
+
+def commit() -> str:
+    """The commit that is measured, marked if the work tree differs from it."""
+    command = ["git", "describe", "--always", "--dirty", "--exclude=*"]
+    here = Path(__file__).parent
+    return subprocess.run(command, cwd=here, capture_output=True, text=True, check=True).stdout.strip()
+
+
+class Lines:
+    """Finished measurements, each under the fields that tell it from all others."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        lines = path.read_text().splitlines() if path.exists() else []
+        self._lines: dict[str, dict[str, Any]] = {}
+        for line in map(json.loads, lines):
+            self._lines[_text(line["of"])] = line
+
+    def __getitem__(self, of: Mapping[str, Any]) -> dict[str, Any]:
+        """What was found of this."""
+        return self._lines[_text(of)]
+
+    def __contains__(self, of: Mapping[str, Any]) -> bool:
+        """Whether this is finished."""
+        return _text(of) in self._lines
+
+    def where(self, **fields: Any) -> list[dict[str, Any]]:
+        """All lines with these fields, in the order in which they were finished."""
+        return [line for line in self._lines.values() if fields.items() <= line["of"].items()]
+
+    def add(self, of: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, Any]:
+        """Write a finished measurement, and give its line."""
+        line = {"of": dict(of), **found, "commit": commit()}
+        self.path.parent.mkdir(exist_ok=True)
+        append_line(self.path, line)
+        self._lines[_text(of)] = line
+        return line
+
+
+def _text(of: Mapping[str, Any]) -> str:
+    return json.dumps(of, sort_keys=True)
