@@ -14,8 +14,8 @@ import click
 from ssna import __version__
 from ssna.cache import SsnaError
 
-# Threads that wait for each other shall not spin: where another process takes a core, training would otherwise take many
-# times as long. It costs nothing on a free machine. OpenMP reads this when PyTorch is loaded.
+# Threads that wait for each other shall not spin: where another process takes a core, training would take many
+# times as long, and on a free machine it gains nothing. OpenMP reads this when PyTorch is loaded.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 _SUMMARIES = {

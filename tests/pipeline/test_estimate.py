@@ -71,7 +71,7 @@ def test_memory_of_training_by_hand(tiny_llm: Path) -> None:
 
 def test_what_a_step_holds_grows_with_its_items(tiny_llm: Path) -> None:
     def step(items: int, **changes: object) -> int:
-        options = AdaptOptions(**changes)  # type: ignore[arg-type]
+        options = AdaptOptions(**{"loss": "softmax", **changes})  # type: ignore[arg-type]
         return ssna.estimate(tiny_llm, items, adapt_options=options, device="cpu", tflops=1).step_bytes
 
     ten, twenty, thirty, forty = (step(items) for items in (10_000, 20_000, 30_000, 40_000))
