@@ -10,7 +10,7 @@ from lines import Lines
 
 TITLES = {
     "ssna": "ssna, in-batch",
-    "ssna-default": "ssna, full softmax (its default)",
+    "ssna-default": "ssna, sampled softmax (its default)",
     "ssna-streamed": "ssna, in-batch, states streamed",
     "uncached": "side network without a cache",
     "bitfit": "BitFit",
