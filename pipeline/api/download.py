@@ -139,7 +139,8 @@ def _find(name: str) -> tuple[Published, str]:
     for known, published in PUBLISHED.items():
         start = known.removesuffix(_CATEGORY)
         category = name.removeprefix(start)
-        if start != known and name != known and re.fullmatch(r"\w+", category):
+        has_category = start != known and name.startswith(start)
+        if has_category and name != known and re.fullmatch(r"\w+", category):
             return published, category
     raise DownloadError(
         f"no public dataset is called '{name}'; expected one of {', '.join(PUBLISHED)}. The publishers of others ask "

@@ -188,9 +188,10 @@ def test_categories_are_part_of_the_name(server: Server, tmp_path: Path) -> None
     server.files |= {"/Toys_and_Games.gz": b"r", "/meta_Toys_and_Games.gz": b"m"}
     files = download("shop-Toys_and_Games", tmp_path).files
     assert [file.path.read_bytes() for file in files] == [b"r", b"m"]
-    for name in ("shop-CATEGORY", "shop-", "shop-../x", "ml-9"):
+    for name in ("shop-CATEGORY", "shop-", "shop-../x", "ml-9", "ml1", "yelp"):
         with pytest.raises(DownloadError, match=r"no public dataset is called '.*'; expected one of ml, shop-CATEGORY"):
-            download(name, tmp_path)
+            download(name, tmp_path / "new")
+    assert not (tmp_path / "new").exists()
 
 
 def test_no_network_no_file_and_no_folder_are_one_sentence_each(server: Server, tmp_path: Path) -> None:
