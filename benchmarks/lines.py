@@ -18,6 +18,11 @@ def append_line(path: Path, line: Mapping[str, Any]) -> None:
         os.fsync(file.fileno())
 
 
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """All lines of a file; none of one that is not there."""
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
 def commit() -> str:
     """The commit that is measured, marked if the work tree differs from it."""
     command = ["git", "describe", "--always", "--dirty", "--exclude=*"]
@@ -30,10 +35,7 @@ class Lines:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        lines = path.read_text().splitlines() if path.exists() else []
-        self._lines: dict[str, dict[str, Any]] = {}
-        for line in map(json.loads, lines):
-            self._lines[_text(line["of"])] = line
+        self._lines = {_text(line["of"]): line for line in read_lines(path)}
 
     def __getitem__(self, of: Mapping[str, Any]) -> dict[str, Any]:
         """What was found of this."""

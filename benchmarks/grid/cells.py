@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 from grid.methods import METHODS, SEARCH, Method
-from lines import append_line, commit
+from lines import append_line, commit, read_lines
 
 from ssna import AdaptOptions, adapt
 from ssna.api.evaluate import evaluate_run
@@ -63,8 +63,7 @@ class Results:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        lines = path.read_text().splitlines() if path.exists() else []
-        self.lines = {_cell_of(line).key: line for line in map(json.loads, lines)}
+        self.lines = {_cell_of(line).key: line for line in read_lines(path)}
 
     def add(self, cell: Cell, found: Mapping[str, Any]) -> None:
         """Write a finished cell; several processes may."""
@@ -179,7 +178,7 @@ def _train(cell: Cell, dataset: Path, caches: Mapping[str, Path], threads: int |
     with tempfile.TemporaryDirectory() as folder, _side_network(method):
         run = Path(folder) / "run"
         found = adapt(dataset, run, cache=[caches[name] for name in cell.llms], options=options, threads=threads)
-        epochs = [json.loads(line) for line in (run / METRICS_FILE).read_text().splitlines()]
+        epochs = read_lines(run / METRICS_FILE)
         opened = open_run(run, torch.device("cpu"))
         test, _ = evaluate_run(opened, torch.device("cpu"))
         _, targets = targets_of(opened.sequences, cases_of(opened.sequences, opened.split, "test"))
