@@ -74,10 +74,12 @@ class BatchMaker:
         self._all = torch.arange(1, num_trained + 1, device=device)
         # With nothing but the batch as negatives, items of long windows must be there for short ones as well.
         self._batches_a_group = 1 if options.loss == "in-batch" else _BATCHES_A_GROUP
-        self._kind = torch.from_numpy(np.frexp(ends - starts)[1].astype(np.int64))  # Lengths by powers of two
+        self._kind: Tensor | None = None
         self._log_absent: Tensor | None = None
         if options.loss in ("sampled", "in-batch"):
-            absent = _log_absent_from_a_window(sequences, starts, ends, self._kind.numpy(), num_trained)
+            kind = np.frexp(ends - starts)[1].astype(np.int64)  # Lengths by powers of two
+            absent = _log_absent_from_a_window(sequences, starts, ends, kind, num_trained)
+            self._kind = torch.from_numpy(kind)
             self._log_absent = torch.from_numpy(absent).to(device)
 
     def __len__(self) -> int:
@@ -123,6 +125,7 @@ class BatchMaker:
         Windows of a batch are about as long, and items are not as frequent in long windows as in short ones: what is
         known of the other windows is how many there are of which kind.
         """
+        assert self._kind is not None
         assert self._log_absent is not None
         kinds = torch.bincount(self._kind[windows], minlength=len(self._log_absent)) * (1 - 1 / len(windows))
         absent = kinds.to(self._log_absent) @ self._log_absent[:, items - 1]

@@ -48,8 +48,8 @@ class _Part(NamedTuple):
     """``(p, 1)``"""
 
 
-_LossOfScores = Callable[[Tensor, Tensor, slice], _Part]
-"""From scores float32 (p, C), which it may overwrite, target columns (p, 1), and which positions they are."""
+_LossOfScores = Callable[[Tensor, Tensor, Tensor | None], _Part]
+"""From scores float32 (p, C), which it may overwrite, target columns (p, 1), and the windows' columns (p, L + 1)."""
 
 
 class _ChunkedLoss(torch.autograd.Function):
@@ -81,11 +81,11 @@ class _ChunkedLoss(torch.autograd.Function):
             chunk, target = states[part], targets[part, None]
             scores = torch.mm(chunk.to(precision), items.T, out=buffer[: len(chunk)]).float()
             scores.add_(biases)
-            if by_age is not None and windows is not None:
-                columns = windows.columns[windows.sequence[part]]
-                columns, age, counted = repeats_of(columns, windows.place[part], len(by_age))
+            own = None if windows is None else windows.columns[windows.sequence[part]]
+            if by_age is not None and windows is not None and own is not None:
+                columns, age, counted = repeats_of(own, windows.place[part], len(by_age))
                 scores.scatter_add_(1, columns, by_age[age] * counted)
-            loss, others, weight, pull = loss_of_scores(scores, target, part)
+            loss, others, weight, pull = loss_of_scores(scores, target, own)
             total += loss
             pull_all[part] = pull
             grad_biases += weight[:, 0] @ others
@@ -141,13 +141,10 @@ def softmax_loss(
             candidates for certain. None for all items.
     """
 
-    def loss_of_scores(scores: Tensor, target: Tensor, part: slice) -> _Part:
+    def loss_of_scores(scores: Tensor, target: Tensor, own: Tensor | None) -> _Part:
         wanted = scores.gather(1, target)
         if log_inclusion is not None:
-            certain = target
-            if windows is not None:
-                own = windows.columns[windows.sequence[part]]
-                certain = torch.where(own < 0, target, own)
+            certain = target if own is None else torch.where(own < 0, target, own)
             kept = scores.gather(1, certain)
             scores = scores.sub_(log_inclusion).scatter_(1, certain, kept)
         highest = scores.amax(dim=1, keepdim=True)
@@ -186,7 +183,7 @@ def gbce_loss(
     """
     share = 1 / (1 + num_drawn)
 
-    def loss_of_scores(scores: Tensor, target: Tensor, part: slice) -> _Part:
+    def loss_of_scores(scores: Tensor, target: Tensor, own: Tensor | None) -> _Part:
         wanted = scores.gather(1, target)
         weights = drawn.expand_as(scores).scatter(1, target, 0)
         loss = (weights * functional.softplus(scores)).sum() + power * functional.softplus(-wanted).sum()

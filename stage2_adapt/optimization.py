@@ -40,16 +40,22 @@ def learning_rate_at(step: int, steps_an_epoch: int, options: AdaptOptions) -> f
     return options.learning_rate * factor
 
 
-def check_finite(losses: Sequence[Tensor], norms: Sequence[Tensor], epoch: int) -> None:
+def check_finite(losses: Sequence[Tensor], norms: Sequence[Tensor], checked: int, epoch: int) -> None:
     """Stop at the first step whose loss or gradient is no finite number; its parameters are lost already.
+
+    Args:
+        losses: of the epoch's steps so far.
+        norms: of their gradients.
+        checked: so many of the first ones were looked at before.
+        epoch: its number.
 
     Raises:
         TrainingError: naming the step.
     """
     for name, values in (("loss", losses), ("gradient", norms)):
-        wrong = torch.stack(list(values)).isfinite().logical_not()
+        wrong = ~torch.stack(list(values[checked:])).isfinite()
         if wrong.any():
-            first = int(wrong.nonzero()[0])
+            first = checked + int(wrong.nonzero()[0])
             what = "NaN" if values[first].isnan() else "infinite"
             raise TrainingError(
                 f"the {name} became {what} in step {first + 1} of epoch {epoch}. The checkpoint of the epochs before, "

@@ -16,8 +16,6 @@ from ssna.stage2_adapt.sasrec import SASRec
 
 # Scale of cosine scores at the start: a softmax temperature of 0.07, as in CLIP (Radford et al., arXiv 2103.00020).
 _INITIAL_SCALE = 1 / 0.07
-
-
 # Interactions of a history that count as repeats at most, so that one user with millions costs no more than others.
 _REMEMBERED = 1000
 

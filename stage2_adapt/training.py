@@ -207,18 +207,20 @@ class Training:
         torch.manual_seed(_seed_of(self._options.seed, number, purpose))
         order = torch.Generator().manual_seed(_seed_of(self._options.seed, number, "order"))
         losses, norms, positions = list[Tensor](), list[Tensor](), list[Tensor]()
-        steps = self._batches.steps
+        steps, checked = self._batches.steps, 0
         for step, (batch, states) in enumerate(self._batches_with_states(order)):
             self._set_learning_rate(learning_rate_at(number * steps + step, steps, self._options))
             loss, norm, count = self._step(batch, states)
             losses.append(loss)
             norms.append(norm)
             positions.append(count)
-            if step % _STEPS_A_CHECK == _STEPS_A_CHECK - 1:
-                check_finite(losses, norms, number + 1)
+            if len(losses) - checked == _STEPS_A_CHECK:
+                check_finite(losses, norms, checked, number + 1)
+                checked = len(losses)
             if on_step is not None:
                 on_step(step + 1, steps)
-        check_finite(losses, norms, number + 1)
+        if checked < len(losses):
+            check_finite(losses, norms, checked, number + 1)
         each, weights = self._processes.total(torch.stack(losses)), torch.stack(positions)
         return float((each * weights).sum() / weights.sum())
 
