@@ -48,7 +48,12 @@ def fetch(url: str, path: Path, digest: str | None, progress: Progress) -> str:
     part, version = path.with_name(f".{path.name}.part"), path.with_name(f".{path.name}.version")
     with telling_when_full(path), part.open("ab") as out:
         _lock(out, path)
-        _append(url, out, version, progress)
+        try:
+            _append(url, out, version, progress)
+        except DownloadError:
+            if out.tell() == 0:  # Nothing came that a later call could go on from.
+                part.unlink(missing_ok=True)
+            raise
     found = _digests(part)
     if digest is not None and digest.lower() not in found:
         part.unlink()

@@ -34,6 +34,7 @@ HISTORIES_FILE = "histories.parquet"
 CHECKPOINT_FILE = "checkpoint.safetensors"
 METRICS_FILE = "metrics.jsonl"
 RESULTS_FILE = "results.json"
+STUDY_FILE = "study.json"
 # results.json is the first to go: it marks a finished run.
 _FILES = (RESULTS_FILE, CHECKPOINT_FILE, METRICS_FILE, MODEL_FILE, ITEMS_FILE, HISTORIES_FILE, CONFIG_FILE)
 
@@ -58,6 +59,15 @@ def is_run(path: Path) -> bool:
     except RunError:
         names = {entry.name for entry in path.iterdir() if not entry.name.startswith(".tmp-")}
         return names <= set(_FILES) and not names.isdisjoint((HISTORIES_FILE, METRICS_FILE, CHECKPOINT_FILE))
+
+
+def runs_of_study(path: Path) -> dict[str, dict[str, Any]]:
+    """The lines of a study's table, by the folder's name of the run; none if the folder is no study's.
+
+    Raises:
+        RunError: if the table is damaged.
+    """
+    return {line["run"]: line for line in read_json(path / STUDY_FILE)["runs"]} if (path / STUDY_FILE).exists() else {}
 
 
 def clear_run(path: Path) -> None:
@@ -152,7 +162,10 @@ class Run:
         found = self.items[ITEM].index_of(item_id)
         if found is None:
             examples = ", ".join(self.items[ITEM].head(5))
-            raise RunError(f"{self.path} has no item '{item_id}' among its {len(self.items)} (such as {examples}).")
+            hint = " Give --history once for each item." if "," in item_id else ""
+            raise RunError(
+                f"{self.path} has no item '{item_id}' among its {len(self.items)} (such as {examples}).{hint}"
+            )
         return found + 1
 
 
@@ -165,6 +178,10 @@ def open_run(path: Path, device: torch.device) -> Run:
     if not path.is_dir():
         found = "is a file" if path.exists() else "does not exist"
         raise RunError(f"the run folder {path} {found}; expected a folder made by `ssna adapt`.")
+    if runs := runs_of_study(path):
+        raise RunError(
+            f"{path} is a study of layers. Give one of its runs: {', '.join(str(path / run) for run in runs)}."
+        )
     config = read_json(path / CONFIG_FILE)
     if not is_run(path):
         raise RunError(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.measure import Measurement
 from rich.progress import (
     BarColumn,
     DownloadColumn,
@@ -28,12 +29,19 @@ if TYPE_CHECKING:
     from ssna.stage2_adapt.training import Epoch
 
 _PIPED_WIDTH = 160
+_ANY_WIDTH = 10_000
 _SECONDS_BETWEEN_LINES = 10
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Leave it to `main`: rich would exit with status 1, as if something had failed."""
+        raise  # rich calls this while it handles the BrokenPipeError.
 
 
 def _console(stderr: bool) -> Console:
     # Item titles hold brackets, so nothing is ever read as markup.
-    console = Console(stderr=stderr, markup=False, highlight=False, emoji=False)
+    console = _Console(stderr=stderr, markup=False, highlight=False, emoji=False)
     if not console.is_terminal:
         console.width = _PIPED_WIDTH
     return console
@@ -54,18 +62,41 @@ def print_note(text: str) -> None:
     _console(stderr=True).print(text, soft_wrap=True)
 
 
-def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str | None = None) -> None:
-    """A table on stdout; all columns but the first are aligned to the right when they hold numbers."""
-    table = Table(box=SIMPLE_HEAD, title=title, title_justify="left", pad_edge=False)
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table on stdout; columns of numbers are aligned to the right and never folded.
+
+    In a terminal that is too narrow for it, rows become columns; if that is too wide as well, each row becomes a small
+    table of its own. (rich would leave out the columns for which there is no room, and say nothing.)
+    """
+    console = _console(stderr=False)
+    table = _table(columns, rows)
+    if _fits(console, table) or len(columns) < 3:
+        console.print(table)
+        return
+    names, *cells = zip(columns, *rows, strict=True)
+    turned = _table(names, cells)
+    if _fits(console, turned):
+        console.print(turned)
+        return
+    for name, *values in rows:
+        console.print(_table([columns[0], name], list(zip(columns[1:], values, strict=True))))
+
+
+def _fits(console: Console, table: Table) -> bool:
+    return Measurement.get(console, console.options.update(width=_ANY_WIDTH), table).minimum <= console.width
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for i, column in enumerate(columns):
         numeric = all(_looks_numeric(row[i]) for row in rows)
         widest = max([len(column), *(len(row[i]) for row in rows)])
         table.add_column(
-            column, justify="right" if numeric else "left", min_width=widest if numeric else None, overflow="fold"
+            Text(column), justify="right" if numeric else "left", min_width=widest if numeric else None, overflow="fold"
         )
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
-    _console(stderr=False).print(table)
+    return table
 
 
 def _looks_numeric(cell: str) -> bool:

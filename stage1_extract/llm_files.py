@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -203,6 +204,7 @@ def _files_of_gguf(path: Path) -> LLMFiles:
 def _download(hub_id: str, revision: str | None, with_code: bool) -> Path:
     from huggingface_hub import snapshot_download
 
+    _without_retries_told()
     patterns = [*_HUB_PATTERNS, *(["*.py"] if with_code else [])]
     try:
         return Path(snapshot_download(hub_id, revision=revision, allow_patterns=patterns))
@@ -213,10 +215,16 @@ def _download(hub_id: str, revision: str | None, with_code: bool) -> Path:
 def _download_config(hub_id: str, revision: str | None) -> Path:
     from huggingface_hub import hf_hub_download
 
+    _without_retries_told()
     try:
         return Path(hf_hub_download(hub_id, CONFIG, revision=revision)).parent
     except Exception as error:
         raise _not_from_hub(hub_id, error) from error
+
+
+def _without_retries_told() -> None:
+    """One sentence says what is wrong in the end; the hub's client would print two lines for each time it tries."""
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
 
 
 def _not_from_hub(hub_id: str, error: Exception) -> LLMError:

@@ -126,6 +126,8 @@ def adapt(
         _check_same_in_every(processes, config)
         if processes.leads and resume:
             check_resumable(output, config)
+            if on_note is not None and not (output / CONFIG_FILE).exists():
+                on_note(f"{output} holds no run yet: one is started.")
         if processes.first(resume and is_finished(output)):
             return read_json(output / RESULTS_FILE)
         # All that can be wrong with the inputs has been found by the time the folder is made.

@@ -43,8 +43,8 @@ class Recommendation:
 def recommend(
     run: Path | str,
     *,
-    user: str | None = None,
-    history: Sequence[str] | None = None,
+    user: str | int | None = None,
+    history: Sequence[str | int] | None = None,
     k: int = 10,
     allow_repeats: bool = False,
     device: str = "auto",
@@ -53,7 +53,8 @@ def recommend(
 
     Args:
         run: a run folder.
-        user: a user's id; all of the user's interactions are the history.
+        user: a user's id; all of the user's interactions are the history. Ids are text; a whole number stands for its
+            digits.
         history: item ids instead, oldest first.
         k: how many items.
         allow_repeats: whether items of the history may be recommended again.
@@ -69,7 +70,10 @@ def recommend(
         raise RunError(f"--top {k}: expected at least 1.")
     where = resolve_device(device)
     opened = open_run(Path(run), where)
-    numbers = opened.history_of(user) if user is not None else [opened.index_of(item) for item in history or ()]
+    if user is not None:
+        numbers = opened.history_of(str(user))
+    else:
+        numbers = [opened.index_of(str(item)) for item in history or ()]
     best, scores = top_items(opened.recommender, numbers, k, where, allow_repeats)
     described = [ScoredItem(*item, score) for item, score in zip(_described(opened, best), scores, strict=True)]
     return Recommendation([Item(*item) for item in _described(opened, numbers)], described)

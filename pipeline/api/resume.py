@@ -28,12 +28,12 @@ def check_resumable(output: Path, config: Mapping[str, Any]) -> None:
         return
     if not is_run(output):
         raise RunError(f"{output} holds no run to resume. Give the folder of a run, or a new one.")
-    if difference := _difference(read_json(output / CONFIG_FILE), config):
-        raise RunError(f"{output} cannot be resumed {difference}. Give what it was started with, or another --output.")
+    if found := difference(read_json(output / CONFIG_FILE), config):
+        raise RunError(f"{output} cannot be resumed {found}. Give what it was started with, or another --output.")
 
 
-def _difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """What goes on after `cannot be resumed`; nothing if there is no difference."""
+def difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """How one run's config.json differs from another's, as it goes on after `cannot be resumed`; nothing if not."""
     old, new = before.get("options", {}), now["options"]
     for name in new:
         if old.get(name) != new[name]:

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ssna.api.adapt import adapt
+from ssna.api.resume import difference
 from ssna.cache.files import TEMPORARY_PREFIX
+from ssna.dataset import Dataset, open_dataset
 from ssna.devices import leads, resolve_device
 from ssna.errors import RunError
 from ssna.folders import check_no_file
-from ssna.runs import CONFIG_FILE, is_finished, read_json, write_json
+from ssna.runs import CONFIG_FILE, STUDY_FILE, is_finished, read_json, runs_of_study, write_json
 from ssna.stage2_adapt import AdaptOptions, OptionError, processes_of_torchrun
 
-STUDY_FILE = "study.json"
 _OF_A_RUN = re.compile(r"layers-(\d+|all)")
 
 
@@ -42,7 +45,8 @@ def study_layers(
         layers: the numbers of top layers, ascending or not; None is all that the cache holds.
         options: of all runs; its own `layers` is not used.
         overwrite: replace the study that is there.
-        resume: go on with the study that is there; runs that are finished stay as they are.
+        resume: go on with the study that is there; runs that are finished stay as they are, and in its table, whether
+            `layers` names them or not.
         device: a PyTorch device, or `auto`.
         on_note: called with a sentence about what is going on.
         others: see `adapt`.
@@ -67,14 +71,14 @@ def study_layers(
     if there and not (overwrite or resume):
         raise RunError(f"{output} holds a study already. Go on with --resume, or replace it with --overwrite.")
     # The deepest first: whether the cache has that many layers is known before anything is trained.
-    runs = dict[str, Mapping[str, Any]]()
+    table = _finished_before(output, open_dataset(Path(dataset)), options) if resume else {}
     order = sorted(zip(layers, names, chosen, strict=True), key=lambda run: -(run[0] or 0))
     with processes_of_torchrun(resolve_device(device)):
         for number, name, its_options in order:
             folder = output / name
             if on_note is not None and not (resume and is_finished(folder)):
-                on_note(f"{folder}: {number or 'all'} layers")
-            runs[name] = adapt(
+                on_note(f"{folder}: {number or 'all'} layer{'s' if number != 1 else ''}")
+            results = adapt(
                 dataset,
                 folder,
                 options=its_options,
@@ -84,16 +88,32 @@ def study_layers(
                 device=device,
                 **others,
             )
-            done = {
-                "runs": [
-                    {"layers": _number_of_layers(output / name, number), "run": name, "results": runs[name]}
-                    for number, name in zip(layers, names, strict=True)
-                    if name in runs
-                ]
-            }
+            table[name] = {"layers": _number_of_layers(folder, number), "run": name, "results": results}
+            done = {"runs": sorted(table.values(), key=lambda run: np.sum(run["layers"]))}
             if leads():
                 write_json(output / STUDY_FILE, done)
     return done
+
+
+def _finished_before(output: Path, dataset: Dataset, options: AdaptOptions) -> dict[str, Any]:
+    """Of a study that goes on, perhaps with further numbers of layers, the lines of its table by run.
+
+    Raises:
+        RunError: if they are of other options or another dataset: such a table would not compare like with like.
+    """
+    lines = {name: line for name, line in runs_of_study(output).items() if is_finished(output / name)}
+    for name in lines:
+        before = read_json(output / name / CONFIG_FILE)
+        asked = {
+            **before,
+            "options": {**asdict(options), "layers": before["options"]["layers"]},
+            "dataset": {"fingerprint": dataset.fingerprint, "path": str(dataset.path.resolve())},
+        }
+        if found := difference(before, asked):
+            raise RunError(
+                f"the study {output} cannot be resumed {found}. Give what it was started with, or another --output."
+            )
+    return lines
 
 
 def _number_of_layers(run: Path, wanted: int | None) -> int | list[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import io
 import os
@@ -31,6 +32,10 @@ _SUMMARIES = {
 }
 
 
+class _ReaderGone(BaseException):
+    """The reader of our output has gone, as `head` does."""
+
+
 class _Commands(click.Group):
     """The commands, each imported when it is called: help and `prepare` need not wait for PyTorch."""
 
@@ -42,6 +47,23 @@ class _Commands(click.Group):
             return None
         command: click.Command = getattr(importlib.import_module(f"ssna.cli.{cmd_name}"), f"{cmd_name}_command")
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click has it, with what may have been meant: it looks among commands that are imported already."""
+        if args[0] not in _SUMMARIES and not args[0].startswith("-"):
+            close = difflib.get_close_matches(args[0], _SUMMARIES, n=1)
+            meant = f"Did you mean {close[0]}?" if close else f"Expected one of {', '.join(_SUMMARIES)}."
+            raise click.UsageError(f"No such command '{args[0]}'. {meant}", ctx)
+        return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> object:
+        """As click has it, but for a reader that has gone: click would exit as if something had failed."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:
+            raise _ReaderGone from error
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -96,7 +118,13 @@ def main() -> None:
         if error.ctx is None or isinstance(error, _NO_ARGUMENTS):
             error.show()
             sys.exit(error.exit_code)
-        _fail(f"{error.format_message()} See `{error.ctx.command_path} --help`.", error.exit_code)
+        message = " ".join(error.format_message().split())  # Choices are listed one a line.
+        if isinstance(error, click.NoSuchOption) and error.ctx.command is cli:
+            message = f"No such option {error.option_name}; options of a command come after its name."
+        _fail(
+            f"{message}{'' if message.endswith(('.', '?')) else '.'} See `{error.ctx.command_path} --help`.",
+            error.exit_code,
+        )
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
@@ -106,9 +134,9 @@ def main() -> None:
         _fail(_STOPPED, 130)
     except _Terminated:
         _fail(_STOPPED, 128 + signal.SIGTERM)
-    except BrokenPipeError:  # The reader of our output has gone, as `head` does.
-        sys.stderr.close()
-        sys.exit(141)
+    except _ReaderGone:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # What is left is flushed at exit.
+        sys.exit(141)  # 128 + SIGPIPE, as shells have it.
     except OSError as error:
         _fail(_sentence(error))
     sys.exit(status if isinstance(status, int) else 0)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from ssna.api.adapt import adapt
 from ssna.api.study import study_layers
@@ -40,6 +41,7 @@ from ssna.stage2_adapt import (
 from ssna.terminal import count, print_json, print_line, print_note, print_table, training_progress
 
 _option = option_of(AdaptOptions)
+_OF_POPULARITY = ("model", "split", "candidates", "seed")
 
 
 @click.command("adapt", epilog="\b\nExample: ssna adapt data/ml-100k --llm minilm --item-id --output runs/text-and-ids")
@@ -127,6 +129,7 @@ def adapt_command(dataset: str, output: str, layers: tuple[str, ...], as_json: b
     chosen = AdaptOptions(
         layers=None, **{field.name: options.pop(field.name) for field in fields(AdaptOptions) if field.name in options}
     )
+    _note_what_is_not_used(chosen)
     numbers = [_layers_of(value) for value in layers]
     if any(len(listed) > 1 for listed in numbers):
         if len(numbers) > 1:
@@ -156,6 +159,16 @@ def adapt_command(dataset: str, output: str, layers: tuple[str, ...], as_json: b
         print_json(results)
         return
     _print_run(output, results, chosen)
+
+
+def _note_what_is_not_used(chosen: AdaptOptions) -> None:
+    """Say which of the options given the popularity baseline, which is counted and not trained, does not use."""
+    context = click.get_current_context()
+    of_training = [field.name for field in fields(AdaptOptions) if field.name not in _OF_POPULARITY]
+    given = [name for name in of_training if context.get_parameter_source(name) is ParameterSource.COMMANDLINE]
+    unused = [f"--{name.replace('_', '-')}" for name in given]
+    if chosen.model == "popularity" and unused and leads():
+        print_note(f"Popularity is counted, not trained: it does not use {', '.join(unused)}.")
 
 
 def _layers_of(value: str) -> list[int | None]:

@@ -25,7 +25,8 @@ _HELP = "\n".join(
 @click.command(
     "prepare",
     help=_HELP,
-    epilog="\b\nExample: ssna prepare ratings.csv movies.csv data/mine --format table --text '{title}. {genres}'",
+    epilog="\b\nExample: ssna prepare ratings.csv movies.csv data/mine --format table --text '{title}. {genres}' "
+    "\\\n             --user-column userId --item-column movieId",
 )
 @click.argument("sources", nargs=-1, required=True, metavar="SOURCE…")
 @click.argument("output", metavar="OUT")

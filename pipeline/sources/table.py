@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
+from ssna.errors import SourceError
 from ssna.sources.files import SourceFile
 from ssna.sources.request import Request, stacked
 from ssna.sources.source import Source, interaction_columns, item_columns
@@ -13,11 +14,21 @@ from ssna.sources.tables import Table, kind_of_table
 def read_table(request: Request) -> Source:
     """The interactions' tables, then the items' table (CSV, TSV, Parquet or JSON Lines, the text ones also gzipped)."""
     files, items = request.interactions_and_items("the interactions' file", "the items' file")
-    frames = [interaction_columns(_scan(request, file), request.columns, str(file)) for file in files]
+    frames, described = [_scan(request, file) for file in files], _scan(request, items)
+    user = request.columns.user or "user_id"
+    if user not in frames[0].collect_schema() and user in described.collect_schema():
+        raise SourceError(
+            f"{items} has the column '{user}' of interactions, and {files[0]} has not. Name the interactions' file "
+            "first and the items' file last."
+        )
+    if items.path in [file.path for file in files]:
+        raise SourceError(f"{items} is named as interactions and as items. Name the items' file last.")
     return Source(
         name=files[0].name.split(".")[0],
-        interactions=stacked(frames),
-        items=item_columns(_scan(request, items), request.columns, str(items)),
+        interactions=stacked(
+            [interaction_columns(frame, request.columns, str(file)) for frame, file in zip(frames, files, strict=True)]
+        ),
+        items=item_columns(described, request.columns, str(items)),
     )
 
 

@@ -161,7 +161,11 @@ def test_tables_fit_an_80_column_terminal_without_losing_digits(workplace: Path,
     shutil.copy(catalogue.users, workplace / "users.tsv")
     shutil.copy(catalogue.items, workplace / "items.tsv")
     prepare = ["prepare", "users.tsv", "items.tsv", "narrow", "--format", "sequences", "--min-user", "6"]
-    for arguments in (prepare, ["evaluate", "runs/text-and-ids", "runs/popularity"]):
+    by_row = {"prepare": ["→"], "evaluate": ["Coverage@10", "NDCG@20"], "compare": ["95 % interval", "p"]}
+    by_row["cache"] = ["fingerprint", "stored as"]
+    runs = ["runs/text-and-ids", "runs/popularity"]
+    listing = ["cache", "list", "--cache-root", "caches"]
+    for arguments in (prepare, ["evaluate", *runs], ["evaluate", *runs, *runs], ["compare", *runs], listing):
         reader, terminal = pty.openpty()
         command = [str(Path(sys.executable).parent / "ssna"), *arguments]
         environment = {**os.environ, "TERM": "xterm", "COLUMNS": "80", "NO_COLOR": "1"}
@@ -174,7 +178,7 @@ def test_tables_fit_an_80_column_terminal_without_losing_digits(workplace: Path,
         assert "…" not in shown
         table = [line for line in shown.splitlines() if "fingerprint" not in line and "/narrow" not in line]
         assert max(len(line.rstrip()) for line in table[:8]) <= 80
-        assert shown.count("0.") >= 12 or " → " in shown
+        assert all(re.search(rf"(?<!\w){re.escape(name)}(?!\w)", shown) for name in by_row[arguments[0]]), shown
 
 
 @pytest.fixture(scope="module")
@@ -284,6 +288,36 @@ def test_python_functions_do_what_the_commands_do(workplace: Path, tiny_llm: Pat
     assert len(found.items) == 3
 
 
+def test_whole_numbers_stand_for_ids_that_are_digits(tmp_path: Path) -> None:
+    (tmp_path / "r.csv").write_text("user_id,item_id\n" + "".join(f"{u},{u + i}\n" for u in (1, 2) for i in range(4)))
+    (tmp_path / "m.csv").write_text("item_id,title\n" + "".join(f"{i},no {i}\n" for i in range(1, 7)))
+    api.prepare([tmp_path / "r.csv", tmp_path / "m.csv"], tmp_path / "data", format="table")
+    api.adapt(tmp_path / "data", tmp_path / "run", options=api.AdaptOptions(model="popularity"))
+    assert api.recommend(tmp_path / "run", user=2) == api.recommend(tmp_path / "run", user="2")
+    assert api.recommend(tmp_path / "run", history=[2, 3]) == api.recommend(tmp_path / "run", history=["2", "3"])
+
+
+def test_a_reader_that_goes_is_no_failure_of_the_command(workplace: Path) -> None:
+    """As `ssna evaluate … | head`: the status of a process that SIGPIPE ended, and no traceback."""
+    for flags in ([], ["--json"]):
+        reader, writer = os.pipe()
+        os.close(reader)
+        command = [str(Path(sys.executable).parent / "ssna"), "evaluate", "runs/popularity", *flags]
+        done = subprocess.run(command, cwd=workplace, stdout=writer, stderr=subprocess.PIPE, text=True, timeout=60)
+        os.close(writer)
+        assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_what_an_adapt_command_does_not_do_as_asked_is_told(workplace: Path) -> None:
+    counted = ["adapt", "data", "--model", "popularity", "--output", "runs/counted", "--seed", "3"]
+    done = run(workplace, *counted, "--epochs", "5", "--no-repeat-bias", "--resume")
+    assert done.stderr.splitlines() == [
+        "Popularity is counted, not trained: it does not use --repeat-bias, --epochs.",
+        "runs/counted holds no run yet: one is started.",
+    ]
+    assert run(workplace, *counted, "--overwrite").stderr == ""
+
+
 def test_the_saved_item_embeddings_are_of_the_best_epoch(workplace: Path) -> None:
     model = load_file(workplace / "runs/text/model.safetensors")
     items = pl.read_parquet(workplace / "runs/text/items.parquet")
@@ -355,9 +389,23 @@ def test_a_study_of_layers_trains_a_run_for_each_and_goes_on(workplace: Path) ->
     (workplace / "runs/study/.tmp-1-a").touch()  # As if it had been killed while it wrote study.json.
     resumed = run(workplace, *arguments, "--resume")
     assert resumed.returncode == 0, resumed.stderr
-    assert "runs/study/layers-1: 1 layers" in resumed.stderr
+    assert "runs/study/layers-1: 1 layer" in resumed.stderr
     assert "runs/study/layers-3: 3" not in resumed.stderr
     assert "runs/study/layers-3" in resumed.stdout
+    assert json.loads((workplace / "runs/study/study.json").read_text())["runs"][1] == study["runs"][1]
+    arguments[arguments.index("1,3")] = "2,1"
+    further = as_json(workplace, *arguments, "--resume")
+    assert [entry["run"] for entry in further["runs"]] == ["layers-1", "layers-2", "layers-3"]
+    other = run(workplace, *arguments, "--resume", "--seed", "5")
+    assert other.stderr == (
+        "Error: the study runs/study cannot be resumed with --seed 5: it was started with --seed 0. Give what it was "
+        "started with, or another --output.\n"
+    )
+    asked = run(workplace, "evaluate", "runs/study")
+    assert asked.stderr == (
+        "Error: runs/study is a study of layers. Give one of its runs: runs/study/layers-1, "
+        "runs/study/layers-2, runs/study/layers-3.\n"
+    )
     deeper = run(workplace, "adapt", "data", "--llm", "tiny", "--layers", "1,9", "--output", "runs/too-deep")
     assert "--layers 9: the cache" in deeper.stderr
     assert not (workplace / "runs/too-deep").exists()

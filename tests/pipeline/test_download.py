@@ -122,6 +122,13 @@ def test_what_is_downloaded_is_checked_and_can_be_prepared(server: Server, tmp_p
     assert [path for path, _ in server.asked] == ["/ml.zip.md5", "/ml.zip"]
 
 
+def test_a_download_that_never_began_leaves_nothing(server: Server, tmp_path: Path) -> None:
+    del server.files["/ml.zip"]
+    with pytest.raises(DownloadError, match="the server answered 404"):
+        download("ml", tmp_path)
+    assert left(tmp_path) == set()
+
+
 def test_an_interrupted_download_goes_on_where_it_stopped(server: Server, tmp_path: Path) -> None:
     server.break_after = 50_000
     with pytest.raises(DownloadError, match=rf"connection ended after 50,000 of {len(ZIP):,} bytes. Run the same"):
