@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import subprocess
@@ -23,8 +24,9 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
+@functools.cache
 def commit() -> str:
-    """The commit that is measured, marked if the work tree differs from it."""
+    """The commit that is measured, marked if the work tree differs from it: as it is when it is asked first."""
     command = ["git", "describe", "--always", "--dirty", "--exclude=*"]
     here = Path(__file__).parent
     return subprocess.run(command, cwd=here, capture_output=True, text=True, check=True).stdout.strip()

@@ -137,6 +137,7 @@ def fill_in(
         threads: of the CPU.
     """
     path.parent.mkdir(exist_ok=True)
+    commit()  # Of what is loaded now, whatever happens to the files in the meantime.
     while True:
         results = Results(path)
         for cell in cells(results):
