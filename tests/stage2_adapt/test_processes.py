@@ -72,6 +72,7 @@ CHANGES = [
     {"item_id": True},
     {"loss": "sampled", "negatives": 3},
     {"loss": "gbce", "negatives": 3, "model": "gru4rec"},
+    {"loss": "in-batch", "clip": 0.05},
 ]
 
 
