@@ -233,10 +233,10 @@ def softmax(items: str) -> None:
     """Peak memory that the full softmax adds to its inputs and their gradients, and that training steps take."""
     for count in map(int, items.split(",")):
         loss = in_a_process("one-softmax", items=count)["loss"]
-        steps = {side: in_a_process("one-step", items=count, side=side) for side in ("gru", "none")}
+        steps = {side: in_a_process("one-step", items=count, side=side) for side in (AdaptOptions.side, "none")}
         click.echo(
             f"{count:>8,} items   loss {loss / 2**20:6.0f} MiB   "
-            f"a step: text {steps['gru']['peak'] / 2**20:6.0f} MiB, IDs {steps['none']['peak'] / 2**20:6.0f} MiB"
+            f"a step: text {steps[AdaptOptions.side]['peak'] / 2**20:6.0f} MiB, IDs {steps['none']['peak'] / 2**20:6.0f} MiB"
         )
 
 
@@ -265,7 +265,7 @@ def one_step(arguments: dict[str, Any]) -> None:
     """Memory of a few training steps, beyond libraries and states."""
     torch.set_num_threads(2)
     count = arguments["items"]
-    options = AdaptOptions(side=arguments["side"], epochs=1, patience=1)
+    options = AdaptOptions(side=arguments["side"], loss="softmax", epochs=1, patience=1)
     sequences = made_up_sequences(3 * options.batch_size, 50, count)
     states, sizes = ResidentStates(), []
     if options.needs_states:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
-from torch.utils.checkpoint import checkpoint
 
 from ssna.stage2_adapt.options import AdaptOptions
 from ssna.stage2_adapt.side_network import SideNetwork
@@ -106,7 +107,7 @@ def encode(
         states: gives, of each LLM, the prepared states of the items at these places: ``(A, last - first, D)``.
         items: their numbers ``(n,)``, from 1.
         recompute: whether the backward pass asks for the states again and computes again what lies between them and the
-            vectors, so that neither is held for all items (Chen et al., arXiv 1604.06174); the gradients are the same.
+            vectors, so that neither is held for all items; the gradients are the same.
         at_most: items of a block, where less than what is fastest; None for no such limit.
     """
     size = CPU_BLOCK_ITEMS if items.device.type == "cpu" else GPU_BLOCK_ITEMS
@@ -120,8 +121,61 @@ def encode(
         return vectors
 
     starts = range(0, max(1, len(items)), size)  # Of no items too, which a process may have to encode, a tensor.
-    if recompute and encoder.sides:
-        parts = [checkpoint(block, first, use_reentrant=False) for first in starts]
-    else:
-        parts = [block(first) for first in starts]
+    if recompute and encoder.sides and torch.is_grad_enabled():
+        vectors: Tensor = _Recomputed.apply(block, starts, items, *encoder.parameters())  # type: ignore[no-untyped-call]
+        return vectors
+    parts = [block(first) for first in starts]
     return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+class _Recomputed(torch.autograd.Function):
+    """Blocks of vectors, of which nothing but themselves is kept for the backward pass (Chen et al., arXiv 1604.06174).
+
+    `torch.utils.checkpoint` block by block would do, but for memory: each block's vectors, which stay, would stand
+    between intermediate values, which go, and what goes would never be large enough to be given back to the system. So
+    all vectors are written into one tensor that is there before.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, block: Callable[[int], Tensor], starts: range, items: Tensor, *parameters: Tensor) -> Tensor:
+        device = items.device.type
+        ctx.block, ctx.starts, ctx.parameters, ctx.device = block, starts, parameters, device
+        ctx.autocast = torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)
+        ctx.random_states, vectors = [], None
+        for first in starts:
+            ctx.random_states.append(_random_states(device))
+            part = block(first)
+            if vectors is None:
+                vectors = part.new_empty(len(items), part.shape[1])
+            vectors[first : first + len(part)] = part
+        assert vectors is not None
+        return vectors
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        wanted = [parameter for parameter in ctx.parameters if parameter.requires_grad]
+        enabled, dtype = ctx.autocast
+        after, total = _random_states(ctx.device), None
+        # From the last to the first, as autograd sums what it has kept: to the last bit the same.
+        for first, states in zip(reversed(ctx.starts), reversed(ctx.random_states), strict=True):
+            _set_random_states(states)
+            with torch.enable_grad(), torch.autocast(ctx.device, dtype, enabled=enabled):
+                part = ctx.block(first)
+            grads = torch.autograd.grad(part, wanted, grad[first : first + len(part)], materialize_grads=True)
+            total = grads if total is None else tuple(torch._foreach_add(total, grads))
+        _set_random_states(after)
+        found = iter(total or ())
+        return None, None, None, *(next(found) if each.requires_grad else None for each in ctx.parameters)
+
+
+def _random_states(device: str) -> tuple[Tensor, Tensor | None]:
+    """Of the CPU's generator, which makes the dropout's masks there, and of the GPU's."""
+    return torch.get_rng_state(), torch.cuda.get_rng_state() if device == "cuda" else None
+
+
+def _set_random_states(states: tuple[Tensor, Tensor | None]) -> None:
+    of_cpu, of_gpu = states
+    torch.set_rng_state(of_cpu)
+    if of_gpu is not None:
+        torch.cuda.set_rng_state(of_gpu)

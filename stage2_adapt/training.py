@@ -249,20 +249,21 @@ class Training:
 
     def _step(self, batch: Batch, states: _BatchStates) -> tuple[Tensor, Tensor, Tensor]:
         """Of a batch, this process's part of its mean loss, the gradient's norm, and the number of its positions."""
+        self._optimizer.zero_grad(set_to_none=True)  # Before anything is computed that needs their memory.
         positions = (batch.following > 0).sum()
         mine = batch.share(self._processes.rank, self._processes.size)
         known = mine.following > 0
         with torch.autocast(self._device.type, self._precision, enabled=self._precision != torch.float32):
             vectors = self._vectors(batch.items, states)  # (C, d)
             if len(mine.inputs):
-                table = functional.pad(vectors, (0, 0, 1, 0))
-                hidden = self._recommender.network(functional.embedding(mine.inputs, table), mine.counts)
+                # Padding, 0, gets a zero vector; a table with a row for it would be a copy of all candidates.
+                read = functional.embedding((mine.inputs - 1).clamp_min(0), vectors) * (mine.inputs > 0)[..., None]
+                hidden = self._recommender.network(read, mine.counts)
                 loss = self._loss(mine, known, hidden[known], vectors)
                 if self._processes.size > 1:
                     loss = loss * (known.sum() / positions)
             else:  # The last batch may have fewer sequences than there are processes.
                 loss = vectors.sum() * 0
-        self._optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         self._processes.sum_gradients(self._modules.parameters())
         norm = nn.utils.clip_grad_norm_(self._modules.parameters(), self._options.clip)
