@@ -234,9 +234,9 @@ def softmax(items: str) -> None:
     for count in map(int, items.split(",")):
         loss = in_a_process("one-softmax", items=count)["loss"]
         steps = {side: in_a_process("one-step", items=count, side=side) for side in (AdaptOptions.side, "none")}
+        text, ids = (steps[side]["peak"] / 2**20 for side in (AdaptOptions.side, "none"))
         click.echo(
-            f"{count:>8,} items   loss {loss / 2**20:6.0f} MiB   "
-            f"a step: text {steps[AdaptOptions.side]['peak'] / 2**20:6.0f} MiB, IDs {steps['none']['peak'] / 2**20:6.0f} MiB"
+            f"{count:>8,} items   loss {loss / 2**20:6.0f} MiB   a step: text {text:6.0f} MiB, IDs {ids:6.0f} MiB"
         )
 
 

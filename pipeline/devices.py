@@ -14,6 +14,7 @@ import torch
 from ssna.errors import SsnaError
 
 _CONTROL_GROUP = Path("/sys/fs/cgroup")
+_PROCESS = Path("/proc/self")
 
 
 class DeviceError(SsnaError):
@@ -27,11 +28,7 @@ def resolve_device(wanted: str) -> torch.device:
         DeviceError: if PyTorch does not see that device.
     """
     if wanted == "auto":
-        if torch.cuda.is_available():
-            # Of the processes that torchrun starts on a machine, each takes a GPU of its own.
-            local_rank = os.environ.get("LOCAL_RANK")
-            return torch.device("cuda") if local_rank is None else torch.device("cuda", int(local_rank))
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+        wanted = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
         device = torch.device(wanted)
     except RuntimeError as error:
@@ -40,7 +37,24 @@ def resolve_device(wanted: str) -> torch.device:
     if (device.index or 0) >= found.get(device.type, 0):
         seen = ", ".join(f"{count} × {kind}" for kind, count in found.items() if count)
         raise DeviceError(f"--device {wanted} is not there: PyTorch {torch.__version__} sees {seen}. Give one of them.")
-    return device
+    return _of_this_process(device) if device.type == "cuda" else device
+
+
+def _of_this_process(gpu: torch.device) -> torch.device:
+    """Of the processes that torchrun starts on a machine, each takes a GPU of its own."""
+    processes, there = int(os.environ.get("LOCAL_WORLD_SIZE", "1")), torch.cuda.device_count()
+    if processes == 1:
+        return gpu
+    if ":" in str(gpu):
+        raise DeviceError(
+            f"--device {gpu} is one GPU for {processes} processes. Give --device cuda: each takes one of its own."
+        )
+    if processes > there:
+        raise DeviceError(
+            f"torchrun started {processes} processes on this machine, and PyTorch sees {there} GPUs. Give "
+            f"--nproc-per-node {there}, or --device cpu."
+        )
+    return torch.device("cuda", int(os.environ["LOCAL_RANK"]))
 
 
 def leads() -> bool:
@@ -60,9 +74,19 @@ def free_memory_bytes(device: torch.device) -> int:
     return int(available) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
+def reset_peak_memory(device: torch.device) -> None:
+    """Begin anew what `peak_memory_bytes` tells, where the system lets a process do so (Linux does)."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    with suppress(OSError):
+        (_PROCESS / "clear_refs").write_text("5")
+
+
 def peak_memory_bytes(device: torch.device) -> int:
-    """The most memory taken so far: by PyTorch on a GPU, by the whole process on a CPU."""
+    """The most memory taken since the last reset: by PyTorch on a GPU, by the whole process on a CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
+    with suppress(OSError), (_PROCESS / "status").open() as status:
+        return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM"))
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

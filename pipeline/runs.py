@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import polars as pl
 import torch
 
 from ssna.cache import replacing, write_atomically
+from ssna.cache.files import TEMPORARY_PREFIX
 from ssna.columns import HISTORY, ITEM, ITEM_INDEX, TEXT, TITLE, USER
 from ssna.errors import RunError
 from ssna.stage2_adapt import (
@@ -57,7 +58,7 @@ def is_run(path: Path) -> bool:
     try:
         return {"ssna", "options", "dataset"} <= set(read_json(path / CONFIG_FILE))
     except RunError:
-        names = {entry.name for entry in path.iterdir() if not entry.name.startswith(".tmp-")}
+        names = {entry.name for entry in path.iterdir() if not entry.name.startswith(TEMPORARY_PREFIX)}
         return names <= set(_FILES) and not names.isdisjoint((HISTORIES_FILE, METRICS_FILE, CHECKPOINT_FILE))
 
 
@@ -74,6 +75,13 @@ def clear_run(path: Path) -> None:
     """Remove the files of an earlier run, and nothing else."""
     for name in _FILES:
         (path / name).unlink(missing_ok=True)
+    clear_leftovers(path)
+
+
+def clear_leftovers(path: Path) -> None:
+    """Remove what a process that was killed while it wrote has left in its run folder."""
+    for leftover in path.glob(f"{TEMPORARY_PREFIX}*"):
+        leftover.unlink()
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
@@ -98,10 +106,9 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def trim_metrics(path: Path, epochs: int) -> None:
-    """Keep the lines of the first epochs: those that the checkpoint knows of."""
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
-    write_atomically(path, "".join(lines[:epochs]))
+def write_metrics(path: Path, epochs: Sequence[Mapping[str, Any]]) -> None:
+    """A metrics.jsonl of these epochs: those that the checkpoint knows of."""
+    write_atomically(path, "".join(json.dumps(epoch) + "\n" for epoch in epochs))
 
 
 def histories_frame(user_ids: pl.Series, sequences: Sequences, split: Split) -> pl.DataFrame:

@@ -3,7 +3,7 @@
 The LLM is never loaded here, and `transformers` never imported.
 """
 
-from ssna.stage2_adapt.checkpoint import load_tensors, save_tensors
+from ssna.stage2_adapt.checkpoint import facts_of, load_tensors, save_tensors
 from ssna.stage2_adapt.evaluation import Evaluation, evaluate_fully
 from ssna.stage2_adapt.metrics import bootstrap_interval, metrics_by_case, paired_p_value
 from ssna.stage2_adapt.options import (
@@ -81,6 +81,7 @@ __all__ = [
     "count_popularity",
     "dtype_of_products",
     "evaluate_fully",
+    "facts_of",
     "fit_preparation",
     "leave_last",
     "left_out",

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -41,13 +42,35 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     Raises:
         CheckpointError: if the file is missing or damaged.
     """
+    with _opened(path) as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+        return tensors, _about(file)
+
+
+def facts_of(path: Path) -> dict[str, Any]:
+    """The facts alone that `save_tensors` wrote.
+
+    Raises:
+        CheckpointError: if the file is missing or damaged.
+    """
+    with _opened(path) as file:
+        return _about(file)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
     try:
         with safe_open(path, "pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-            about: dict[str, Any] = json.loads((file.metadata() or {})["about"])
+            yield file
     except (OSError, SafetensorError, KeyError, ValueError) as error:
-        raise CheckpointError(f"{path} cannot be read ({error}); expected a file that `ssna adapt` wrote.") from error
-    return tensors, about
+        raise CheckpointError(
+            f"{path} cannot be read ({error}); expected a file that `ssna adapt` wrote. Train again with --overwrite."
+        ) from error
+
+
+def _about(file: Any) -> dict[str, Any]:
+    about: dict[str, Any] = json.loads((file.metadata() or {})["about"])
+    return about
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer, module: nn.Module) -> dict[str, Tensor]:

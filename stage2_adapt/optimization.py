@@ -59,5 +59,6 @@ def check_finite(losses: Sequence[Tensor], norms: Sequence[Tensor], checked: int
             what = "NaN" if values[first].isnan() else "infinite"
             raise TrainingError(
                 f"the {name} became {what} in step {first + 1} of epoch {epoch}. The checkpoint of the epochs before, "
-                "if any, is kept; train again with a lower --learning-rate (and --overwrite)."
+                "if any, is kept: train again with a lower --learning-rate (and --overwrite), or take the best of them "
+                "by --resume --time-limit 1."
             )

@@ -7,7 +7,7 @@ gradients, summed, are those of one process with the whole batch.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -16,6 +16,8 @@ from typing import Any, TypeVar, cast
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+
+from ssna.cache import SsnaError
 
 Value = TypeVar("Value")
 
@@ -83,6 +85,17 @@ class Processes:
         values = [value]
         dist.broadcast_object_list(values, 0)
         return values[0]
+
+    def checked_by_first(self, check: Callable[[], None]) -> None:
+        """Let the first process check what only it reads; what it finds wrong ends all processes with its sentence."""
+        found: SsnaError | None = None
+        if self.leads:
+            try:
+                check()
+            except SsnaError as error:
+                found = error
+        if (found := self.first(found)) is not None:
+            raise found
 
 
 @contextmanager

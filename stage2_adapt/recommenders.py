@@ -69,7 +69,7 @@ class SequenceRecommender(nn.Module):
         self.num_items = num_items
         # Of all that a history holds, the network reads the last interactions; repeats are those of any age.
         self.read_length = options.length
-        self.length = _REMEMBERED if options.repeat_bias else options.length
+        self.length = max(_REMEMBERED, options.length) if options.repeat_bias else options.length
         self.network = _network(options)
         self.log_scale: nn.Parameter | None = None
         if options.scorer == "cosine":

@@ -43,7 +43,7 @@ class SideNetwork(nn.Module):
         state_width: int,
         width: int,
         *,
-        integration: SideName = "gru",
+        integration: SideName,
         side_width: int | None = None,
         activation: ActivationName = "gelu",
         dropout: float = 0.0,

@@ -14,7 +14,8 @@ from torch import Tensor
 from ssna.cache import Selection
 from ssna.stage2_adapt.options import OptionError, PreparationName
 
-_SMALLEST_DEVIATION = 1e-6
+# Dimensions that vary less than this share of the mean deviation of their layer vary by rounding only.
+_SMALLEST_DEVIATION = 1e-4
 # Directions in which standardised training states vary less than this share of the mean variance are dropped when
 # they are whitened: what is in them is rounding, and there are some whenever there are fewer items than dimensions.
 _SMALLEST_VARIANCE = 1e-4
@@ -54,8 +55,9 @@ def fit_preparation(blocks: Iterable[Tensor], name: PreparationName) -> Preparat
     """The constants for these states, blocks ``(A, n, D)`` of the distinct ones of the training items.
 
     `standardize` gives every dimension of every layer mean 0 and deviation 1: raw LLM states are anisotropic, so that
-    without it texts differ by a few per cent of a vector that all share. A dimension that is the same for all items
-    stays 0. `whiten` also removes the correlations between dimensions by PCA. `none` changes nothing.
+    without it texts differ by a few per cent of a vector that all share. A dimension that is the same for all of these
+    is scaled as its layer is on average: other items may differ in it. `whiten` also removes the correlations between
+    dimensions by PCA. `none` changes nothing.
     """
     count, near, total, products = 0, torch.zeros(0), torch.zeros(0), torch.zeros(0)
     for block in blocks:
@@ -74,14 +76,22 @@ def fit_preparation(blocks: Iterable[Tensor], name: PreparationName) -> Preparat
     mean = (near[:, 0] + shift).float()
     if name == "standardize":
         variance = products / count - shift * shift
-        return Preparation(mean, variance.clamp_min(0).sqrt().float().clamp_min(_SMALLEST_DEVIATION))
+        return Preparation(mean, _deviations(variance))
     covariance = products / count - shift[:, :, None] * shift[:, None]  # (A, D, D)
-    deviation = covariance.diagonal(dim1=1, dim2=2).clamp_min(0).sqrt().float().clamp_min(_SMALLEST_DEVIATION)
+    deviation = _deviations(covariance.diagonal(dim1=1, dim2=2))
     maps = [
         _whitening(layer / (scale[:, None] * scale))
         for layer, scale in zip(covariance, deviation.double(), strict=True)
     ]
     return Preparation(mean, deviation, torch.stack(maps))
+
+
+def _deviations(variance: Tensor) -> Tensor:
+    """What the dimensions ``(A, D)`` of these variances are divided by."""
+    deviation = variance.clamp_min(0).sqrt()
+    of_layer = deviation.mean(dim=1, keepdim=True)
+    usual = torch.where(of_layer > 0, of_layer, 1.0).expand_as(deviation)
+    return torch.where(deviation > _SMALLEST_DEVIATION * of_layer, deviation, usual).float()
 
 
 def _whitening(covariance: Tensor) -> Tensor:

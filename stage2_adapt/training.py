@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from torch.nn import functional
 from ssna.cache import ahead
 from ssna.stage2_adapt import checkpoint as ckpt
 from ssna.stage2_adapt.batches import Batch, BatchMaker
-from ssna.stage2_adapt.evaluation import rank_targets
+from ssna.stage2_adapt.evaluation import NaNScoreError, rank_targets
 from ssna.stage2_adapt.item_encoder import RECOMPUTE_FROM_ITEMS, ItemEncoder, encode
 from ssna.stage2_adapt.losses import Windows, gbce_loss, gbce_power, softmax_loss
 from ssna.stage2_adapt.metrics import join_ranks, metrics_of
@@ -142,6 +142,7 @@ class Training:
         on_epoch: Callable[[Epoch], None],
         on_step: Callable[[int, int], None] | None = None,
         time_limit: float | None = None,
+        made_from: Mapping[str, Any] | None = None,
     ) -> None:
         """Train to the end, with a checkpoint at `path` after each epoch; then take the best epoch's parameters.
 
@@ -150,6 +151,7 @@ class Training:
             on_epoch: told of each epoch, before its checkpoint is written.
             on_step: told the steps done in the epoch, and their number.
             time_limit: seconds after which no further epoch begins, those of the run before it was resumed included.
+            made_from: what tells this run from others, kept in the checkpoint (JSON).
 
         Raises:
             TrainingError: if the loss is no longer a number; the last checkpoint stays.
@@ -170,7 +172,7 @@ class Training:
                 self._best = self._parameters()
             on_epoch(epoch)
             if self._processes.leads:
-                self._save(path)
+                self._save(path, made_from or {})
         self._load_parameters(self._best)
         self._refresh_item_embeddings()
 
@@ -297,7 +299,10 @@ class Training:
     def _validate(self) -> dict[str, float]:
         self._refresh_item_embeddings()
         mine = self._valid.between(*self._processes.span(len(self._valid)))
-        ranks = rank_targets(self.recommender(), self._data.sequences, mine, self._device)
+        try:
+            ranks = rank_targets(self.recommender(), self._data.sequences, mine, self._device)
+        except NaNScoreError as error:
+            raise TrainingError(f"epoch {len(self.history.epochs) + 1}: {error}") from error
         return metrics_of(join_ranks(self._processes.every(ranks)))
 
     @torch.no_grad()
@@ -322,13 +327,13 @@ class Training:
         for name, parameter in self._modules.named_parameters():
             parameter.copy_(values[name])
 
-    def _save(self, path: Path) -> None:
+    def _save(self, path: Path, made_from: Mapping[str, Any]) -> None:
         tensors = {
-            **ckpt.with_prefix("model", self._parameters()),
+            **ckpt.with_prefix("model", dict(self._modules.named_parameters())),
             **ckpt.with_prefix("best", self._best),
             **ckpt.with_prefix("optimizer", ckpt.optimizer_tensors(self._optimizer, self._modules)),
         }
-        ckpt.save_tensors(path, tensors, vars(self.history))
+        ckpt.save_tensors(path, tensors, {"history": vars(self.history), "made_from": made_from})
 
     def restore(self, path: Path) -> None:
         """Go on where the checkpoint stood.
@@ -336,8 +341,8 @@ class Training:
         Raises:
             CheckpointError: if the file is damaged.
         """
-        tensors, history = ckpt.load_tensors(path)
-        self.history = History(**history)
+        tensors, about = ckpt.load_tensors(path)
+        self.history = History(**about["history"])
         self._load_parameters(ckpt.without_prefix("model", tensors))
         self._best = {name: value.to(self._device) for name, value in ckpt.without_prefix("best", tensors).items()}
         ckpt.restore_optimizer(self._optimizer, self._modules, ckpt.without_prefix("optimizer", tensors))

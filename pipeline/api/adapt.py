@@ -17,7 +17,7 @@ import torch
 import ssna
 from ssna.api.evaluate import results_of
 from ssna.api.resume import check_resumable
-from ssna.devices import free_memory_bytes, peak_memory_bytes, resolve_device
+from ssna.devices import free_memory_bytes, peak_memory_bytes, reset_peak_memory, resolve_device
 from ssna.errors import RunError
 from ssna.folders import check_output
 from ssna.inputs import Inputs, Source, distinct_training_items, read_inputs
@@ -30,14 +30,15 @@ from ssna.runs import (
     MODEL_FILE,
     RESULTS_FILE,
     append_epoch,
+    clear_leftovers,
     clear_run,
     histories_frame,
     is_finished,
     is_run,
     read_json,
     recommender_tensors,
-    trim_metrics,
     write_json,
+    write_metrics,
     write_parquet,
 )
 from ssna.stage2_adapt import (
@@ -116,18 +117,19 @@ def adapt(
     if overwrite and resume:
         raise OptionError("--overwrite and --resume exclude each other. Give one of them.")
     where = resolve_device(device)
+    reset_peak_memory(where)
     if threads is not None:
         torch.set_num_threads(threads)
     with processes_of_torchrun(where) as processes:
-        if processes.leads and not resume:
-            _check_new(output, overwrite)
+        if not resume:
+            processes.checked_by_first(lambda: _check_new(output, overwrite))
         inputs = read_inputs(Path(dataset), _listed(llm), _listed(cache), cache_root, options)
         config = _config(inputs, options, where)
         _check_same_in_every(processes, config)
-        if processes.leads and resume:
-            check_resumable(output, config)
-            if on_note is not None and not (output / CONFIG_FILE).exists():
-                on_note(f"{output} holds no run yet: one is started.")
+        if resume:
+            processes.checked_by_first(lambda: check_resumable(output, config))
+            if on_note is not None and processes.leads:
+                _note_on_resuming(output, config, on_note)
         if processes.first(resume and is_finished(output)):
             return read_json(output / RESULTS_FILE)
         # All that can be wrong with the inputs has been found by the time the folder is made.
@@ -139,10 +141,11 @@ def adapt(
             output.mkdir(parents=True, exist_ok=True)
             if overwrite:
                 clear_run(output)
+            clear_leftovers(output)
             if not (output / CONFIG_FILE).exists():  # A resumed run keeps what it was started with.
                 write_json(output / CONFIG_FILE, config)
         if prepared is not None:
-            started -= _train(output, prepared.training, processes, time_limit, on_epoch, on_step)
+            started -= _train(output, prepared.training, processes, config, time_limit, on_epoch, on_step)
         results = _finish(output, inputs, prepared, where, started) if processes.leads else {}
         return processes.first(results)
 
@@ -152,6 +155,16 @@ def _check_new(output: Path, overwrite: bool) -> None:
     if is_run(output) and not is_finished(output) and not overwrite:
         raise RunError(f"{output} holds an unfinished run. Go on with --resume, or replace it with --overwrite.")
     check_output(output, overwrite, is_run, "run folder")
+
+
+def _note_on_resuming(output: Path, config: Mapping[str, Any], on_note: Callable[[str], None]) -> None:
+    """Say what somebody who resumes a run may not know."""
+    if not (output / CONFIG_FILE).exists():
+        on_note(f"{output} holds no run yet: one is started.")
+    elif not is_finished(output):
+        before, now = read_json(output / CONFIG_FILE).get("threads"), config["threads"]
+        if before != now:
+            on_note(f"{output} was started with {before} threads, now there are {now}: sums will be rounded otherwise.")
 
 
 def _listed(given: Path | str | Sequence[Path | str] | None) -> list[Any]:
@@ -267,6 +280,7 @@ def _train(
     output: Path,
     training: Training,
     processes: Processes,
+    config: Mapping[str, Any],
     time_limit: float | None,
     on_epoch: Callable[[Epoch], None] | None,
     on_step: Callable[[int, int], None] | None,
@@ -276,7 +290,7 @@ def _train(
         training.restore(output / CHECKPOINT_FILE)
     earlier = training.history.seconds
     if processes.leads:
-        trim_metrics(output / METRICS_FILE, len(training.history.epochs))
+        write_metrics(output / METRICS_FILE, training.history.epochs)
 
     def record(epoch: Epoch) -> None:
         if processes.leads:
@@ -284,7 +298,7 @@ def _train(
             if on_epoch is not None:
                 on_epoch(epoch)
 
-    training.run(output / CHECKPOINT_FILE, record, on_step if processes.leads else None, time_limit)
+    training.run(output / CHECKPOINT_FILE, record, on_step if processes.leads else None, time_limit, config)
     return earlier
 
 
@@ -297,7 +311,7 @@ def _finish(
         corpus = inputs.corpus
         model, tensors = count_popularity(corpus.sequences, corpus.split, len(corpus.items)).to(device), {}
         training_results = {"best_epoch": 0, "epochs": 0, "epoch_seconds": 0.0, "trainable_parameters": 0}
-        trim_metrics(output / METRICS_FILE, 0)
+        write_metrics(output / METRICS_FILE, [])
     else:
         training = prepared.training
         model = training.recommender()

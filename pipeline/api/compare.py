@@ -68,6 +68,8 @@ def compare(
     Raises:
         RunError: if a folder is no finished run, or the runs were not tested on the same.
     """
+    if resamples < 1:
+        raise RunError(f"--bootstrap {resamples}: expected at least 1.")
     where = resolve_device(device)
     one, other = (open_run(Path(run), where) for run in (first, second))
     _check_comparable(one, other)

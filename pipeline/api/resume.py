@@ -12,7 +12,8 @@ from ssna.cache.files import TEMPORARY_PREFIX
 from ssna.errors import RunError
 from ssna.folders import check_no_file
 from ssna.inputs import EXTRACT_OPTIONS
-from ssna.runs import CONFIG_FILE, is_run, read_json
+from ssna.runs import CHECKPOINT_FILE, CONFIG_FILE, is_run, read_json
+from ssna.stage2_adapt import facts_of
 
 
 def check_resumable(output: Path, config: Mapping[str, Any]) -> None:
@@ -28,7 +29,11 @@ def check_resumable(output: Path, config: Mapping[str, Any]) -> None:
         return
     if not is_run(output):
         raise RunError(f"{output} holds no run to resume. Give the folder of a run, or a new one.")
-    if found := difference(read_json(output / CONFIG_FILE), config):
+    found = difference(read_json(output / CONFIG_FILE), config)
+    if not found and (output / CHECKPOINT_FILE).exists():
+        # Of another run if somebody has put it there.
+        found = difference(facts_of(output / CHECKPOINT_FILE)["made_from"], config)
+    if found:
         raise RunError(f"{output} cannot be resumed {found}. Give what it was started with, or another --output.")
 
 

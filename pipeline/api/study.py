@@ -17,7 +17,7 @@ from ssna.dataset import Dataset, open_dataset
 from ssna.devices import leads, resolve_device
 from ssna.errors import RunError
 from ssna.folders import check_no_file
-from ssna.runs import CONFIG_FILE, STUDY_FILE, is_finished, read_json, runs_of_study, write_json
+from ssna.runs import CONFIG_FILE, STUDY_FILE, clear_run, is_finished, read_json, runs_of_study, write_json
 from ssna.stage2_adapt import AdaptOptions, OptionError, processes_of_torchrun
 
 _OF_A_RUN = re.compile(r"layers-(\d+|all)")
@@ -70,9 +70,11 @@ def study_layers(
         raise RunError(f"{output} holds {foreign[0]}, which is no part of a study of layers. Give another --output.")
     if there and not (overwrite or resume):
         raise RunError(f"{output} holds a study already. Go on with --resume, or replace it with --overwrite.")
+    if overwrite:
+        _clear_study(output)
     # The deepest first: whether the cache has that many layers is known before anything is trained.
     table = _finished_before(output, open_dataset(Path(dataset)), options) if resume else {}
-    order = sorted(zip(layers, names, chosen, strict=True), key=lambda run: -(run[0] or 0))
+    order = sorted(zip(layers, names, chosen, strict=True), key=lambda run: -(run[0] or 10**9))
     with processes_of_torchrun(resolve_device(device)):
         for number, name, its_options in order:
             folder = output / name
@@ -93,6 +95,15 @@ def study_layers(
             if leads():
                 write_json(output / STUDY_FILE, done)
     return done
+
+
+def _clear_study(output: Path) -> None:
+    """Remove all runs of an earlier study, whatever their numbers of layers, and its table."""
+    (output / STUDY_FILE).unlink(missing_ok=True)
+    for folder in output.glob("layers-*"):
+        clear_run(folder)
+        if not any(folder.iterdir()):
+            folder.rmdir()
 
 
 def _finished_before(output: Path, dataset: Dataset, options: AdaptOptions) -> dict[str, Any]:

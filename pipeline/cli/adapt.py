@@ -41,7 +41,7 @@ from ssna.stage2_adapt import (
 from ssna.terminal import count, print_json, print_line, print_note, print_table, training_progress
 
 _option = option_of(AdaptOptions)
-_OF_POPULARITY = ("model", "split", "candidates", "seed")
+_OF_ADAPTERS = {"side_width", "side_dropout", "activation"}
 
 
 @click.command("adapt", epilog="\b\nExample: ssna adapt data/ml-100k --llm minilm --item-id --output runs/text-and-ids")
@@ -162,13 +162,30 @@ def adapt_command(dataset: str, output: str, layers: tuple[str, ...], as_json: b
 
 
 def _note_what_is_not_used(chosen: AdaptOptions) -> None:
-    """Say which of the options given the popularity baseline, which is counted and not trained, does not use."""
+    """Say which of the options given have no effect beside the others."""
     context = click.get_current_context()
-    of_training = [field.name for field in fields(AdaptOptions) if field.name not in _OF_POPULARITY]
-    given = [name for name in of_training if context.get_parameter_source(name) is ParameterSource.COMMANDLINE]
-    unused = [f"--{name.replace('_', '-')}" for name in given]
-    if chosen.model == "popularity" and unused and leads():
-        print_note(f"Popularity is counted, not trained: it does not use {', '.join(unused)}.")
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    given = {name for name, source in sources.items() if source is ParameterSource.COMMANDLINE}
+    of_training = {field.name for field in fields(AdaptOptions)} - {"model", "split", "candidates", "seed"}
+    if chosen.model == "popularity":
+        _note_unused(given & of_training, "--model popularity, which is counted and not trained")
+        return
+    if not chosen.needs_states:
+        _note_unused(given & {*_OF_ADAPTERS, "preparation", "memory_budget"}, "--side none, which reads no LLM states")
+    elif chosen.side == "frozen":
+        _note_unused(given & _OF_ADAPTERS, "--side frozen, which has no adapters")
+    if chosen.model == "gru4rec":
+        _note_unused(given & {"heads"}, "--model gru4rec")
+    if chosen.loss not in ("sampled", "gbce"):
+        _note_unused(given & {"negatives"}, f"--loss {chosen.loss}")
+    if chosen.loss != "gbce":
+        _note_unused(given & {"calibration"}, f"--loss {chosen.loss}")
+
+
+def _note_unused(names: set[str], by: str) -> None:
+    if names and leads():
+        flags = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(names))
+        print_note(f"Without effect under {by}: {flags}.")
 
 
 def _layers_of(value: str) -> list[int | None]:

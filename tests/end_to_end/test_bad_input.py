@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch
 
 from ssna import AdaptOptions, Dataset, ExtractOptions, adapt, extract, prepare
 from ssna.cli.adapt import adapt_command
+from ssna.stage2_adapt import load_tensors, save_tensors
 from tests.helpers import Catalogue, ssna_in_process
 
 
@@ -298,19 +300,26 @@ def test_a_loss_that_is_no_number_ends_in_one_sentence_and_keeps_the_checkpoint(
     command = "adapt data --side none --output out --batch-size 16 --epochs 9 --learning-rate 1e30"
     adapt(place / "data", place / "out", options=AdaptOptions(side="none", batch_size=16, epochs=2))
     (place / "out/results.json").unlink()
-    config = place / "out/config.json"
-    config.write_text(
-        config.read_text()
-        .replace('"epochs": 2', '"epochs": 9')
-        .replace('"learning_rate": 0.001', '"learning_rate": 1e30')
-    )
+    config, checkpoint = place / "out/config.json", place / "out/checkpoint.safetensors"
+    asked = json.loads(config.read_text())
+    done = ssna_in_process(*command.split(), "--resume", cwd=place)
+    assert "out cannot be resumed with --learning-rate 1e+30: it was started with --learning-rate 0.001" in done.stderr
+    asked["options"] |= {"epochs": 9, "learning_rate": 1e30}
+    config.write_text(json.dumps(asked))
+    done = ssna_in_process(*command.split(), "--resume", cwd=place)  # The checkpoint is not of what config.json says.
+    assert "out cannot be resumed with --learning-rate 1e+30: it was started with --learning-rate 0.001" in done.stderr
+    tensors, about = load_tensors(checkpoint)
+    save_tensors(checkpoint, tensors, {**about, "made_from": asked})
     kept = [(place / "out" / name).read_bytes() for name in ("checkpoint.safetensors", "metrics.jsonl")]
     done = ssna_in_process(*command.split(), "--resume", cwd=place)
     assert done.returncode == 1
     assert done.stdout == ""
     assert done.stderr == (
-        "Error: the loss became NaN in step 2 of epoch 3. The checkpoint of the epochs before, if any, is kept; train "
-        "again with a lower --learning-rate (and --overwrite).\n"
+        "Error: the loss became NaN in step 2 of epoch 3. The checkpoint of the epochs before, if any, is kept: train "
+        "again with a lower --learning-rate (and --overwrite), or take the best of them by --resume --time-limit 1.\n"
     )
     assert [(place / "out" / name).read_bytes() for name in ("checkpoint.safetensors", "metrics.jsonl")] == kept
     assert not (place / "out/results.json").exists()
+    done = ssna_in_process(*command.split(), "--resume", "--time-limit", "0.001", cwd=place)
+    assert done.returncode == 0, done.stderr
+    assert json.loads((place / "out/results.json").read_text())["epochs"] == 2

@@ -312,10 +312,21 @@ def test_what_an_adapt_command_does_not_do_as_asked_is_told(workplace: Path) -> 
     counted = ["adapt", "data", "--model", "popularity", "--output", "runs/counted", "--seed", "3"]
     done = run(workplace, *counted, "--epochs", "5", "--no-repeat-bias", "--resume")
     assert done.stderr.splitlines() == [
-        "Popularity is counted, not trained: it does not use --repeat-bias, --epochs.",
+        "Without effect under --model popularity, which is counted and not trained: --epochs, --repeat-bias.",
         "runs/counted holds no run yet: one is started.",
     ]
     assert run(workplace, *counted, "--overwrite").stderr == ""
+    trained = ["adapt", "data", "--output", "runs/unused", *TINY, "--epochs", "1", "--negatives", "9", "--overwrite"]
+    done = run(workplace, *trained, "--side", "none", "--loss", "in-batch", "--activation", "relu")
+    assert done.stderr.splitlines()[:2] == [
+        "Without effect under --side none, which reads no LLM states: --activation.",
+        "Without effect under --loss in-batch: --negatives.",
+    ]
+    done = run(workplace, *trained, "--llm", "tiny", "--side", "frozen", "--side-width", "8", "--calibration", "1")
+    assert done.stderr.splitlines()[:2] == [
+        "Without effect under --side frozen, which has no adapters: --side-width.",
+        "Without effect under --loss sampled: --calibration.",
+    ]
 
 
 def test_the_saved_item_embeddings_are_of_the_best_epoch(workplace: Path) -> None:

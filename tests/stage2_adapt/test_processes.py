@@ -69,7 +69,7 @@ def together(size: int, work: str, *arguments: str | Path) -> list[subprocess.Po
 
 
 CHANGES = [
-    {"item_id": True},
+    {"item_id": True, "loss": "softmax"},
     {"loss": "sampled", "negatives": 3},
     {"loss": "gbce", "negatives": 3, "model": "gru4rec"},
     {"loss": "in-batch", "clip": 0.05},

@@ -85,6 +85,12 @@ def test_items_of_the_history_are_biased_by_how_long_ago_they_came() -> None:
         torch.testing.assert_close(more, torch.tensor([[8.0, 0, 0, 0, 0]]), atol=1e-5, rtol=0)
 
 
+def test_a_network_reads_all_of_its_length_however_long() -> None:
+    for repeat_bias in (True, False):
+        options = AdaptOptions(width=8, length=1500, repeat_bias=repeat_bias)
+        assert SequenceRecommender(5, options).length == 1500
+
+
 def test_popular_items_are_likelier_by_a_learned_weight() -> None:
     model = SequenceRecommender(3, AdaptOptions(width=8, length=4)).eval()  # All vectors are zero, and so are products.
     model.log_counts = torch.tensor([5.0, 1, 1]).log()

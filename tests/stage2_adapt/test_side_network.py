@@ -109,13 +109,16 @@ def made_up_states() -> Tensor:
 
 def test_standardised_states_have_mean_0_and_deviation_1_in_each_dimension() -> None:
     states = made_up_states()
-    states[1, :, 2] = 7.0  # A dead dimension stays 0 and does not blow up.
+    states[1, :30, 2] = 7.0  # The same for all that are fitted: it stays 0 for them, and others do not blow up.
+    states[1, 30:, 2] = 7.1
     done = fit_preparation([states[:, :7], states[:, 7:30]], "standardize").apply(states.clone())
     np.testing.assert_allclose(done[:, :30].mean(1), np.zeros((2, 3)), atol=1e-6)
     expected = np.ones((2, 3))
     expected[1, 2] = 0
     np.testing.assert_allclose(done[:, :30].std(1, correction=0), expected, atol=1e-5)
     assert done[0, 30:].mean(0).abs().max() > 1e-3, "the constants are those of the fitted rows"
+    of_layer = states[1, :30].std(0, correction=0).mean()
+    np.testing.assert_allclose(done[1, 30:, 2], 0.1 / of_layer, rtol=1e-3)
 
 
 def test_whitened_states_have_the_identity_as_covariance() -> None:

@@ -73,6 +73,7 @@ def outcome(epochs: list[Epoch]) -> list[tuple[int, float, dict[str, float]]]:
         {"side": "mean", "preparation": "none"},
         {"side": "concat", "scorer": "dot"},
         {"loss": "sampled", "negatives": 3},
+        {"loss": "softmax"},
         {"loss": "in-batch", "side": "last"},
         {"loss": "gbce", "negatives": 5},
         {"precision": "bfloat16", "warmup": 5, "schedule": "cosine"},
@@ -95,9 +96,18 @@ def test_the_same_seed_gives_the_same_losses_and_another_seed_others(tmp_path: P
     assert first != other
 
 
-@pytest.mark.parametrize("epoch", [1, 3])
-def test_a_resumed_run_is_bit_for_bit_the_unbroken_one(tmp_path: Path, epoch: int) -> None:
-    chosen = options(item_id=True, dropout=0.3, weight_decay=0.1)
+@pytest.mark.parametrize(
+    ("epoch", "changes"),
+    [
+        (1, {}),
+        (3, {}),
+        (2, {"loss": "softmax", "warmup": 5, "side_dropout": 0.2}),
+        (2, {"loss": "gbce", "model": "gru4rec", "schedule": "cosine"}),
+        (2, {"loss": "in-batch", "model": "hstu", "fusion": "gate", "precision": "bfloat16"}),
+    ],
+)
+def test_a_resumed_run_is_bit_for_bit_the_unbroken_one(tmp_path: Path, epoch: int, changes: dict[str, object]) -> None:
+    chosen = options(item_id=True, dropout=0.3, weight_decay=0.1, **changes)
     unbroken, lines = train(tmp_path / "unbroken", chosen)
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path / "killed", chosen, stop_after=epoch + 1)
@@ -169,6 +179,16 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_checkpoint(
         train(path, options(epochs=2))
     assert path.read_bytes() == before
     assert (next(steps, None) is None) == (steps_a_check > 2), "it is found at the next look, or when the epoch ends"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["sasrec", "gru4rec", "hstu"])
+def test_a_compiled_model_learns_the_same(model: str, tmp_path: Path) -> None:
+    eager, compiled = (
+        outcome(train(tmp_path / str(on), options(compile=on, model=model, dropout=0.0, epochs=2))[1])
+        for on in (False, True)
+    )
+    assert [loss for _, loss, _ in compiled] == pytest.approx([loss for _, loss, _ in eager], rel=1e-4)
 
 
 def test_a_model_that_cannot_be_compiled_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
