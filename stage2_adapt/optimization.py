@@ -40,6 +40,20 @@ def learning_rate_at(step: int, steps_an_epoch: int, options: AdaptOptions) -> f
     return options.learning_rate * factor
 
 
+def kept_of_average(step: int, steps: int, epochs: float) -> float:
+    """How much of the average of the parameters before a step stays in that after it.
+
+    An exponential moving average over about so many epochs (Kingma and Ba, arXiv 1412.6980, section 7.2), which takes
+    more of each of the first steps, so that where training started is soon forgotten.
+
+    Args:
+        step: from 0, since training began.
+        steps: of an epoch.
+        epochs: of the average, above 0.
+    """
+    return min(1 - 1 / max(1.0, epochs * steps), (step + 2) / (step + 11))
+
+
 def check_finite(losses: Sequence[Tensor], norms: Sequence[Tensor], checked: int, epoch: int) -> None:
     """Stop at the first step whose loss or gradient is no finite number; its parameters are lost already.
 

@@ -97,6 +97,8 @@ class AdaptOptions:
     """Of AdamW, on matrices only"""
     clip: float = 1.0
     """Largest norm of the gradient"""
+    averaging: float = 3.0
+    """Epochs over which parameters are averaged before they are validated and used; 0 for none"""
     precision: Precision = "auto"
     """Of the computation: auto is bfloat16 (automatic mixed precision) on a GPU that has it, else float32"""
     compile: bool = False
@@ -139,7 +141,7 @@ class AdaptOptions:
             raise OptionError("--item-id adds IDs to the text of a side network; this model has none. Leave it out.")
         if self.model in ("sasrec", "hstu") and self.width % self.heads:
             raise OptionError(f"--width {self.width} cannot be divided among --heads {self.heads}; make it a multiple.")
-        numbers = ("dropout", "side_dropout", "learning_rate", "weight_decay", "calibration", "clip")
+        numbers = ("dropout", "side_dropout", "learning_rate", "weight_decay", "calibration", "clip", "averaging")
         for name in numbers:
             if not math.isfinite(getattr(self, name)):
                 raise OptionError(f"--{_flag(name)} {getattr(self, name)}: expected a finite number.")
@@ -153,7 +155,7 @@ class AdaptOptions:
         for name in ("learning_rate", "clip"):
             if getattr(self, name) <= 0:
                 raise OptionError(f"--{_flag(name)} {getattr(self, name):g}: expected a number above 0.")
-        for name in ("weight_decay", "warmup"):
+        for name in ("weight_decay", "warmup", "averaging"):
             if getattr(self, name) < 0:
                 raise OptionError(f"--{_flag(name)} {getattr(self, name):g}: expected at least 0.")
 

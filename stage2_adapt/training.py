@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,13 @@ from ssna.stage2_adapt.evaluation import NaNScoreError, rank_targets
 from ssna.stage2_adapt.item_encoder import RECOMPUTE_FROM_ITEMS, ItemEncoder, encode
 from ssna.stage2_adapt.losses import Windows, gbce_loss, gbce_power, softmax_loss
 from ssna.stage2_adapt.metrics import join_ranks, metrics_of
-from ssna.stage2_adapt.optimization import TrainingError, check_finite, learning_rate_at, make_optimizer
+from ssna.stage2_adapt.optimization import (
+    TrainingError,
+    check_finite,
+    kept_of_average,
+    learning_rate_at,
+    make_optimizer,
+)
 from ssna.stage2_adapt.options import AdaptOptions
 from ssna.stage2_adapt.processes import Processes
 from ssna.stage2_adapt.recommenders import SequenceRecommender
@@ -129,6 +136,7 @@ class Training:
         self._precision = dtype_of_products(options, device)
         self._valid = cases_of(data.sequences, data.split, "valid")
         self.history = History()
+        self._average = self._parameters() if options.averaging else None
         self._best = self._parameters()
 
     @property
@@ -160,7 +168,8 @@ class Training:
             started = time.perf_counter()
             loss = self._train_epoch_or_explain(on_step)
             trained = time.perf_counter()
-            valid = self._validate()
+            with self._averaged():
+                valid = self._validate()
             validated = time.perf_counter()
             number = len(self.history.epochs) + 1
             epoch = Epoch(number, loss, valid, round(trained - started, 4), round(validated - trained, 4))
@@ -169,7 +178,7 @@ class Training:
             value = valid.get(CRITERION, float(number))
             if value > self.history.best_value:
                 self.history.best_value, self.history.best_epoch = value, number
-                self._best = self._parameters()
+                self._best = self._parameters(self._average)
             on_epoch(epoch)
             if self._processes.leads:
                 self._save(path, made_from or {})
@@ -213,6 +222,7 @@ class Training:
         for step, (batch, states) in enumerate(self._batches_with_states(order)):
             self._set_learning_rate(learning_rate_at(number * steps + step, steps, self._options))
             loss, norm, count = self._step(batch, states)
+            self._average_in(number * steps + step, steps)
             losses.append(loss)
             norms.append(norm)
             positions.append(count)
@@ -225,6 +235,24 @@ class Training:
             check_finite(losses, norms, checked, number + 1)
         each, weights = self._processes.total(torch.stack(losses)), torch.stack(positions)
         return float((each * weights).sum() / weights.sum())
+
+    @torch.no_grad()
+    def _average_in(self, step: int, steps: int) -> None:
+        """Let the parameters after a step into their average."""
+        if self._average is not None:
+            kept = kept_of_average(step, steps, self._options.averaging)
+            torch._foreach_lerp_(list(self._average.values()), list(self._modules.parameters()), 1 - kept)
+
+    @contextmanager
+    def _averaged(self) -> Iterator[None]:
+        """With the averaged parameters in place of those that are trained on."""
+        if self._average is None:
+            yield
+            return
+        trained = self._parameters()
+        self._load_parameters(self._average)
+        yield
+        self._load_parameters(trained)
 
     def _set_learning_rate(self, rate: float) -> None:
         for group in self._optimizer.param_groups:
@@ -319,8 +347,10 @@ class Training:
             embeddings[start:stop] = self._encoder(states, items)
         self._processes.exchange(embeddings)
 
-    def _parameters(self) -> dict[str, Tensor]:
-        return {name: value.detach().clone() for name, value in self._modules.named_parameters()}
+    def _parameters(self, values: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+        """A copy of the parameters as they are, or of other values of them."""
+        values = dict(self._modules.named_parameters()) if values is None else values
+        return {name: value.detach().clone() for name, value in values.items()}
 
     @torch.no_grad()
     def _load_parameters(self, values: dict[str, Tensor]) -> None:
@@ -330,6 +360,7 @@ class Training:
     def _save(self, path: Path, made_from: Mapping[str, Any]) -> None:
         tensors = {
             **ckpt.with_prefix("model", dict(self._modules.named_parameters())),
+            **ckpt.with_prefix("average", self._average or {}),
             **ckpt.with_prefix("best", self._best),
             **ckpt.with_prefix("optimizer", ckpt.optimizer_tensors(self._optimizer, self._modules)),
         }
@@ -344,8 +375,15 @@ class Training:
         tensors, about = ckpt.load_tensors(path)
         self.history = History(**about["history"])
         self._load_parameters(ckpt.without_prefix("model", tensors))
-        self._best = {name: value.to(self._device) for name, value in ckpt.without_prefix("best", tensors).items()}
+        self._best = self._restored("best", tensors)
+        if self._average is not None:
+            self._average = self._restored("average", tensors)
         ckpt.restore_optimizer(self._optimizer, self._modules, ckpt.without_prefix("optimizer", tensors))
+
+    def _restored(self, prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """In the order of the parameters."""
+        values = ckpt.without_prefix(prefix, tensors)
+        return {name: values[name].to(self._device) for name, _ in self._modules.named_parameters()}
 
 
 def _seed_of(seed: int, epoch: int, purpose: str) -> int:

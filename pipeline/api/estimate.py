@@ -29,7 +29,7 @@ from ssna.stage2_adapt.losses import CHUNK_SCORES, CHUNK_SCORES_ELSEWHERE, FEWES
 
 TOKENS = 20.0
 _PROBED = 64  # Items whose intermediate values are weighed, against twice as many.
-_COPIES_OF_PARAMETERS = 5  # Values, gradients, AdamW's two moments, and the best epoch's values.
+_COPIES_OF_PARAMETERS = 6  # Values, gradients, AdamW's two moments, the average, and the best epoch's values.
 _COPIES_OF_SCORES = 3
 _WIDEST_GRADIENTS = 8  # Widths of a position's gradients in the backward pass: two of the feed-forward part's four.
 # Batches differ in size, and what one has left the next one cannot always use; measured (docs/efficiency.md).

@@ -94,6 +94,7 @@ _OF_ADAPTERS = {"side_width", "side_dropout", "activation"}
 @_option("warmup", "Steps over which the learning rate rises.", type=int, metavar="N")
 @_option("weight_decay", "Of AdamW, on matrices.", type=float, metavar="X")
 @_option("clip", "Largest norm of the gradient.", type=float, metavar="X")
+@_option("averaging", "Epochs over which parameters are averaged; 0 for none.", type=float, metavar="E")
 @_option("precision", "Of the computation; auto is bfloat16 on a GPU that has it.", type=click.Choice(PRECISIONS))
 @_option("compile", "Compile the model.", is_flag=True)
 @_option("epochs", "At most so many.", type=int, metavar="E")

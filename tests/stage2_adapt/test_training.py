@@ -181,6 +181,33 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_checkpoint(
     assert (next(steps, None) is None) == (steps_a_check > 2), "it is found at the next look, or when the epoch ends"
 
 
+def test_the_parameters_that_count_are_averages_over_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    values = iter([0.1, 0.2])
+    monkeypatch.setattr(Training, "_validate", lambda self: {"ndcg@10": next(values)})
+    training = Training(data(), options(epochs=2, averaging=2.0), CPU)
+    average, steps = [p.detach().clone() for p in training._modules.parameters()], []
+    taken = training._optimizer.step
+
+    def step() -> None:
+        taken()
+        kept = min(1 - 1 / (2 * 3), (len(steps) + 2) / (len(steps) + 11))  # Three steps an epoch
+        steps.append(kept)
+        for mean, parameter in zip(average, training._modules.parameters(), strict=True):
+            mean.mul_(kept).add_(parameter.detach(), alpha=1 - kept)
+
+    monkeypatch.setattr(training._optimizer, "step", step)
+    training.run(tmp_path / "c", lambda epoch: None)
+    assert steps == [2 / 11, 3 / 12, 4 / 13, 5 / 14, 6 / 15, 7 / 16]
+    for parameter, mean in zip(training._modules.parameters(), average, strict=True):
+        torch.testing.assert_close(parameter, mean)
+
+
+def test_averaging_changes_what_is_validated_and_not_how_it_is_trained(tmp_path: Path) -> None:
+    averaged, plain = (outcome(train(tmp_path / str(e), options(averaging=e))[1]) for e in (3.0, 0.0))
+    assert [loss for _, loss, _ in averaged] == [loss for _, loss, _ in plain]
+    assert [valid for *_, valid in averaged] != [valid for *_, valid in plain]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("model", ["sasrec", "gru4rec", "hstu"])
 def test_a_compiled_model_learns_the_same(model: str, tmp_path: Path) -> None:
