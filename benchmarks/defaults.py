@@ -25,6 +25,7 @@ RESULTS = Path(__file__).parent / "results" / "defaults.jsonl"
 METHOD = AdaptOptions.side
 VARIANTS: dict[str, Mapping[str, Any]] = {
     "the defaults": {},
+    "--averaging 0": {"averaging": 0.0},
     "--side gru": {"side": "gru"},
     "--side mean": {"side": "mean"},
     "--preparation whiten": {"preparation": "whiten"},
