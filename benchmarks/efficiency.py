@@ -56,6 +56,10 @@ class Row:
     budget: int | None = None
     """Bytes that cached states may take; None holds all of them"""
 
+    def options(self, **more: Any) -> AdaptOptions:
+        """Of its training; nobody averages parameters, which would hold all of an LLM's once more."""
+        return AdaptOptions(loss=self.loss, averaging=0.0, **more)  # type: ignore[arg-type]
+
 
 ROWS: dict[str, Row] = {
     "ssna": Row("cached"),
@@ -90,7 +94,7 @@ class Setting:
     def training(self, row: Row, constants_of: int | None = None) -> tuple[Training, Problem]:
         """A training that has not begun, and what it is trained on."""
         torch.set_num_threads(self.threads)
-        options, device = AdaptOptions(loss=row.loss), torch.device(self.device)  # type: ignore[arg-type]
+        options, device = row.options(), torch.device(self.device)
         if row.method == "cached":
             inputs = read_inputs(self.dataset, [], [find_cache(self.cache_root, self.cache)], None, options)
             budget = 2**62 if row.budget is None else row.budget
@@ -164,7 +168,7 @@ def estimated(setting: Setting) -> dict[str, Any]:
     history = round(len(corpus.sequences.items) / corpus.sequences.num_users)
     found: dict[str, Any] = {}
     for name in ("ssna", "ssna-default"):
-        options = AdaptOptions(loss=ROWS[name].loss)  # type: ignore[arg-type]
+        options = ROWS[name].options()
         one = estimate(
             setting.llm, texts, tokens=tokens / texts, history=history, adapt_options=options, device=setting.device
         )

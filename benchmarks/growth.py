@@ -29,7 +29,6 @@ from lines import Lines
 from measuring import Budget, in_a_fork, time_steps
 from train import made_up_cache
 
-from ssna import AdaptOptions
 from ssna.cache import keys_of_texts
 from ssna.stage2_adapt import (
     ItemStates,
@@ -171,7 +170,7 @@ def counted(case: Case, row: str, texts: float) -> dict[str, Any]:
 
 def make_training(case: Case, row: str, device: torch.device, place: Path) -> Training:
     """A training that has not begun, of what `make_up` wrote."""
-    options = AdaptOptions(loss=ROWS[row].loss, layers=case.layers, batch_size=BATCH_SIZE)  # type: ignore[arg-type]
+    options = ROWS[row].options(layers=case.layers, batch_size=BATCH_SIZE)
     problem = made_up_problem(case)
     if ROWS[row].method == "cached":
         states = made_up_states(case, device, place)

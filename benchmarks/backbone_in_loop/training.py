@@ -61,6 +61,7 @@ class LLMTraining(Training):
             group["params"] = [parameter for parameter in group["params"] if id(parameter) not in of_llm]
             if mine:
                 self._optimizer.add_param_group({**group, "params": mine, "of_llm": True})
+        self._average = self._parameters() if options.averaging else None
         self._best = self._parameters()
 
     def _set_learning_rate(self, rate: float) -> None:
