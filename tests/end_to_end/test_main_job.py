@@ -454,4 +454,6 @@ def test_processes_of_torchrun_train_one_run_together(
     assert together["results"]["valid"] == pytest.approx(alone["valid"], abs=0.05)
     lines = [(tmp_path / name / "metrics.jsonl").read_text() for name in ("alone", "together/layers-2")]
     losses = [[json.loads(line)["loss"] for line in text.splitlines()] for text in lines]
-    assert losses[1] == pytest.approx(losses[0], rel=5e-3)  # bfloat16 has 8 bits.
+    # bfloat16 has 8 bits, and what they round off grows from step to step.
+    assert losses[1][0] == pytest.approx(losses[0][0], rel=1e-3)
+    assert losses[1] == pytest.approx(losses[0], rel=2e-2 if budget else 1e-3)
