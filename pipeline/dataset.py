@@ -15,7 +15,7 @@ import polars as pl
 from ssna.columns import ITEM, TEXT, TIME, TITLE, USER
 from ssna.errors import DatasetError
 from ssna.folders import filling
-from ssna.text import clean, field_as_text
+from ssna.text import clean, field_as_text, text_expression
 
 ITEMS_FILE = "items.parquet"
 INTERACTIONS_FILE = "interactions.parquet"
@@ -52,6 +52,11 @@ class Dataset:
             return frame.select(ITEM, TEXT, pl.col(TEXT).alias(TITLE))
         title = clean(field_as_text(str(field), frame.schema[field]))
         return frame.select(ITEM, TEXT, pl.when(title != "").then(title).otherwise(TEXT).alias(TITLE))
+
+    def texts(self, template: str) -> pl.DataFrame:
+        """item_id of every item, and its text by a template; see `text_of_items`."""
+        frame = read_items(self.path)
+        return frame.select(ITEM, text_of_items(template, frame.schema))
 
     def interactions(self) -> pl.DataFrame:
         """user_id, item_id and timestamp (milliseconds, or null), ordered by user and time."""
@@ -98,14 +103,36 @@ def read_items(path: Path) -> pl.DataFrame:
     return frame
 
 
-def item_texts(path: Path) -> Callable[[], Iterator[tuple[Sequence[str], Sequence[str]]]]:
+def text_of_items(template: str | None, schema: pl.Schema) -> pl.Expr:
+    """The text by which items of items.parquet are read: their own, or that of a template over their fields.
+
+    Where the template gives nothing, as for an item without a description, it is their own too.
+
+    Raises:
+        SourceError: see `text_expression`.
+    """
+    own = pl.col(TEXT)
+    if template is None:
+        return own
+    rendered = text_expression(template, schema)
+    return pl.when(rendered != "").then(rendered).otherwise(own).alias(TEXT)
+
+
+def item_texts(path: Path, template: str | None = None) -> Callable[[], Iterator[tuple[Sequence[str], Sequence[str]]]]:
     """The texts of a dataset folder and their items' ids, in blocks; items without text are passed over.
+
+    Args:
+        path: the dataset folder.
+        template: see `text_of_items`.
 
     Raises:
         DatasetError: if items.parquet is missing or lacks a column, or no item has a text.
+        SourceError: if the template does not fit its fields.
     """
     _check_folder(path)
-    rows = _scan(path / ITEMS_FILE, _ITEM_COLUMNS).select(TEXT, ITEM)
+    every = _scan(path / ITEMS_FILE, _ITEM_COLUMNS)
+    text = text_of_items(template, every.collect_schema())
+    rows = every.select(pl.when(pl.col(TEXT) != "").then(text).otherwise(pl.lit("")).alias(TEXT), ITEM)
     if not rows.select((pl.col(TEXT) != "").any()).collect(engine="streaming").item():
         raise DatasetError(f"{path} has no item with a text; there is nothing to extract.")
     count = rows.select(pl.len()).collect().item()

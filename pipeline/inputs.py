@@ -33,6 +33,10 @@ class Source:
 
     cache: Cache
     rows: Selection
+    texts: pl.Series
+    """Of the items, by which their rows were found"""
+    template: str | None
+    """Of the texts, if they are not the items' own"""
 
 
 @dataclass(frozen=True)
@@ -72,19 +76,32 @@ def read_inputs(
         return Inputs(opened, load_corpus(opened, options), [])
     paths = [*(find_cache(resolve_cache_root(root), llm) for llm in llms), *map(Path, caches)]
     stores = [Cache.open(path) for path in paths]
-    if len({store.manifest.fingerprint for store in stores}) < len(stores):
-        raise OptionError(f"the same cache was given twice ({', '.join(map(str, paths))}). Give each once.")
+    layers, templates = (options.for_each_llm(name, len(stores)) for name in ("layers", "text"))
+    if len({(store.manifest.fingerprint, text) for store, text in zip(stores, templates, strict=True)}) < len(stores):
+        raise OptionError(
+            f"the same cache was given twice ({', '.join(map(str, paths))}). Give each once, or each time with another "
+            "--text."
+        )
     corpus = load_corpus(opened, options)
-    sources = [
-        Source(store, _rows_of_items(store, corpus, opened, layers))
-        for store, layers in zip(stores, options.for_each_llm("layers", len(stores)), strict=True)
-    ]
+    sources = []
+    for store, number, template in zip(stores, layers, templates, strict=True):
+        texts = _texts_of(corpus, opened, template)
+        sources.append(Source(store, _rows_of_items(store, corpus, texts, opened, number, template), texts, template))
     return Inputs(opened, corpus, sources)
 
 
-def _rows_of_items(cache: Cache, corpus: Corpus, dataset: Dataset, wanted: int | None) -> Selection:
-    keys = keys_of_texts(corpus.items[TEXT])
-    command = _extract_command(cache, dataset)
+def _texts_of(corpus: Corpus, dataset: Dataset, template: str | None) -> pl.Series:
+    """The texts of the corpus's items, in their order."""
+    if template is None:
+        return corpus.items[TEXT]
+    return corpus.items.select(ITEM).join(dataset.texts(template), on=ITEM, how="left", maintain_order="left")[TEXT]
+
+
+def _rows_of_items(
+    cache: Cache, corpus: Corpus, texts: pl.Series, dataset: Dataset, wanted: int | None, template: str | None
+) -> Selection:
+    keys = keys_of_texts(texts)
+    command = _extract_command(cache, dataset, template)
     if wanted is not None and wanted > cache.max_layers > 0:
         blocks = cache.manifest.llm["blocks"]
         more = f", or extract more with `{command} --layers all` (the LLM has {blocks})"
@@ -103,10 +120,12 @@ def _rows_of_items(cache: Cache, corpus: Corpus, dataset: Dataset, wanted: int |
     return cache.select(keys, wanted or cache.common_layers(keys))
 
 
-def _extract_command(cache: Cache, dataset: Dataset) -> str:
+def _extract_command(cache: Cache, dataset: Dataset, template: str | None) -> str:
     """The command that brings the dataset's missing texts into this very cache."""
     manifest, root = cache.manifest, cache.path.parent
     command = ["ssna", "extract", str(dataset.path), "--llm", manifest.llm["source"], "--name", manifest.name]
+    if template is not None:
+        command += ["--text", template]
     settings = manifest.settings
     for option, setting in EXTRACT_OPTIONS:
         command += [f"--{option}", str(settings[setting])]
@@ -119,7 +138,6 @@ def _extract_command(cache: Cache, dataset: Dataset) -> str:
     return shlex.join(command)
 
 
-def distinct_training_items(corpus: Corpus) -> npt.NDArray[np.int64]:
-    """Places of the training items, without those whose text an earlier one has: such items count once."""
-    texts = corpus.items[TEXT].head(corpus.num_trained)
-    return pl.select(pl.lit(texts).arg_unique()).to_series().sort().to_numpy().astype(np.int64)
+def distinct_training_items(texts: pl.Series, num_trained: int) -> npt.NDArray[np.int64]:
+    """Places of the training items, the first T, without those whose text an earlier one has: such items count once."""
+    return pl.select(pl.lit(texts.head(num_trained)).arg_unique()).to_series().sort().to_numpy().astype(np.int64)

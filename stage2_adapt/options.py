@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from ssna.cache import SsnaError
 from ssna.stage2_adapt.sequences import LEAVE_ONE_OUT, SPLITS, left_out
@@ -47,6 +47,8 @@ class AdaptOptions:
     """How the layers' adapters are integrated; `none` learns item IDs only and needs no LLM"""
     layers: ForEachLLM = None
     """a, the top layers to adapt, of every LLM or of each in turn; None takes all that its cache holds"""
+    text: str | tuple[str | None, ...] | None = None
+    """Templates over the items' fields that were extracted, likewise; None takes the items' own text"""
     preparation: PreparationName = "standardize"
     """What is done to the states first"""
     side_width: ForEachLLM = None
@@ -127,16 +129,18 @@ class AdaptOptions:
             ) from error
         whole = ("width", "length", "blocks", "heads", "negatives", "batch_size", "epochs", "patience")
         given = [(name, getattr(self, name)) for name in whole]
+        for name in ("layers", "side_width", "text"):
+            if isinstance(value := getattr(self, name), list):  # As JSON has it.
+                object.__setattr__(self, name, tuple(value))
         for name in ("layers", "side_width"):
             value = getattr(self, name)
-            if isinstance(value, list):  # As JSON has it.
-                object.__setattr__(self, name, tuple(value))
-            given += [(name, one) for one in (value if isinstance(value, (tuple, list)) else [value])]
+            given += [(name, one) for one in (value if isinstance(value, tuple) else [value])]
         for name, value in given:
             if value is not None and value < 1:
                 raise OptionError(f"--{_flag(name)} {value}: expected at least 1.")
-        if self.layers is not None and not self.needs_states:
-            raise OptionError(f"--layers {self.layers} goes with a side network; this model reads no LLM states.")
+        for name in ("layers", "text"):
+            if (value := getattr(self, name)) is not None and not self.needs_states:
+                raise OptionError(f"--{name} {value} goes with a side network; this model reads no LLM states.")
         if self.item_id and not self.needs_states:
             raise OptionError("--item-id adds IDs to the text of a side network; this model has none. Leave it out.")
         if self.model in ("sasrec", "hstu") and self.width % self.heads:
@@ -167,19 +171,20 @@ class AdaptOptions:
         """
         self.for_each_llm("layers", num_llms)
         self.for_each_llm("side_width", num_llms)
+        self.for_each_llm("text", num_llms)
         if self.fusion == "gate" and num_llms + self.learns_ids < 2:
             raise OptionError(
                 "--fusion gate weighs the parts of an item vector, of which there is one here. Add --item-id or a "
                 "second --llm, or leave --fusion out."
             )
 
-    def for_each_llm(self, name: Literal["layers", "side_width"], count: int) -> list[int | None]:
+    def for_each_llm(self, name: Literal["layers", "side_width", "text"], count: int) -> list[Any]:
         """The value of an option for each of so many LLMs.
 
         Raises:
             OptionError: if another number of values was given than one for all or one for each.
         """
-        value: ForEachLLM = getattr(self, name)
+        value = getattr(self, name)
         if not isinstance(value, tuple):
             return [value] * count
         if len(value) != count:

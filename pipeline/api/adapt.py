@@ -205,6 +205,7 @@ def _described(source: Source) -> dict[str, Any]:
         "rows_digest": source.rows.digest,
         "path": str(source.cache.path.resolve()),
         "llm": manifest.llm["source"],
+        "text": source.template,
     }
 
 
@@ -241,8 +242,10 @@ def _prepare_training(
     on_note: Callable[[str], None] | None,
 ) -> _Prepared:
     corpus, selections = inputs.corpus, [source.rows for source in inputs.sources]
-    fitted_on = distinct_training_items(corpus) if selections else None
-    preparations = [fit_preparation(blocks_of(rows, fitted_on), options.preparation) for rows in selections]
+    preparations = []
+    for source in inputs.sources:
+        fitted_on = distinct_training_items(source.texts, corpus.num_trained)
+        preparations.append(fit_preparation(blocks_of(source.rows, fitted_on), options.preparation))
     budget = free_memory_bytes(device) // 2 if memory_budget is None else memory_budget
     dtype = dtype_of_products(options, device)
     states: ItemStates

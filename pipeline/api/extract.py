@@ -16,6 +16,7 @@ def extract(
     llm: Path | str,
     *,
     name: str | None = None,
+    text: str | None = None,
     options: ExtractOptions | None = None,
     cache_root: Path | str | None = None,
     device: str = "auto",
@@ -30,6 +31,8 @@ def extract(
         dataset: a dataset folder; only its items.parquet is read.
         llm: folder of an LLM (config.json, safetensors weights, tokenizer), a GGUF file, or an id on the model hub.
         name: of the cache; None derives it from `llm`.
+        text: template over the fields of items.parquet, such as '{description}', instead of the items' own text; where
+            it gives nothing, their own is read.
         options: how to read, pool, compute and store.
         cache_root: the folder of all caches; None means `$SSNA_CACHE`, else the user's cache folder.
         device: a PyTorch device, or `auto`.
@@ -40,12 +43,13 @@ def extract(
 
     Raises:
         DatasetError: if the folder has no item texts.
+        SourceError: if `text` does not fit the fields.
         LLMError: if the LLM cannot be used.
         CacheError: if the disk has no room for the states.
         NonFiniteStatesError: if the LLM gave inf or NaN for some texts; the others are cached.
     """
     progress = on_progress or (lambda done, total: None)
-    texts, root, where = item_texts(Path(dataset)), resolve_cache_root(cache_root), str(resolve_device(device))
+    texts, root, where = item_texts(Path(dataset), text), resolve_cache_root(cache_root), str(resolve_device(device))
     return extract_texts(texts, str(llm), root, name, options or ExtractOptions(), where, progress)
 
 
@@ -54,6 +58,7 @@ def plan_extraction(
     llm: Path | str,
     *,
     name: str | None = None,
+    text: str | None = None,
     options: ExtractOptions | None = None,
     cache_root: Path | str | None = None,
     device: str = "auto",
@@ -64,5 +69,5 @@ def plan_extraction(
         DatasetError: if the folder has no item texts.
         LLMError: if the LLM cannot be used.
     """
-    texts, root, where = item_texts(Path(dataset)), resolve_cache_root(cache_root), str(resolve_device(device))
+    texts, root, where = item_texts(Path(dataset), text), resolve_cache_root(cache_root), str(resolve_device(device))
     return plan_texts(texts, str(llm), root, name, options or ExtractOptions(), where)

@@ -18,6 +18,7 @@ from ssna.cli.options import (
     device_option,
     json_option,
     layers_number,
+    one_or_each,
     option_of,
     whole_numbers,
 )
@@ -62,6 +63,13 @@ _OF_ADAPTERS = {"side_width", "side_dropout", "activation"}
     metavar="A",
     help="Top layers to adapt, or all; once for each LLM if they differ. A list such as 1,2,4 makes a study: a run for "
     "each.  [default: all that are cached]",
+)
+@click.option(
+    "--text",
+    multiple=True,
+    callback=one_or_each,
+    metavar="TEMPLATE",
+    help="What `ssna extract --text` read, instead of the items' text; once for each LLM if they differ.",
 )
 @_option("preparation", "Of the states.", type=click.Choice(PREPARATIONS))
 @click.option(

@@ -30,6 +30,9 @@ Example: ssna extract data/ml-100k --llm sentence-transformers/all-MiniLM-L6-v2
     help="Top layers to keep, or all: every block, without the embedding layer.",
 )  # fmt: skip
 @click.option("--name", metavar="NAME", help="Of the cache, for `ssna adapt --llm`.  [default: from PATH_OR_ID]")
+@click.option(
+    "--text", metavar="TEMPLATE", help="Of the dataset's fields, e.g. '{description}', instead of the items' text."
+)
 @_option("max_tokens", "Longer texts are cut.  [default: 512, or the LLM's limit]", type=int, metavar="T")
 @_option(
     "pooling",
@@ -67,7 +70,7 @@ def extract_command(dataset: str, llm: str, prefix: str | None, dry_run: bool, a
         if options["template"] is not None:
             raise click.UsageError("--prefix and --template exclude each other. Give one of them.")
         options["template"] = f"{prefix}{{text}}"
-    others = {name: options.pop(name) for name in ("name", "device", "cache_root")}
+    others = {name: options.pop(name) for name in ("name", "text", "device", "cache_root")}
     chosen = ExtractOptions(**options)
     if dry_run:
         _show(plan_extraction(dataset, llm, options=chosen, **others), as_json)

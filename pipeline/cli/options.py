@@ -62,8 +62,12 @@ def cache_root_option(command: Command) -> Command:
 
 def whole_numbers(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> Any:
     """An option that is given once for all LLMs, or once for each in their order; `all` is None."""
-    numbers = tuple(layers_number(context, parameter, value) for value in values)
-    return (numbers or (None,))[0] if len(numbers) < 2 else numbers
+    return one_or_each(context, parameter, tuple(layers_number(context, parameter, value) for value in values))
+
+
+def one_or_each(context: click.Context, parameter: click.Parameter, values: tuple[Any, ...]) -> Any:
+    """An option that is given once for all LLMs, or once for each in their order; None if it is not given."""
+    return (values or (None,))[0] if len(values) < 2 else values
 
 
 def bytes_number(context: click.Context, parameter: click.Parameter, value: str | None) -> int | None:

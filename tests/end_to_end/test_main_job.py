@@ -433,6 +433,50 @@ def test_each_llm_may_have_layers_and_a_width_of_its_own(workplace: Path, tiny_l
     assert "--layers was given 3 times, and there are 2 LLMs" in wrong.stderr
 
 
+def test_two_texts_of_one_llm_are_fused(tmp_path: Path, catalogue: Catalogue, tiny_llm: Path) -> None:
+    """Where an item has no second text the first stands in."""
+    titles = dict(line.split("\t") for line in catalogue.items.read_text().splitlines())
+    about = ["" if item == "i3" else f"{title.split()[0]} {item}" for item, title in titles.items()]
+    items = pl.DataFrame({"item_id": list(titles), "title": list(titles.values()), "about": about})
+    items.write_parquet(tmp_path / "items.parquet")
+    histories = [line.split("\t") for line in catalogue.users.read_text().splitlines()]
+    pairs = [(user, item) for user, history in histories for item in history.split()]
+    pl.DataFrame(pairs, schema=["user_id", "item_id"], orient="row").write_parquet(tmp_path / "pairs.parquet")
+    extract = ["extract", "data", "--llm", tiny_llm, "--name", "tiny"]
+    for arguments in (["prepare", "pairs.parquet", "items.parquet", "data", "--format", "table"], extract):
+        assert run(tmp_path, *arguments).returncode == 0
+
+    both = ["adapt", "data", "--llm", "tiny", "--llm", "tiny", *TINY, "--epochs", "2", "--output", "run"]
+    own, other = ["--text", "{text}"], ["--text", "{about}."]
+    missing = run(tmp_path, *both, *own, *other)
+    assert re.search(r"lacks 23 of the 24 items .*Run `ssna extract data .*--text '\{about\}\.' ", missing.stderr)
+    planned = run(tmp_path, *extract, *other, "--dry-run")
+    assert planned.stdout.startswith("24 distinct texts: 1 cached, 23 to extract")
+    assert run(tmp_path, *extract, *other).returncode == 0
+    done = run(tmp_path, *both, *own, *other)
+    assert done.returncode == 0, done.stderr
+    caches = json.loads((tmp_path / "run/config.json").read_text())["caches"]
+    assert [cache["text"] for cache in caches] == ["{text}", "{about}."]
+    assert caches[0]["fingerprint"] == caches[1]["fingerprint"]
+    assert caches[0]["rows_digest"] != caches[1]["rows_digest"]
+    model = load_file(tmp_path / "run/model.safetensors")
+    assert not np.array_equal(model["items.sides.0.mean"], model["items.sides.1.mean"])
+
+    for wrong, said in (
+        ([*both, "--resume"], "the same cache was given twice"),
+        ([*both, *own, *other, *own, "--resume"], "--text was given 3 times, and there are 2 LLMs"),
+        ([*extract, "--text", "{nothing}"], "the template names the field 'nothing', which the source lacks; it has"),
+        (
+            [*both, *other, *own, "--resume"],
+            "cannot be resumed with --text {about}. --text {text}: it was started with",
+        ),
+        (["adapt", "data", "--side", "none", *own, "--output", "ids"], "--text {text} goes with a side network"),
+    ):
+        failed = run(tmp_path, *wrong)
+        assert said in failed.stderr
+        assert failed.stderr.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     ("changes", "budget"), [([], []), (["--precision", "bfloat16", "--clip", "0.1"], ["--memory-budget", "1KB"])]
 )
