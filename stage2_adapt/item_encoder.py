@@ -160,7 +160,7 @@ class _Recomputed(torch.autograd.Function):
         # From the last to the first, as autograd sums what it has kept: to the last bit the same.
         for first, states in zip(reversed(ctx.starts), reversed(ctx.random_states), strict=True):
             _set_random_states(states)
-            with torch.enable_grad(), torch.autocast(ctx.device, dtype, enabled=enabled):
+            with torch.enable_grad(), torch.autocast(ctx.device, dtype, enabled=enabled, cache_enabled=False):
                 part = ctx.block(first)
             grads = torch.autograd.grad(part, wanted, grad[first : first + len(part)], materialize_grads=True)
             total = grads if total is None else tuple(torch._foreach_add(total, grads))

@@ -283,7 +283,10 @@ class Training:
         positions = (batch.following > 0).sum()
         mine = batch.share(self._processes.rank, self._processes.size)
         known = mine.following > 0
-        with torch.autocast(self._device.type, self._precision, enabled=self._precision != torch.float32):
+        # Without its cache of rounded weights: the gradients of all blocks of items would be summed in bfloat16, and
+        # otherwise than where blocks are computed again.
+        mixed = self._precision != torch.float32
+        with torch.autocast(self._device.type, self._precision, enabled=mixed, cache_enabled=False):
             vectors = self._vectors(batch.items, states)  # (C, d)
             if len(mine.inputs):
                 # Padding, 0, gets a zero vector; a table with a row for it would be a copy of all candidates.
