@@ -70,6 +70,8 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """
     console = _console(stderr=False)
     table = _table(columns, rows)
+    if not console.is_terminal:  # A pipe is as wide as it must be.
+        console.width = max(console.width, _narrowest(console, table))
     if _fits(console, table) or len(columns) < 3:
         console.print(table)
         return
@@ -83,7 +85,12 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 def _fits(console: Console, table: Table) -> bool:
-    return Measurement.get(console, console.options.update(width=_ANY_WIDTH), table).minimum <= console.width
+    return _narrowest(console, table) <= console.width
+
+
+def _narrowest(console: Console, table: Table) -> int:
+    """Characters in which a table has all its columns."""
+    return Measurement.get(console, console.options.update(width=_ANY_WIDTH), table).minimum
 
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:

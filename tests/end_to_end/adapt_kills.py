@@ -112,7 +112,7 @@ def left_by_a_kill(run: Path) -> tuple[int, int]:
     if not saved.exists():
         return len(lines), 0
     with safe_open(saved, "pt") as file:
-        return len(lines), len(json.loads(file.metadata()["about"])["epochs"])
+        return len(lines), len(json.loads(file.metadata()["about"])["history"]["epochs"])
 
 
 def main() -> None:
