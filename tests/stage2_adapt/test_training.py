@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -209,6 +210,8 @@ def test_averaging_changes_what_is_validated_and_not_how_it_is_trained(tmp_path:
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="PyTorch compiles with g++, which is not here")
+@pytest.mark.filterwarnings("ignore")  # PyTorch's compiler has some of its own.
 @pytest.mark.parametrize("model", ["sasrec", "gru4rec", "hstu"])
 def test_a_compiled_model_learns_the_same(model: str, tmp_path: Path) -> None:
     eager, compiled = (
