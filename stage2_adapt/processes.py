@@ -127,7 +127,7 @@ class _GatheredRows(torch.autograd.Function):
         padded = mine.new_zeros(each, mine.shape[1])
         padded[: len(mine)] = mine
         everything = mine.new_empty(each * processes.size, mine.shape[1])
-        dist.all_gather_into_tensor(everything, padded)
+        dist.all_gather(list(everything.chunk(processes.size)), padded)
         return everything[:count]
 
     @staticmethod
