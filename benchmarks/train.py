@@ -1,6 +1,7 @@
 """Speed and memory of stage two (docs/performance.md).
 
     python benchmarks/train.py epoch DATASET --rectools rectools-env/bin/python --recbole recbole-env/bin/python
+    python benchmarks/train.py profile DATASET
     python benchmarks/train.py softmax
     python benchmarks/train.py streaming
 
@@ -165,6 +166,15 @@ def training_lengths(corpus: Corpus) -> np.ndarray:
     return lengths[lengths > 0]
 
 
+def training_data(corpus: Corpus, options: AdaptOptions) -> TrainingData:
+    """A dataset's sequences with made-up states, if any are wanted."""
+    num_items, states, sizes = len(corpus.items), ResidentStates(), []
+    if options.needs_states:
+        states = ResidentStates([torch.randn(LAYERS, num_items, STATE_WIDTH)])
+        sizes = [(LAYERS, STATE_WIDTH)]
+    return TrainingData(corpus.sequences, corpus.split, num_items, corpus.num_trained, states, sizes)
+
+
 @main.command("one-epoch", hidden=True)
 @click.argument("arguments", type=json.loads)
 def one_epoch(arguments: dict[str, Any]) -> None:
@@ -174,12 +184,7 @@ def one_epoch(arguments: dict[str, Any]) -> None:
         side=arguments["side"], loss=arguments["loss"], epochs=arguments["epochs"], patience=arguments["epochs"]
     )
     corpus = load_corpus(open_dataset(Path(arguments["dataset"])), options)
-    num_items, states, sizes = len(corpus.items), ResidentStates(), []
-    if options.needs_states:
-        states = ResidentStates([torch.randn(LAYERS, num_items, STATE_WIDTH)])
-        sizes = [(LAYERS, STATE_WIDTH)]
-    data = TrainingData(corpus.sequences, corpus.split, num_items, corpus.num_trained, states, sizes)
-    training, epochs = train_epochs(data, options)
+    training, epochs = train_epochs(training_data(corpus, options), options)
     evaluate = []
     for _ in range(_EVALUATIONS):
         started = time.perf_counter()
@@ -192,6 +197,8 @@ def one_epoch(arguments: dict[str, Any]) -> None:
 
 def useful_flops(corpus: Corpus, options: AdaptOptions) -> float:
     """Of matrix products that an epoch under the full softmax needs, without padding; 2 a multiply-add.
+
+    Of attention only one window a user is counted, so it is a little low for users with more.
 
     A product whose inputs are trained as well takes three times its forward pass, one of fixed inputs twice.
     """
@@ -222,6 +229,29 @@ def matrix_flops_a_second() -> float:
         torch.mm(one, other)
         seconds.append(time.perf_counter() - started)
     return 2 * 2048**3 / min(seconds)
+
+
+# ---- where the time goes ---------------------------------------------------------------------------------------------
+
+
+@main.command()
+@click.argument("dataset", type=click.Path(exists=True, path_type=Path))
+@click.option("--side", default=AdaptOptions.side, show_default=True)
+@click.option("--loss", default=AdaptOptions.loss, show_default=True)
+@click.option("--rows", default=12, show_default=True, help="Operators to print.")
+def profile(dataset: Path, side: str, loss: str, rows: int) -> None:
+    """The operators of an epoch's training that take most of the time, each without those that it calls."""
+    torch.set_num_threads(1)
+    options = AdaptOptions(side=side, loss=loss)  # type: ignore[arg-type]
+    corpus = load_corpus(open_dataset(dataset), options)
+    training = Training(training_data(corpus, options), options, CPU)
+    training._train_epoch(None)
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiler:
+        training._train_epoch(None)
+    averages = profiler.key_averages()
+    total = sum(each.self_cpu_time_total for each in averages)
+    for each in sorted(averages, key=lambda each: -each.self_cpu_time_total)[:rows]:
+        click.echo(f"{each.key:48s} {each.self_cpu_time_total / total:6.1%}   {each.count:,} calls")
 
 
 # ---- memory of the full softmax --------------------------------------------------------------------------------------

@@ -261,6 +261,7 @@ def test_users_too_short_to_be_evaluated_are_counted_and_said(place: Path) -> No
         ["extract", "--help"],
         ["adapt", "--help"],
         ["evaluate", "--help"],
+        ["compare", "--help"],
         ["recommend", "--help"],
         ["estimate", "--help"],
         ["cache", "--help"],
