@@ -107,7 +107,7 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
 
 
 def _looks_numeric(cell: str) -> bool:
-    return cell == "" or cell.lstrip("-−+.")[:1].isdigit()
+    return cell in ("", "-") or cell.lstrip("-−+.")[:1].isdigit()
 
 
 def count(number: int) -> str:

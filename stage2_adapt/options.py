@@ -189,8 +189,8 @@ class AdaptOptions:
             return [value] * count
         if len(value) != count:
             raise OptionError(
-                f"--{_flag(name)} was given {len(value)} times, and there are {count} LLMs. Give it once for all, or "
-                "once for each in their order."
+                f"--{_flag(name)} was given {len(value)} times, for {count} LLM{'s' if count > 1 else ''}. Give it "
+                "once for all, or once for each in their order."
             )
         return list(value)
 

@@ -56,6 +56,7 @@ from ssna.stage2_adapt import (
     TrainingData,
     blocks_of,
     bytes_of_states,
+    cases_of,
     count_popularity,
     dtype_of_products,
     evaluate_fully,
@@ -242,6 +243,12 @@ def _prepare_training(
     on_note: Callable[[str], None] | None,
 ) -> _Prepared:
     corpus, selections = inputs.corpus, [source.rows for source in inputs.sources]
+    if on_note is not None and not len(cases_of(corpus.sequences, corpus.split, "valid")):
+        on_note(
+            f"Nobody can be validated with --split {options.split} (the longest history has "
+            f"{int(corpus.sequences.lengths.max()):,} interactions): training lasts all {options.epochs} epochs, and "
+            "the last one counts as the best."
+        )
     preparations = []
     for source in inputs.sources:
         fitted_on = distinct_training_items(source.texts, corpus.num_trained)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ssna.api.evaluate import check_resamples
 from ssna.columns import ITEM
 from ssna.devices import resolve_device
 from ssna.errors import RunError
@@ -68,8 +69,7 @@ def compare(
     Raises:
         RunError: if a folder is no finished run, or the runs were not tested on the same.
     """
-    if resamples < 1:
-        raise RunError(f"--bootstrap {resamples}: expected at least 1.")
+    check_resamples(resamples)
     where = resolve_device(device)
     one, other = (open_run(Path(run), where) for run in (first, second))
     _check_comparable(one, other)

@@ -13,6 +13,8 @@ from ssna.errors import RunError
 from ssna.runs import Run, open_run
 from ssna.stage2_adapt import Evaluation, bootstrap_interval, evaluate_fully, metrics_by_case
 
+FEWEST_RESAMPLES = 100
+
 
 def evaluate(
     run: Path | str, *, filter_history: bool = False, bootstrap: int = 0, device: str = "auto"
@@ -26,14 +28,14 @@ def evaluate(
         device: a PyTorch device, or `auto`.
 
     Returns:
-        `test`, `valid`, `test_by_popularity`, `users`, `candidates` and `history_filtered`, as in results.json, and
-        `intervals` (low and high by metric) if they were asked for.
+        `test`, `valid`, `test_by_popularity`, `users`, `candidates` and `history_filtered`, as in results.json;
+        `split`; and `intervals` (low and high by metric) if they were asked for.
 
     Raises:
         RunError: if the folder is no finished run.
     """
-    if bootstrap < 0:
-        raise RunError(f"--bootstrap {bootstrap}: expected at least 0.")
+    if bootstrap:
+        check_resamples(bootstrap)
     where = resolve_device(device)
     opened = open_run(Path(run), where)
     test, valid = evaluate_run(opened, where, filter_history)
@@ -42,11 +44,22 @@ def evaluate(
         "users": test.ranks.num_cases,
         "candidates": len(opened.items),
         "history_filtered": filter_history,
+        "split": opened.options.split,
     }
     if bootstrap and test.ranks.num_cases:
         by_case = metrics_by_case(test.ranks)
         results["intervals"] = {name: bootstrap_interval(values, bootstrap) for name, values in by_case.items()}
     return results
+
+
+def check_resamples(count: int) -> None:
+    """Refuse so few resamples that 95 % of them are all.
+
+    Raises:
+        RunError: if they are fewer than `FEWEST_RESAMPLES`.
+    """
+    if count < FEWEST_RESAMPLES:
+        raise RunError(f"--bootstrap {count}: expected at least {FEWEST_RESAMPLES} resamples for a 95 % interval.")
 
 
 def evaluate_run(run: Run, device: torch.device, filter_history: bool = False) -> tuple[Evaluation, Evaluation]:

@@ -66,6 +66,8 @@ def recommend(
     if (user is None) == (not history):
         found = "neither" if user is None else "both"
         raise RunError(f"expected a user (--user) or a history (--history), found {found}. Give one of them.")
+    if isinstance(history, str):
+        raise RunError(f"the history is the text '{history}'; expected a list of item ids, oldest first.")
     if k < 1:
         raise RunError(f"--top {k}: expected at least 1.")
     where = resolve_device(device)

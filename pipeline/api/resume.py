@@ -12,7 +12,7 @@ from ssna.cache.files import TEMPORARY_PREFIX
 from ssna.errors import RunError
 from ssna.folders import check_no_file
 from ssna.inputs import EXTRACT_OPTIONS
-from ssna.runs import CHECKPOINT_FILE, CONFIG_FILE, is_run, read_json
+from ssna.runs import CHECKPOINT_FILE, CONFIG_FILE, is_run, read_json, runs_of_study
 from ssna.stage2_adapt import facts_of
 
 
@@ -27,6 +27,10 @@ def check_resumable(output: Path, config: Mapping[str, Any]) -> None:
     # A run that was killed while it wrote its config.json has left no more than that file's temporary one.
     if not output.exists() or all(entry.name.startswith(TEMPORARY_PREFIX) for entry in output.iterdir()):
         return
+    if runs_of_study(output):
+        raise RunError(
+            f"{output} is a study of layers. Give a list such as --layers 1,2 to go on with it, or another --output."
+        )
     if not is_run(output):
         raise RunError(f"{output} holds no run to resume. Give the folder of a run, or a new one.")
     found = difference(read_json(output / CONFIG_FILE), config)

@@ -17,7 +17,17 @@ from ssna.dataset import Dataset, open_dataset
 from ssna.devices import leads, resolve_device
 from ssna.errors import RunError
 from ssna.folders import check_no_file
-from ssna.runs import CONFIG_FILE, STUDY_FILE, clear_run, is_finished, read_json, runs_of_study, write_json
+from ssna.runs import (
+    CONFIG_FILE,
+    STUDY_FILE,
+    clear_leftovers,
+    clear_run,
+    is_finished,
+    is_run,
+    read_json,
+    runs_of_study,
+    write_json,
+)
 from ssna.stage2_adapt import AdaptOptions, OptionError, processes_of_torchrun
 
 _OF_A_RUN = re.compile(r"layers-(\d+|all)")
@@ -70,8 +80,6 @@ def study_layers(
         raise RunError(f"{output} holds {foreign[0]}, which is no part of a study of layers. Give another --output.")
     if there and not (overwrite or resume):
         raise RunError(f"{output} holds a study already. Go on with --resume, or replace it with --overwrite.")
-    if overwrite:
-        _clear_study(output)
     # The deepest first: whether the cache has that many layers is known before anything is trained.
     table = _finished_before(output, open_dataset(Path(dataset)), options) if resume else {}
     order = sorted(zip(layers, names, chosen, strict=True), key=lambda run: -(run[0] or 10**9))
@@ -90,6 +98,8 @@ def study_layers(
                 device=device,
                 **others,
             )
+            if overwrite and not table and leads():  # Nothing goes before the inputs were found good.
+                _clear_runs(output, names)
             table[name] = {"layers": _number_of_layers(folder, number), "run": name, "results": results}
             done = {"runs": sorted(table.values(), key=lambda run: np.sum(run["layers"]))}
             if leads():
@@ -97,13 +107,14 @@ def study_layers(
     return done
 
 
-def _clear_study(output: Path) -> None:
-    """Remove all runs of an earlier study, whatever their numbers of layers, and its table."""
-    (output / STUDY_FILE).unlink(missing_ok=True)
+def _clear_runs(output: Path, kept: Sequence[str]) -> None:
+    """Remove the runs of an earlier study with other numbers of layers."""
+    clear_leftovers(output)
     for folder in output.glob("layers-*"):
-        clear_run(folder)
-        if not any(folder.iterdir()):
-            folder.rmdir()
+        if folder.name not in kept and is_run(folder):
+            clear_run(folder)
+            if not any(folder.iterdir()):
+                folder.rmdir()
 
 
 def _finished_before(output: Path, dataset: Dataset, options: AdaptOptions) -> dict[str, Any]:

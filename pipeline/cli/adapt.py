@@ -42,6 +42,8 @@ from ssna.stage2_adapt import (
 from ssna.terminal import count, print_json, print_line, print_note, print_table, training_progress
 
 _option = option_of(AdaptOptions)
+# What it uses, or refuses itself.
+_OF_POPULARITY = {"model", "split", "candidates", "seed", "layers", "text"}
 _OF_ADAPTERS = {"side_width", "side_dropout", "activation"}
 
 
@@ -175,7 +177,7 @@ def _note_what_is_not_used(chosen: AdaptOptions) -> None:
     context = click.get_current_context()
     sources = {name: context.get_parameter_source(name) for name in context.params}
     given = {name for name, source in sources.items() if source is ParameterSource.COMMANDLINE}
-    of_training = {field.name for field in fields(AdaptOptions)} - {"model", "split", "candidates", "seed"}
+    of_training = {field.name for field in fields(AdaptOptions)} - _OF_POPULARITY
     if chosen.model == "popularity":
         _note_unused(given & of_training, "--model popularity, which is counted and not trained")
         return
@@ -254,7 +256,11 @@ def _print_run(output: str, results: Mapping[str, Any], chosen: AdaptOptions) ->
         others = f" ({left_out:,} {reason})"
     for cache in read_json(Path(output) / CONFIG_FILE)["caches"]:
         folder, layers = Path(cache["path"]).name, cache["layers"]
-        print_line(f"{output}: states of {folder}, its {len(layers)} top layers ({layers[0]} down to {layers[-1]})")
+        text = "" if cache["text"] is None else f", text '{cache['text']}'"
+        which = (
+            f"its {len(layers)} top layers ({layers[0]} down to {layers[-1]})" if len(layers) > 1 else "its top layer"
+        )
+        print_line(f"{output}: states of {folder}, {which}{text}")
     print_line(
         f"{output}: {best}{results['users']:,} users evaluated{others}, {results['candidates']:,} candidates, "
         f"{results['total_seconds']:.1f} s"

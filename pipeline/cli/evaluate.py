@@ -32,4 +32,7 @@ def evaluate_command(runs: tuple[str, ...], filter_history: bool, bootstrap: int
     print_popularity(results)
     for run, result in results.items():
         filtered = "history ranked last" if result["history_filtered"] else "history not filtered"
-        print_line(f"{run}: {result['users']:,} users, {result['candidates']:,} candidates, {filtered}")
+        users = f"{result['users']:,} users" if result["users"] else "no users to test on"
+        print_line(f"{run}: {users}, {result['candidates']:,} candidates, split {result['split']}, {filtered}")
+    if len({(result["users"], result["candidates"], result["split"]) for result in results.values()}) > 1:
+        print_line("These runs were not tested on the same users and candidates: their metrics do not compare.")

@@ -20,9 +20,7 @@ def print_results(results: Results) -> None:
     shown = [name for name in names if name.startswith(("recall", "ndcg")) or name.endswith("@10")]
     if not shown:  # No user could be evaluated; the line below the table says so.
         return
-    rows = [
-        [run, *(f"{result['test'].get(name, float('nan')):.4f}" for name in shown)] for run, result in results.items()
-    ]
+    rows = [[run, *(_value(result["test"], name) for name in shown)] for run, result in results.items()]
     print_table(["run (test)", *map(metric_label, shown)], rows)
 
 

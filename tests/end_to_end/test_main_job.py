@@ -297,6 +297,32 @@ def test_whole_numbers_stand_for_ids_that_are_digits(tmp_path: Path) -> None:
     assert api.recommend(tmp_path / "run", history=[2, 3]) == api.recommend(tmp_path / "run", history=["2", "3"])
 
 
+def test_runs_that_do_not_compare_are_told_apart(workplace: Path) -> None:
+    nobody = [
+        "adapt",
+        "data",
+        "--side",
+        "none",
+        *TINY,
+        "--epochs",
+        "1",
+        "--split",
+        "leave-last-90",
+        "--output",
+        "runs/no",
+    ]
+    done = run(workplace, *nobody)
+    assert "Nobody can be validated with --split leave-last-90 (the longest history has 9 interactions)" in done.stderr
+    shown = run(workplace, "evaluate", "runs/text", "runs/no").stdout
+    assert "runs/no: no users to test on, 24 candidates, split leave-last-90, history not filtered\n" in shown
+    assert "These runs were not tested on the same users and candidates: their metrics do not compare." in shown
+    assert "nan" not in shown
+    assert "do not compare" not in run(workplace, "evaluate", "runs/text", "runs/ids").stdout
+    with pytest.raises(api.SsnaError, match="the history is the text '12'; expected a list of item ids"):
+        api.recommend(workplace / "runs/text", history="12")
+    assert {"adapt", "evaluate", "recommend"} <= set(dir(api))
+
+
 def test_a_reader_that_goes_is_no_failure_of_the_command(workplace: Path) -> None:
     """As `ssna evaluate … | head`: the status of a process that SIGPIPE ended, and no traceback."""
     for flags in ([], ["--json"]):
@@ -412,11 +438,22 @@ def test_a_study_of_layers_trains_a_run_for_each_and_goes_on(workplace: Path) ->
         "Error: the study runs/study cannot be resumed with --seed 5: it was started with --seed 0. Give what it was "
         "started with, or another --output.\n"
     )
+    single = run(workplace, "adapt", "data", "--llm", "tiny", "--layers", "1", "--output", "runs/study", "--resume")
+    assert "runs/study is a study of layers. Give a list such as --layers 1,2 to go on with it" in single.stderr
     asked = run(workplace, "evaluate", "runs/study")
     assert asked.stderr == (
         "Error: runs/study is a study of layers. Give one of its runs: runs/study/layers-1, "
         "runs/study/layers-2, runs/study/layers-3.\n"
     )
+    before = {path: path.read_bytes() for path in (workplace / "runs/study").rglob("*") if path.is_file()}
+    wrong = run(
+        workplace, "adapt", "nowhere", "--llm", "tiny", "--layers", "1,2", "--output", "runs/study", "--overwrite"
+    )
+    assert wrong.returncode == 1
+    assert {path: path.read_bytes() for path in before} == before, "nothing goes before the inputs were found good"
+    replaced = as_json(workplace, *arguments, "--overwrite", "--seed", "5")
+    assert [entry["run"] for entry in replaced["runs"]] == ["layers-1", "layers-2"]
+    assert sorted(path.name for path in (workplace / "runs/study").iterdir()) == ["layers-1", "layers-2", "study.json"]
     deeper = run(workplace, "adapt", "data", "--llm", "tiny", "--layers", "1,9", "--output", "runs/too-deep")
     assert "--layers 9: the cache" in deeper.stderr
     assert not (workplace / "runs/too-deep").exists()
@@ -430,7 +467,7 @@ def test_each_llm_may_have_layers_and_a_width_of_its_own(workplace: Path, tiny_l
     tensors = load_file(workplace / "runs/two/model.safetensors")
     assert [tensors[f"items.sides.{number}.down"].shape for number in (0, 1)] == [(1, 16, 8), (3, 16, 24)]
     wrong = run(workplace, *two, "--overwrite", "--layers", "1", "--layers", "2", "--layers", "3")
-    assert "--layers was given 3 times, and there are 2 LLMs" in wrong.stderr
+    assert "--layers was given 3 times, for 2 LLMs" in wrong.stderr
 
 
 def test_two_texts_of_one_llm_are_fused(tmp_path: Path, catalogue: Catalogue, tiny_llm: Path) -> None:
@@ -464,7 +501,7 @@ def test_two_texts_of_one_llm_are_fused(tmp_path: Path, catalogue: Catalogue, ti
 
     for wrong, said in (
         ([*both, "--resume"], "the same cache was given twice"),
-        ([*both, *own, *other, *own, "--resume"], "--text was given 3 times, and there are 2 LLMs"),
+        ([*both, *own, *other, *own, "--resume"], "--text was given 3 times, for 2 LLMs"),
         ([*extract, "--text", "{nothing}"], "the template names the field 'nothing', which the source lacks; it has"),
         (
             [*both, *other, *own, "--resume"],
