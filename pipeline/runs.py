@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +87,12 @@ def clear_leftovers(path: Path) -> None:
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Indented JSON, written whole or not at all."""
     write_atomically(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def options_as_json(options: AdaptOptions) -> dict[str, Any]:
+    """The options as they come back from config.json: with lists."""
+    as_json: dict[str, Any] = json.loads(json.dumps(asdict(options)))
+    return as_json
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import importlib.metadata
-import json
 import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +34,7 @@ from ssna.runs import (
     histories_frame,
     is_finished,
     is_run,
+    options_as_json,
     read_json,
     recommender_tensors,
     write_json,
@@ -180,7 +180,7 @@ def _config(inputs: Inputs, options: AdaptOptions, device: torch.device) -> dict
     libraries = ("torch", "numpy", "polars", "h5py", "safetensors")
     return {
         "ssna": ssna.__version__,
-        "options": json.loads(json.dumps(asdict(options))),  # With lists, as they come back from the file.
+        "options": options_as_json(options),
         "dataset": {
             "name": inputs.dataset.name,
             "fingerprint": inputs.dataset.fingerprint,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from ssna.runs import (
     clear_run,
     is_finished,
     is_run,
+    options_as_json,
     read_json,
     runs_of_study,
     write_json,
@@ -128,7 +129,7 @@ def _finished_before(output: Path, dataset: Dataset, options: AdaptOptions) -> d
         before = read_json(output / name / CONFIG_FILE)
         asked = {
             **before,
-            "options": {**asdict(options), "layers": before["options"]["layers"]},
+            "options": {**options_as_json(options), "layers": before["options"]["layers"]},
             "dataset": {"fingerprint": dataset.fingerprint, "path": str(dataset.path.resolve())},
         }
         if found := difference(before, asked):

@@ -69,7 +69,7 @@ _OF_ADAPTERS = {"side_width", "side_dropout", "activation"}
 @click.option(
     "--text",
     multiple=True,
-    callback=one_or_each,
+    callback=lambda context, parameter, values: one_or_each(values),
     metavar="TEMPLATE",
     help="What `ssna extract --text` read, instead of the items' text; once for each LLM if they differ.",
 )
@@ -149,8 +149,7 @@ def adapt_command(dataset: str, output: str, layers: tuple[str, ...], as_json: b
             )
         _run_study(dataset, output, numbers[0], chosen, as_json, options)
         return
-    each = tuple(listed[0] for listed in numbers)
-    chosen = replace(chosen, layers=each if len(each) > 1 else (each or (None,))[0])
+    chosen = replace(chosen, layers=one_or_each(tuple(listed[0] for listed in numbers)))
     was_finished = options["resume"] and is_finished(Path(output))
     with training_progress(shown=leads()) as (on_epoch, on_step):
         results = adapt(

@@ -62,11 +62,11 @@ def cache_root_option(command: Command) -> Command:
 
 def whole_numbers(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> Any:
     """An option that is given once for all LLMs, or once for each in their order; `all` is None."""
-    return one_or_each(context, parameter, tuple(layers_number(context, parameter, value) for value in values))
+    return one_or_each(tuple(layers_number(context, parameter, value) for value in values))
 
 
-def one_or_each(context: click.Context, parameter: click.Parameter, values: tuple[Any, ...]) -> Any:
-    """An option that is given once for all LLMs, or once for each in their order; None if it is not given."""
+def one_or_each(values: tuple[Any, ...]) -> Any:
+    """What is given once for all LLMs, or once for each in their order; None if it is not given."""
     return (values or (None,))[0] if len(values) < 2 else values
 
 

@@ -468,6 +468,10 @@ def test_each_llm_may_have_layers_and_a_width_of_its_own(workplace: Path, tiny_l
     assert [tensors[f"items.sides.{number}.down"].shape for number in (0, 1)] == [(1, 16, 8), (3, 16, 24)]
     wrong = run(workplace, *two, "--overwrite", "--layers", "1", "--layers", "2", "--layers", "3")
     assert "--layers was given 3 times, for 2 LLMs" in wrong.stderr
+    study = [*two[:-1], "runs/two-study", "--side-width", "8", "--side-width", "24", "--layers", "1,2"]
+    for flags in ([], ["--resume"]):  # What config.json has as lists is no difference.
+        done = run(workplace, *study, *flags)
+        assert done.returncode == 0, done.stderr
 
 
 def test_two_texts_of_one_llm_are_fused(tmp_path: Path, catalogue: Catalogue, tiny_llm: Path) -> None:
