@@ -79,8 +79,8 @@ def read_inputs(
     layers, templates = (options.for_each_llm(name, len(stores)) for name in ("layers", "text"))
     if len({(store.manifest.fingerprint, text) for store, text in zip(stores, templates, strict=True)}) < len(stores):
         raise OptionError(
-            f"the same cache was given twice ({', '.join(map(str, paths))}). Give each once, or each time with another "
-            "--text."
+            f"--llm and --cache name the same cache more than once ({', '.join(map(str, paths))}). Name each once, by "
+            "either of them, or give each its own --text."
         )
     corpus = load_corpus(opened, options)
     sources = []

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from dataclasses import dataclass, fields
+from typing import Any, Literal, NamedTuple, get_args
 
 from ssna.cache import SsnaError
 from ssna.stage2_adapt.sequences import LEAVE_ONE_OUT, SPLITS, left_out
@@ -118,6 +118,10 @@ class AdaptOptions:
         Raises:
             OptionError: for the first that does not fit.
         """
+        for field in fields(self):
+            value, expected = getattr(self, field.name), _KINDS.get(type(field.default))
+            if expected is not None and type(value) not in expected.types:
+                raise OptionError(f"--{_flag(field.name)} {value!r}: expected {expected.name}.")
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
                 raise OptionError(f"--{_flag(name)} {getattr(self, name)}: expected one of {', '.join(choices)}.")
@@ -136,6 +140,8 @@ class AdaptOptions:
             value = getattr(self, name)
             given += [(name, one) for one in (value if isinstance(value, tuple) else [value])]
         for name, value in given:
+            if value is not None and type(value) is not int:
+                raise OptionError(f"--{_flag(name)} {value!r}: expected a whole number.")
             if value is not None and value < 1:
                 raise OptionError(f"--{_flag(name)} {value}: expected at least 1.")
         for name in ("layers", "text"):
@@ -205,6 +211,17 @@ class AdaptOptions:
         return self.model != "popularity" and (self.side == "none" or self.item_id)
 
 
+class _Kind(NamedTuple):
+    types: tuple[type, ...]
+    name: str
+
+
+_KINDS = {
+    bool: _Kind((bool,), "True or False"),
+    int: _Kind((int,), "a whole number"),
+    float: _Kind((float, int), "a number"),
+}
+"""Of an option's default: the types that its value may have, and how they are called"""
 _CHOICES: dict[str, tuple[str, ...]] = {
     "model": MODELS,
     "side": SIDES,

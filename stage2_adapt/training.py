@@ -144,6 +144,11 @@ class Training:
         """Number of trained values."""
         return sum(parameter.numel() for parameter in self._modules.parameters())
 
+    @property
+    def steps(self) -> int:
+        """Of an epoch."""
+        return self._batches.steps
+
     def run(
         self,
         path: Path,

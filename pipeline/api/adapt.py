@@ -115,6 +115,8 @@ def adapt(
     """
     started = time.perf_counter()
     output, options = Path(output), options or AdaptOptions()
+    if not isinstance(options, AdaptOptions):
+        raise OptionError(f"options is a {type(options).__name__}; expected ssna.AdaptOptions(…).")
     if overwrite and resume:
         raise OptionError("--overwrite and --resume exclude each other. Give one of them.")
     where = resolve_device(device)
@@ -274,7 +276,13 @@ def _prepare_training(
         [(len(rows.layers), rows.width) for rows in selections],
         [preparation.whitening for preparation in preparations],
     )
-    return _Prepared(Training(data, options, device, processes), _constants(preparations))
+    training = Training(data, options, device, processes)
+    if on_note is not None and options.warmup >= options.epochs * training.steps:
+        on_note(
+            f"The warm-up of {options.warmup:,} steps is longer than the training ({options.epochs:,} epochs of "
+            f"{training.steps:,}): the learning rate never reaches {options.learning_rate:g}."
+        )
+    return _Prepared(training, _constants(preparations))
 
 
 def _constants(preparations: Sequence[Preparation]) -> dict[str, torch.Tensor]:

@@ -40,6 +40,8 @@ class Difference:
     high: float
     p_value: float
     """Two-sided, of no difference, by random flips of the users' signs"""
+    users: int
+    """That were compared"""
 
     def as_json(self) -> dict[str, Any]:
         """The fields by name."""
@@ -82,7 +84,8 @@ def compare(
         differences = other_values[name] - values[name]
         low, high = bootstrap_interval(differences, resamples)
         means = float(values[name].mean()), float(other_values[name].mean())
-        found[name] = Difference(*means, means[1] - means[0], low, high, paired_p_value(differences, _FLIPS))
+        p_value = paired_p_value(differences, _FLIPS)
+        found[name] = Difference(*means, means[1] - means[0], low, high, p_value, len(differences))
     return found
 
 

@@ -147,7 +147,8 @@ def _stop(signal_number: int, frame: FrameType | None) -> None:
 
 
 def _fail(message: str, status: int = 1) -> None:
-    print(f"Error: {message}", file=sys.stderr)
+    rank = int(os.environ.get("RANK", "0"))  # Of the processes that torchrun started each has its own sentence.
+    print(f"Error{f' of process {rank}' if rank else ''}: {message}", file=sys.stderr)
     sys.exit(status)
 
 

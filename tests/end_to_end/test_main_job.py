@@ -382,7 +382,11 @@ def test_two_runs_are_compared_over_the_same_users(workplace: Path) -> None:
     assert 0 < found["p_value"] <= 1
     same = as_json(workplace, "compare", "runs/text", "runs/text")["recall@10"]
     assert (same["difference"], same["low"], same["high"], same["p_value"]) == (0, 0, 0, 1)
-    assert "95 % interval" in run(workplace, "compare", "runs/popularity", "runs/text").stdout
+    table = run(workplace, "compare", "runs/popularity", "runs/text").stdout
+    assert "95 % interval" in table
+    users = as_json(workplace, "evaluate", "runs/text")["users"]
+    assert found["users"] == users
+    assert f"{users} users" in table
 
 
 def test_runs_with_other_targets_are_not_compared(workplace: Path) -> None:
@@ -504,7 +508,7 @@ def test_two_texts_of_one_llm_are_fused(tmp_path: Path, catalogue: Catalogue, ti
     assert not np.array_equal(model["items.sides.0.mean"], model["items.sides.1.mean"])
 
     for wrong, said in (
-        ([*both, "--resume"], "the same cache was given twice"),
+        ([*both, "--resume"], "name the same cache more than once"),
         ([*both, *own, *other, *own, "--resume"], "--text was given 3 times, for 2 LLMs"),
         ([*extract, "--text", "{nothing}"], "the template names the field 'nothing', which the source lacks; it has"),
         (

@@ -16,7 +16,7 @@ from ssna.corpus import load_corpus
 from ssna.dataset import Dataset
 from ssna.errors import RunError
 from ssna.inputs import distinct_training_items
-from ssna.stage2_adapt import Processes, load_tensors
+from ssna.stage2_adapt import OptionError, Processes, load_tensors
 
 
 def test_a_text_counts_once_and_only_if_it_occurs_in_training() -> None:
@@ -37,6 +37,20 @@ def test_whitening_is_fitted_on_the_training_items(dataset: Dataset, shared_cach
     kept = np.abs(whitening[-1]).sum(axis=0) > 0
     assert kept.any()
     np.testing.assert_allclose(np.cov(top[:, kept].T, bias=True), np.eye(kept.sum()), atol=1e-2)
+
+
+def test_a_warm_up_that_never_ends_is_told(dataset: Dataset, tmp_path: Path) -> None:
+    said = list[str]()
+    options = AdaptOptions(side="none", epochs=2, width=8, warmup=10_000)
+    adapt(dataset.path, tmp_path / "run", options=options, on_note=said.append)
+    assert [note for note in said if "The warm-up of 10,000 steps is longer than the training (2 epochs of" in note]
+    assert "the learning rate never reaches 0.001" in said[-1]
+
+
+def test_options_of_another_kind_are_refused(dataset: Dataset, tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match="options is a dict; expected ssna.AdaptOptions"):
+        adapt(dataset.path, tmp_path / "run", options={"side": "none"})  # type: ignore[arg-type]
+    assert not (tmp_path / "run").exists()
 
 
 class _Two(Processes):

@@ -24,9 +24,19 @@ from ssna.stage2_adapt import AdaptOptions, OptionError
         ({"seed": -1}, "--seed -1: expected a whole number"),
         ({"seed": 2**64}, "--seed 18446744073709551616: expected a whole number"),
         ({"learning_rate": 0.0}, "--learning-rate 0"),
+        ({"epochs": "5"}, "--epochs '5': expected a whole number"),
+        ({"seed": 1.5}, "--seed 1.5: expected a whole number"),
+        ({"dropout": "0.2"}, "--dropout '0.2': expected a number"),
+        ({"item_id": 1}, "--item-id 1: expected True or False"),
+        ({"layers": "2"}, "--layers '2': expected a whole number"),
+        ({"side_width": (32, 64.0)}, "--side-width 64.0: expected a whole number"),
     ],
     ids=str,
 )
 def test_options_that_do_not_fit_are_refused(change: dict[str, object], message: str) -> None:
     with pytest.raises(OptionError, match=message):
         AdaptOptions(**change)  # type: ignore[arg-type]
+
+
+def test_whole_numbers_are_numbers() -> None:
+    assert AdaptOptions(averaging=2, clip=1, layers=(1, None)).averaging == 2
