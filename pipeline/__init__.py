@@ -20,6 +20,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from ssna.api.adapt import adapt
+    from ssna.api.add_items import AddedItems, add_items
     from ssna.api.caches import (
         CacheSummary,
         Verification,
@@ -35,7 +36,8 @@ if TYPE_CHECKING:
     from ssna.api.evaluate import evaluate
     from ssna.api.extract import extract, plan_extraction
     from ssna.api.prepare import prepare
-    from ssna.api.recommend import Item, Recommendation, ScoredItem, recommend
+    from ssna.api.recommend import Item, Recommendation, RecommendedItem, ScoredItem, recommend, recommend_all
+    from ssna.api.similar import similar
     from ssna.api.study import study_layers
     from ssna.cache import SsnaError
     from ssna.dataset import Dataset
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AdaptOptions",
+    "AddedItems",
     "CacheSummary",
     "Columns",
     "Dataset",
@@ -57,11 +60,13 @@ __all__ = [
     "Item",
     "Plan",
     "Recommendation",
+    "RecommendedItem",
     "ScoredItem",
     "SsnaError",
     "Verification",
     "__version__",
     "adapt",
+    "add_items",
     "compact_cache",
     "compare",
     "describe_cache",
@@ -73,13 +78,16 @@ __all__ = [
     "plan_extraction",
     "prepare",
     "recommend",
+    "recommend_all",
     "remove_cache",
+    "similar",
     "study_layers",
     "verify_cache",
 ]
 
 _HOMES = {
     "AdaptOptions": "ssna.stage2_adapt",
+    "AddedItems": "ssna.api.add_items",
     "CacheSummary": "ssna.api.caches",
     "Columns": "ssna.sources",
     "Dataset": "ssna.dataset",
@@ -92,10 +100,12 @@ _HOMES = {
     "Item": "ssna.api.recommend",
     "Plan": "ssna.stage1_extract",
     "Recommendation": "ssna.api.recommend",
+    "RecommendedItem": "ssna.api.recommend",
     "ScoredItem": "ssna.api.recommend",
     "SsnaError": "ssna.cache",
     "Verification": "ssna.api.caches",
     "adapt": "ssna.api.adapt",
+    "add_items": "ssna.api.add_items",
     "compact_cache": "ssna.api.caches",
     "compare": "ssna.api.compare",
     "describe_cache": "ssna.api.caches",
@@ -107,7 +117,9 @@ _HOMES = {
     "plan_extraction": "ssna.api.extract",
     "prepare": "ssna.api.prepare",
     "recommend": "ssna.api.recommend",
+    "recommend_all": "ssna.api.recommend",
     "remove_cache": "ssna.api.caches",
+    "similar": "ssna.api.similar",
     "study_layers": "ssna.api.study",
     "verify_cache": "ssna.api.caches",
 }

@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from ssna.columns import ITEM, TEXT, TIME, TITLE, USER
+from ssna.columns import ITEM, TEXT, TIME, USER
 from ssna.errors import DatasetError
 from ssna.folders import filling
-from ssna.text import clean, field_as_text, text_expression
+from ssna.rendering import with_titles
+from ssna.text import text_expression
 
 ITEMS_FILE = "items.parquet"
 INTERACTIONS_FILE = "interactions.parquet"
@@ -46,12 +47,7 @@ class Dataset:
 
     def items(self) -> pl.DataFrame:
         """item_id, text and title of every item, interacted or not, in the source's order."""
-        frame = read_items(self.path)
-        field = self.description.get("title_field")
-        if field not in frame.columns:
-            return frame.select(ITEM, TEXT, pl.col(TEXT).alias(TITLE))
-        title = clean(field_as_text(str(field), frame.schema[field]))
-        return frame.select(ITEM, TEXT, pl.when(title != "").then(title).otherwise(TEXT).alias(TITLE))
+        return with_titles(read_items(self.path), self.description.get("title_field"))
 
     def texts(self, template: str) -> pl.DataFrame:
         """item_id of every item, and its text by a template; see `text_of_items`."""

@@ -36,11 +36,14 @@ CHECKPOINT_FILE = "checkpoint.safetensors"
 METRICS_FILE = "metrics.jsonl"
 RESULTS_FILE = "results.json"
 STUDY_FILE = "study.json"
+ADDED_FILE = "added_items.parquet"
 # results.json is the first to go: it marks a finished run.
-_FILES = (RESULTS_FILE, CHECKPOINT_FILE, METRICS_FILE, MODEL_FILE, ITEMS_FILE, HISTORIES_FILE, CONFIG_FILE)
+_FILES = (RESULTS_FILE, ADDED_FILE, CHECKPOINT_FILE, METRICS_FILE, MODEL_FILE, ITEMS_FILE, HISTORIES_FILE, CONFIG_FILE)
 
+VECTOR = "vector"
+"""Of items that were added"""
 _TRAIN_END, _VALID_END = "train_end", "valid_end"
-_RECOMMENDER_PREFIX = "sequence."
+_RECOMMENDER_PREFIX, _ITEMS_PREFIX = "sequence.", "items."
 
 
 def is_finished(path: Path) -> bool:
@@ -145,7 +148,7 @@ class Run:
     recommender: Recommender
     """In evaluation mode"""
     items: pl.DataFrame
-    """item_index (1 to N, in order), item_id, title and text"""
+    """item_index (1 to N, in order), item_id, title and text; those that were added come last"""
     user_ids: pl.Series
     sequences: Sequences
     split: Split
@@ -182,8 +185,13 @@ class Run:
         return found + 1
 
 
-def open_run(path: Path, device: torch.device) -> Run:
+def open_run(path: Path, device: torch.device, with_added: bool = False) -> Run:
     """The finished run in a folder.
+
+    Args:
+        path: of the folder.
+        device: for the recommender.
+        with_added: whether items that `ssna add-items` added are candidates too. Metrics are of those without.
 
     Raises:
         RunError: if the folder is missing, is no run, or the run is not finished.
@@ -210,19 +218,47 @@ def open_run(path: Path, device: torch.device) -> Run:
         histories = pl.read_parquet(path / HISTORIES_FILE, columns=[USER, HISTORY, _TRAIN_END, _VALID_END])
     except (KeyError, TypeError, OSError, pl.exceptions.PolarsError) as error:
         raise RunError(f"{path} is damaged ({error}); run `ssna adapt --overwrite` again.") from error
+    recommender = _load_recommender(path / MODEL_FILE, options, len(items), device)
+    if with_added and len(added := read_added(path)):
+        assert isinstance(recommender, SequenceRecommender)
+        recommender.add_items(torch.from_numpy(np.stack(added[VECTOR].to_list())))
+        items = pl.concat([items, added.drop(VECTOR).with_row_index(ITEM_INDEX, offset=len(items) + 1)])
     starts = np.concatenate([[0], np.cumsum(histories[HISTORY].list.len().to_numpy().astype(np.int64))])
     sequences = Sequences(histories[HISTORY].explode().to_numpy().astype(np.int64), starts)
     split = Split(*(starts[:-1] + histories[column].to_numpy().astype(np.int64) for column in (_TRAIN_END, _VALID_END)))
     return Run(
         path=path,
         options=options,
-        recommender=_load_recommender(path / MODEL_FILE, options, len(items), device),
+        recommender=recommender,
         items=items,
         user_ids=histories[USER],
         sequences=sequences,
         split=split,
         results=read_json(path / RESULTS_FILE),
     )
+
+
+def read_added(path: Path) -> pl.DataFrame:
+    """item_id, title, text and vector of the items that were added to a run, in their order.
+
+    Raises:
+        RunError: if the file is damaged.
+    """
+    schema = {ITEM: pl.String(), TITLE: pl.String(), TEXT: pl.String(), VECTOR: pl.List(pl.Float32)}
+    if not (path / ADDED_FILE).exists():
+        return pl.DataFrame(schema=schema)
+    try:
+        return pl.read_parquet(path / ADDED_FILE, columns=list(schema))
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise RunError(f"{path / ADDED_FILE} is damaged ({error}); remove it and add the items again.") from error
+
+
+def item_parameters(path: Path) -> dict[str, torch.Tensor]:
+    """The item encoder's part of a run's model.safetensors; see `encode_new_items`."""
+    tensors, _ = load_tensors(path / MODEL_FILE)
+    return {
+        name.removeprefix(_ITEMS_PREFIX): tensor for name, tensor in tensors.items() if name.startswith(_ITEMS_PREFIX)
+    }
 
 
 def _load_recommender(path: Path, options: AdaptOptions, num_items: int, device: torch.device) -> Recommender:

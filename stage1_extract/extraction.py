@@ -21,6 +21,7 @@ from ssna.cache import (
     SsnaError,
     ahead,
     check_writable,
+    fingerprint_of,
     manifests_below,
     row_bytes,
     sweep_leftovers,
@@ -186,6 +187,8 @@ def extract_texts(
 class Plan:
     """What an extraction would do; `ssna extract --dry-run --json` prints these fields."""
 
+    fingerprint: str
+    """Of the cache"""
     layers: list[int]
     """Block numbers, top first"""
     pooling: str
@@ -229,6 +232,7 @@ def plan_texts(texts: TextBlocks, llm: str, root: Path, name: str | None, option
     shares = {"min": 0.0, "25%": 0.25, "50%": 0.5, "75%": 0.75, "95%": 0.95, "99%": 0.99, "max": 1.0}
     quantiles = np.quantile(counts, list(shares.values()), method="higher") if len(counts) else np.zeros(len(shares))
     return Plan(
+        fingerprint=fingerprint_of(job.settings),
         layers=block_numbers(job.files, job.layers),
         pooling=job.settings["pooling"],
         texts=job.wanted.distinct,

@@ -6,6 +6,7 @@ The LLM is never loaded here, and `transformers` never imported.
 from ssna.stage2_adapt.checkpoint import facts_of, load_tensors, save_tensors
 from ssna.stage2_adapt.evaluation import Evaluation, evaluate_fully
 from ssna.stage2_adapt.metrics import bootstrap_interval, metrics_by_case, paired_p_value
+from ssna.stage2_adapt.new_items import encode_new_items
 from ssna.stage2_adapt.options import (
     ACTIVATIONS,
     CANDIDATES,
@@ -22,7 +23,7 @@ from ssna.stage2_adapt.options import (
 )
 from ssna.stage2_adapt.popularity import count_popularity
 from ssna.stage2_adapt.processes import Processes, processes_of_torchrun
-from ssna.stage2_adapt.recommendation import top_items
+from ssna.stage2_adapt.recommendation import nearest_items, top_items, top_items_of_all
 from ssna.stage2_adapt.recommenders import Popularity, Recommender, SequenceRecommender
 from ssna.stage2_adapt.sequences import (
     SPLITS,
@@ -43,6 +44,7 @@ from ssna.stage2_adapt.states import (
     blocks_of,
     bytes_of_states,
     fit_preparation,
+    read_lowest_first,
 )
 from ssna.stage2_adapt.training import Epoch, Training, TrainingData, dtype_of_products
 
@@ -80,6 +82,7 @@ __all__ = [
     "cases_of",
     "count_popularity",
     "dtype_of_products",
+    "encode_new_items",
     "evaluate_fully",
     "facts_of",
     "fit_preparation",
@@ -87,11 +90,14 @@ __all__ = [
     "left_out",
     "load_tensors",
     "metrics_by_case",
+    "nearest_items",
     "paired_p_value",
     "processes_of_torchrun",
+    "read_lowest_first",
     "save_tensors",
     "split_by_time",
     "targets_of",
     "top_items",
+    "top_items_of_all",
     "training_counts",
 ]

@@ -81,6 +81,12 @@ class SequenceRecommender(nn.Module):
         self.item_embeddings: Tensor
         self.register_buffer("item_embeddings", torch.zeros(num_items + 1, options.width))  # Index 0 is padding.
 
+    def add_items(self, vectors: Tensor) -> None:
+        """Let items of these vectors ``(n, d)``, which were not trained on, be candidates after all others."""
+        self.num_items += len(vectors)
+        self.item_embeddings = torch.cat([self.item_embeddings, vectors.to(self.item_embeddings)])
+        self.log_counts = torch.cat([self.log_counts, self.log_counts.new_zeros(len(vectors))])
+
     def candidates(self) -> tuple[Tensor, ...]:
         """The factors ``(N, d)`` of scores, and biases ``(N,)``."""
         return self.factors(self.item_embeddings[1:]), self.biases(slice(None))

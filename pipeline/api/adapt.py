@@ -187,6 +187,7 @@ def _config(inputs: Inputs, options: AdaptOptions, device: torch.device) -> dict
             "name": inputs.dataset.name,
             "fingerprint": inputs.dataset.fingerprint,
             "path": str(inputs.dataset.path.resolve()),
+            "template": inputs.dataset.description.get("template"),
         },
         "caches": [_described(source) for source in inputs.sources],
         "device": str(device),

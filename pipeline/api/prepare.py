@@ -22,21 +22,16 @@ from ssna.columns import ITEM, TEXT
 from ssna.dataset import Dataset, is_dataset, open_dataset, write_dataset
 from ssna.errors import DatasetError, SourceError
 from ssna.folders import check_output
+from ssna.rendering import render_items
 from ssna.sources import (
     TIMESTAMP_UNITS,
     Columns,
     Format,
-    Source,
     TimestampUnit,
-    Workbench,
     read_source,
     workbench,
 )
-from ssna.text import default_template, text_expression, title_field
 from ssna.timestamps import timestamps_in_ms
-
-_RAW_TEXT = "raw_text"
-"""Where a source's own field called `text` goes, since `text` is the rendered one."""
 
 
 def prepare(
@@ -102,12 +97,12 @@ def prepare(
     with workbench() as bench:
         try:
             source = read_source(format, paths, columns or Columns(), encoding, name, bench)
-            items, about_items = _render_items(source, text)
+            items, about_items = render_items(source.items, text if text is not None else source.template)
             ordered, read_as = timestamps_in_ms(source.interactions, timestamp_unit, timestamp_format)
             interactions = Interactions.collect(ordered)
         except pl.exceptions.PolarsError as error:
             raise SourceError(
-                f"{', '.join(map(str, paths))} cannot be read as {format}: {_what_is_wrong(bench, error)}. Check them "
+                f"{', '.join(map(str, paths))} cannot be read as {format}: {bench.what_is_wrong(error)}. Check them "
                 "against the format (docs/datasets.md), and the options that name columns and timestamps."
             ) from error
     if not len(interactions.frame):
@@ -139,30 +134,6 @@ def _source_step(counts: Counts) -> Step:
     return Step("source", counts, counts)
 
 
-def _render_items(source: Source, template: str | None) -> tuple[pl.DataFrame, dict[str, Any]]:
-    """The items with their texts, and what dataset.json says about them."""
-    schema = source.items.collect_schema()
-    fields = [field for field in schema if field != ITEM]
-    chosen = template if template is not None else source.template or default_template(fields)
-    rendered = source.items.with_columns(text_expression(chosen, schema).alias("__text")).collect()
-    if nulls := rendered[ITEM].null_count():
-        raise SourceError(f"{nulls} items have no {ITEM}. Complete the items' file.")
-    if TEXT in fields and _RAW_TEXT in fields:
-        raise SourceError(f"the source has the fields '{TEXT}' and '{_RAW_TEXT}', of which one must be renamed.")
-    distinct = rendered.unique(ITEM, keep="first", maintain_order=True)
-    others = pl.exclude(ITEM, "__text", TEXT)
-    own_text = [pl.col(TEXT).alias(_RAW_TEXT)] if TEXT in fields else []
-    title = title_field(fields)
-    about = {
-        "template": chosen,
-        "title_field": _RAW_TEXT if title == TEXT else title,
-        "items": len(distinct),
-        "items_without_text": int((distinct["__text"] == "").sum()),
-        "items_described_again": len(rendered) - len(distinct),
-    }
-    return distinct.select(ITEM, pl.col("__text").alias(TEXT), *own_text, others), about
-
-
 def _drop_items(interactions: Interactions, items: pl.DataFrame, drop_unknown: bool, drop_empty: bool) -> None:
     """Drop the interactions of unknown and empty items, or refuse them."""
     with_text = items.filter(pl.col(TEXT) != "")[ITEM]
@@ -184,9 +155,3 @@ def _drop_items(interactions: Interactions, items: pl.DataFrame, drop_unknown: b
             )
         if drop:
             interactions.step(what, lambda frame, lacking=lacking: interactions.without(lacking))  # type: ignore[misc]
-
-
-def _what_is_wrong(bench: Workbench, error: pl.exceptions.PolarsError) -> str:
-    """Which line is wrong, or else the first line of what Polars says."""
-    found = (table.fault() for table in bench.tables)
-    return next(filter(None, found), str(error).strip().splitlines()[0].rstrip("."))

@@ -1,18 +1,20 @@
-"""`ssna.recommend`: the next items for a user or a history."""
+"""`ssna.recommend` and `ssna.recommend_all`: the next items for a user or a history, and for all users."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
 
-from ssna.columns import ITEM, TITLE
+from ssna.columns import ITEM, TITLE, USER
 from ssna.devices import resolve_device
 from ssna.errors import RunError
 from ssna.runs import Run, open_run
-from ssna.stage2_adapt import top_items
+from ssna.stage2_adapt import SequenceRecommender, nearest_items, top_items, top_items_of_all
+
+RANK, SCORE = "rank", "score"
 
 
 @dataclass(frozen=True)
@@ -25,9 +27,17 @@ class Item:
 
 @dataclass(frozen=True)
 class ScoredItem(Item):
-    """A recommended item; scores compare within one answer only."""
+    """An item with a score; scores compare within one answer only."""
 
     score: float
+
+
+@dataclass(frozen=True)
+class RecommendedItem(ScoredItem):
+    """A recommended item, and what of the history it is like."""
+
+    nearest: ScoredItem | None
+    """The item of the history whose vector is nearest, scored by their cosine; None of a model without item vectors"""
 
 
 @dataclass(frozen=True)
@@ -36,7 +46,7 @@ class Recommendation:
 
     history: list[Item]
     """Oldest first"""
-    items: list[ScoredItem]
+    items: list[RecommendedItem]
     """Best first"""
 
 
@@ -68,21 +78,89 @@ def recommend(
         raise RunError(f"expected a user (--user) or a history (--history), found {found}. Give one of them.")
     if isinstance(history, str):
         raise RunError(f"the history is the text '{history}'; expected a list of item ids, oldest first.")
-    if k < 1:
-        raise RunError(f"--top {k}: expected at least 1.")
+    check_number(k)
     where = resolve_device(device)
-    opened = open_run(Path(run), where)
+    opened = open_run(Path(run), where, with_added=True)
     if user is not None:
         numbers = opened.history_of(str(user))
     else:
         numbers = [opened.index_of(str(item)) for item in history or ()]
     best, scores = top_items(opened.recommender, numbers, k, where, allow_repeats)
-    described = [ScoredItem(*item, score) for item, score in zip(_described(opened, best), scores, strict=True)]
-    return Recommendation([Item(*item) for item in _described(opened, numbers)], described)
+    nearest = _nearest(opened, best, numbers)
+    described = zip(described_items(opened, best), scores, nearest, strict=True)
+    return Recommendation(
+        [Item(*item) for item in described_items(opened, numbers)],
+        [RecommendedItem(*item, score, near) for item, score, near in described],
+    )
 
 
-def _described(run: Run, numbers: list[int]) -> list[tuple[str, str]]:
+def recommend_all(
+    run: Path | str,
+    *,
+    k: int = 10,
+    allow_repeats: bool = False,
+    device: str = "auto",
+    on_progress: Callable[[int, int], None] | None = None,
+) -> pl.DataFrame:
+    """The k items that come next for every user of the dataset, each user's whole history read.
+
+    Args:
+        run: a run folder.
+        k: how many items.
+        allow_repeats: whether items of a user's history may be recommended again.
+        device: a PyTorch device, or `auto`.
+        on_progress: called with the users done and their number.
+
+    Returns:
+        A row a user and item: user_id, item_id, score and rank (from 1), users in the order of the dataset and best
+        items first; fewer than k where there are not so many to choose from.
+
+    Raises:
+        RunError: if the folder is no finished run.
+    """
+    check_number(k)
+    where = resolve_device(device)
+    opened = open_run(Path(run), where, with_added=True)
+    blocks, done = list[pl.DataFrame](), 0
+    for items, scores in top_items_of_all(opened.recommender, opened.sequences, k, where, allow_repeats):
+        users, each = items.shape
+        block = pl.DataFrame(
+            {
+                USER: opened.user_ids[done : done + users].repeat_by(each).explode(),
+                ITEM: opened.items[ITEM].gather((items.flatten() - 1).numpy()),
+                SCORE: scores.flatten().numpy(),
+                RANK: pl.Series(list(range(1, each + 1)) * users, dtype=pl.UInt32),
+            }
+        )
+        blocks.append(block.filter(pl.col(SCORE) > -float("inf")))
+        done += users
+        if on_progress is not None:
+            on_progress(done, opened.sequences.num_users)
+    return pl.concat(blocks)
+
+
+def check_number(k: int) -> None:
+    """Refuse to name no item.
+
+    Raises:
+        RunError: for k below 1.
+    """
+    if k < 1:
+        raise RunError(f"--top {k}: expected at least 1.")
+
+
+def described_items(run: Run, numbers: Sequence[int]) -> list[tuple[str, str]]:
     """Id and title of each item index."""
     rows = run.items.select(ITEM, TITLE)[pl.Series(numbers, dtype=pl.UInt32) - 1]
     described: list[tuple[str, str]] = rows.rows()
     return described
+
+
+def _nearest(run: Run, items: list[int], history: list[int]) -> list[ScoredItem | None]:
+    """Of each recommended item, that of the history which it is like."""
+    others = sorted(set(history))
+    if not items or not isinstance(run.recommender, SequenceRecommender) or (len(others) == 1 and others == items):
+        return [None] * len(items)
+    near, cosines = nearest_items(run.recommender.item_embeddings, items, others, 1)
+    described = described_items(run, near[:, 0].tolist())
+    return [ScoredItem(*item, cosine) for item, cosine in zip(described, cosines[:, 0].tolist(), strict=True)]

@@ -26,7 +26,9 @@ _SUMMARIES = {
     "adapt": "Train a recommender from cached layer states (stage two).",
     "evaluate": "Compute the metrics of finished runs again.",
     "compare": "Test the difference of two runs over the same users.",
-    "recommend": "Rank items for a user or a history.",
+    "recommend": "Rank items for a user, a history or all users.",
+    "similar": "Find the items that are nearest to an item.",
+    "add-items": "Let new items be recommended, without training.",
     "estimate": "Predict time, disk and memory before one spends them.",
     "cache": "List, verify, compact and remove caches.",
 }
@@ -45,7 +47,8 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _SUMMARIES:
             return None
-        command: click.Command = getattr(importlib.import_module(f"ssna.cli.{cmd_name}"), f"{cmd_name}_command")
+        name = cmd_name.replace("-", "_")
+        command: click.Command = getattr(importlib.import_module(f"ssna.cli.{name}"), f"{name}_command")
         return command
 
     def resolve_command(
@@ -84,7 +87,7 @@ def cli() -> None:
     prepare    public data       ->  dataset folder
     extract    dataset + LLM     ->  cache of layer states   (stage one, once per LLM)
     adapt      dataset + cache   ->  run folder              (stage two, per dataset)
-    evaluate, compare, recommend <-  run folders
+    evaluate, compare, recommend, similar, add-items  <-  run folders
     estimate   time, disk and memory, from an LLM's configuration
     cache      looks after caches
     """

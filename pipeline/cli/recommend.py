@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 
 import click
 
-from ssna.api.recommend import recommend
+from ssna.api.recommend import Recommendation, recommend, recommend_all
 from ssna.cli.options import default_of, device_option, json_option
-from ssna.terminal import print_json, print_table
+from ssna.errors import OutputError
+from ssna.runs import write_parquet
+from ssna.terminal import print_json, print_line, print_table
 
 _SHOWN_HISTORY = 10
+_EXAMPLES = """\b
+Example: ssna recommend runs/text --history 50 --history 181 --top 5
+         ssna recommend runs/text --all-users --output recommended.parquet
+"""
 
 
-@click.command("recommend", epilog="\b\nExample: ssna recommend runs/text --history 50 --history 181 --top 5")
+@click.command("recommend", epilog=_EXAMPLES)
 @click.argument("run")
 @click.option("--user", metavar="ID", help="A user of the dataset.")
 @click.option("--history", multiple=True, metavar="ITEM", help="Item ids instead, oldest first (repeat the option).")
+@click.option("--all-users", is_flag=True, help="Every user of the dataset instead, into --output.")
+@click.option("--output", type=click.Path(path_type=Path), metavar="FILE", help="Parquet file of all users' items.")
+@click.option("--overwrite", is_flag=True, help="Replace a file that is there.")
 @click.option(
     "-k",
     "--top",
@@ -28,29 +38,68 @@ _SHOWN_HISTORY = 10
     help="How many.",
 )
 @click.option("--allow-repeats", is_flag=True, help="Items of the history may be recommended again.")
+@click.option("--explain", is_flag=True, help="Show which item of the history each one is nearest to.")
 @device_option
 @json_option
 def recommend_command(
     run: str,
     user: str | None,
     history: tuple[str, ...],
+    all_users: bool,
+    output: Path | None,
+    overwrite: bool,
     k: int,
     allow_repeats: bool,
+    explain: bool,
     device: str,
     as_json: bool,
 ) -> None:
-    """Print the items that come next for a user or a history, from the run folder RUN alone."""
+    """Print the items that come next for a user or a history, from the run folder RUN alone.
+
+    For all users they are rows of a Parquet file: user_id, item_id, score and rank.
+    """
+    if all_users:
+        if user is not None or history:
+            raise click.UsageError("--all-users goes with neither --user nor --history. Give one of them.")
+        _write_all(run, output, overwrite, k, allow_repeats, device, as_json)
+        return
+    if output is not None or overwrite:
+        raise click.UsageError("--output and --overwrite go with --all-users. Give it, or leave them out.")
     found = recommend(run, user=user, history=history, k=k, allow_repeats=allow_repeats, device=device)
     if as_json:
         print_json(asdict(found))
         return
+    _show(found, f"user {user}" if user is not None else "this history", explain)
+
+
+def _show(found: Recommendation, whose: str, explain: bool) -> None:
     past = found.history[-_SHOWN_HISTORY:]
-    whose = f"user {user}" if user is not None else "this history"
     print_table(
         ["item", f"last {len(past)} of {len(found.history)} of {whose}, oldest first"],
         [[item.item_id, item.title] for item in past],
     )
-    print_table(
-        ["item", "recommended next", "score"],
-        [[item.item_id, item.title, f"{item.score:.3f}"] for item in found.items],
-    )
+    columns = ["item", "recommended next", "score"]
+    rows = [[item.item_id, item.title, f"{item.score:.3f}"] for item in found.items]
+    if explain:
+        columns += ["nearest in the history", "cosine"]
+        for row, item in zip(rows, found.items, strict=True):
+            row += ["", ""] if item.nearest is None else [item.nearest.title, f"{item.nearest.score:.3f}"]
+    print_table(columns, rows)
+
+
+def _write_all(
+    run: str, output: Path | None, overwrite: bool, k: int, allow_repeats: bool, device: str, as_json: bool
+) -> None:
+    if output is None:
+        raise click.UsageError("--all-users writes a Parquet file. Name it with --output.")
+    if output.is_dir() or (output.exists() and not overwrite):
+        found, remedy = ("is a folder", "") if output.is_dir() else ("exists", ", or --overwrite to replace it")
+        raise OutputError(f"{output} {found}. Give the name of a new file{remedy}.")
+    rows = recommend_all(run, k=k, allow_repeats=allow_repeats, device=device)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    write_parquet(output, rows)
+    users = rows["user_id"].n_unique()
+    if as_json:
+        print_json({"output": str(output), "users": users, "rows": len(rows)})
+    else:
+        print_line(f"{output}: {len(rows):,} rows, the next {k} items of {users:,} users")

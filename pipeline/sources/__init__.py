@@ -18,7 +18,7 @@ from ssna.sources.request import Request
 from ssna.sources.sequences import read_sequences
 from ssna.sources.source import FORMATS, TIMESTAMP_UNITS, Columns, Format, Source, TimestampUnit
 from ssna.sources.steam import read_steam
-from ssna.sources.table import read_table
+from ssna.sources.table import read_items_table, read_table
 from ssna.sources.unisrec import read_unisrec
 from ssna.sources.yelp import read_yelp
 
@@ -32,6 +32,7 @@ __all__ = [
     "Source",
     "TimestampUnit",
     "Workbench",
+    "read_items_table",
     "read_source",
     "workbench",
 ]

@@ -102,6 +102,11 @@ class Workbench:
         self.tables.append(table)
         return table
 
+    def what_is_wrong(self, error: Exception) -> str:
+        """Which line of the tables is wrong, or else the first line of what the reader of them says."""
+        found = (table.fault() for table in self.tables)
+        return next(filter(None, found), str(error).strip().splitlines()[0].rstrip("."))
+
     def binary_file(self, path: Path) -> Path:
         """The file itself, its hash taken."""
         self.hashes[str(path)] = sha256_of_file(path)

@@ -91,10 +91,10 @@ def interaction_columns(frame: pl.LazyFrame, columns: Columns, what: str) -> pl.
     return interactions_of(frame.with_columns(**ids), user, item, rating, timestamp)
 
 
-def item_columns(frame: pl.LazyFrame, columns: Columns, what: str) -> pl.LazyFrame:
+def item_columns(frame: pl.LazyFrame, columns: Columns, what: str, option: str = "--items-item-column") -> pl.LazyFrame:
     """`Source.items` out of a frame with the source's own names."""
     available = frame.collect_schema()
-    item = pick(columns.items_item or columns.item, "item_id", available, what, "--items-item-column")
+    item = pick(columns.items_item or columns.item, "item_id", available, what, option)
     others = [name for name in available if name not in (item, ITEM)]
     return frame.select(id_strings(item, available[item]).alias(ITEM), *others)
 

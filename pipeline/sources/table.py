@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import polars as pl
 
 from ssna.errors import SourceError
-from ssna.sources.files import SourceFile
+from ssna.sources.files import SourceFile, Workbench, require_file
 from ssna.sources.request import Request, stacked
-from ssna.sources.source import Source, interaction_columns, item_columns
+from ssna.sources.source import Columns, Source, interaction_columns, item_columns
 from ssna.sources.tables import Table, kind_of_table
 
 
@@ -30,6 +32,17 @@ def read_table(request: Request) -> Source:
         ),
         items=item_columns(described, request.columns, str(items)),
     )
+
+
+def read_items_table(path: Path, item_column: str | None, encoding: str | None, bench: Workbench) -> pl.LazyFrame:
+    """One table of items: item_id as a string, then its other fields.
+
+    Raises:
+        SourceError: if the file is missing, of an unknown kind, or without that column.
+    """
+    request = Request("table", [path], Columns(items_item=item_column), encoding, None, bench)
+    file = SourceFile(require_file(path, "a table of items"))
+    return item_columns(_scan(request, file), request.columns, str(file), "--item-column")
 
 
 def _scan(request: Request, file: SourceFile) -> pl.LazyFrame:

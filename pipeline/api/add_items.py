@@ -1,0 +1,184 @@
+"""`ssna.add_items`: items that came after training, which can be recommended at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import torch
+
+from ssna.cache import Cache, keys_of_texts, manifests_below, resolve_cache_root
+from ssna.columns import ITEM, TEXT, TITLE
+from ssna.dataset import is_dataset, open_dataset, read_items, text_of_items
+from ssna.devices import resolve_device
+from ssna.errors import DatasetError, RunError, SourceError
+from ssna.rendering import render_items, with_titles
+from ssna.runs import ADDED_FILE, CONFIG_FILE, VECTOR, item_parameters, open_run, read_added, read_json, write_parquet
+from ssna.sources import read_items_table, workbench
+from ssna.stage1_extract import ExtractOptions, extract_texts, plan_texts
+from ssna.stage2_adapt import encode_new_items, read_lowest_first
+
+
+@dataclass(frozen=True)
+class AddedItems:
+    """What became of the items that were to be added."""
+
+    added: int
+    """Items that the run had not"""
+    replaced: int
+    """That had been added before, and have their new text now"""
+    known: int
+    """That the run was made with; they stay as they are"""
+    without_text: int
+    """That were passed over"""
+    extracted: int
+    """Texts that the LLMs read now"""
+    candidates: int
+    """Items that can be recommended now"""
+
+    def as_json(self) -> dict[str, Any]:
+        """The fields by name."""
+        return asdict(self)
+
+
+def add_items(
+    run: Path | str,
+    items: Path | str,
+    *,
+    text: str | None = None,
+    item_column: str | None = None,
+    encoding: str | None = None,
+    llm: str | Sequence[str] | None = None,
+    cache_root: Path | str | None = None,
+    device: str = "auto",
+    on_progress: Callable[[int, int], None] | None = None,
+) -> AddedItems:
+    """Let items be recommended that a run was not trained with. Nothing is trained; metrics stay those without them.
+
+    The run's LLMs read the texts that their caches lack, and its side networks turn the states into item vectors, as
+    of items without training interactions.
+
+    Args:
+        run: the folder of a finished run with a side network.
+        items: a table of items (CSV, TSV, Parquet or JSON Lines, the text ones also gzipped), or a dataset folder.
+        text: template of the item texts; None takes that of the dataset that the run was made from.
+        item_column: of the item ids in the table; None means `item_id`.
+        encoding: of a text file; None means UTF-8.
+        llm: where the LLM is now, if it is not where it was extracted from; of several one for each.
+        cache_root: the folder of all caches; None means where the run's caches were, else the usual one.
+        device: a PyTorch device, or `auto`.
+        on_progress: called with the texts done and the texts to do, of each LLM.
+
+    Raises:
+        RunError: if the folder is no finished run with a side network, or a cache of it is gone.
+        SourceError: if the items cannot be read as asked.
+        LLMError: if an LLM cannot be used.
+    """
+    run = Path(run)
+    opened = open_run(run, torch.device("cpu"))
+    config = read_json(run / CONFIG_FILE)
+    if not config["caches"]:
+        raise RunError(f"{run} reads no item texts (it has no side network). Give a run with one (`ssna adapt --llm`).")
+    caches = [_cache_of(described, cache_root) for described in config["caches"]]
+    sources = _sources_of(caches, llm)
+    every = _read(Path(items), text or config["dataset"].get("template"), item_column, encoding)
+    known = every[ITEM].is_in(opened.items[ITEM].implode())
+    with_text = every.filter(~known & (pl.col(TEXT) != ""))
+    before = read_added(run)
+    result = {"known": int(known.sum()), "without_text": len(every) - int(known.sum()) - len(with_text)}
+    if not len(with_text):
+        return AddedItems(0, 0, **result, extracted=0, candidates=len(opened.items) + len(before))
+    states, extracted = [], 0
+    for cache, source, described in zip(caches, sources, config["caches"], strict=True):
+        texts = with_text.select(text_of_items(described["text"], with_text.schema))[TEXT]
+        layers = len(described["layers"])
+        extracted += _extract(cache, source, texts, with_text[ITEM], layers, str(resolve_device(device)), on_progress)
+        selection = Cache.open(cache.path).select(keys_of_texts(texts), layers)
+        states.append(read_lowest_first(selection, slice(0, len(texts))))
+    vectors = encode_new_items(item_parameters(run), opened.options, states)
+    new = with_text.select(ITEM, TITLE, TEXT).with_columns(pl.Series(VECTOR, vectors.numpy()).cast(pl.List(pl.Float32)))
+    kept = before.filter(~pl.col(ITEM).is_in(new[ITEM].implode()))
+    write_parquet(run / ADDED_FILE, pl.concat([kept, new]))
+    replaced = len(before) - len(kept)
+    candidates = len(opened.items) + len(kept) + len(new)
+    return AddedItems(len(new) - replaced, replaced, **result, extracted=extracted, candidates=candidates)
+
+
+def _read(path: Path, template: str | None, item_column: str | None, encoding: str | None) -> pl.DataFrame:
+    """item_id, text and title of the items of a table or dataset folder, and their other fields."""
+    if path.is_dir():
+        if not is_dataset(path):
+            raise DatasetError(f"{path} is no dataset folder. Give one made by `ssna prepare`, or a table of items.")
+        items, title_field = read_items(path), open_dataset(path).description.get("title_field")
+    else:
+        with workbench() as bench:
+            try:
+                items, about = render_items(read_items_table(path, item_column, encoding, bench), template)
+            except pl.exceptions.PolarsError as error:
+                raise SourceError(f"{path} cannot be read as a table: {bench.what_is_wrong(error)}.") from error
+        title_field = about["title_field"]
+    titles = with_titles(items, title_field)[TITLE]
+    return items.drop(TITLE, strict=False).with_columns(titles)
+
+
+def _cache_of(described: Mapping[str, Any], root: Path | str | None) -> Cache:
+    """The cache that a run was made from, wherever it is now."""
+    roots = [Path(root)] if root is not None else [Path(described["path"]).parent, resolve_cache_root()]
+    for each in roots:
+        for path, manifest in manifests_below(each):
+            if manifest.fingerprint == described["fingerprint"]:
+                return Cache.open(path)
+    raise RunError(
+        f"the cache {described['path']} of this run is gone: it says how texts are read. Name the folder that its "
+        f"cache (fingerprint {described['fingerprint'][:12]}) is in with --cache-root."
+    )
+
+
+def _sources_of(caches: Sequence[Cache], given: str | Sequence[str] | None) -> list[str]:
+    """Where each cache's LLM is."""
+    if given is None:
+        return [cache.manifest.llm["source"] for cache in caches]
+    sources = [given] if isinstance(given, str) else list(given)
+    if len(sources) != len(caches):
+        raise RunError(f"--llm was given {len(sources)} times; expected one for each of the run's {len(caches)} LLMs.")
+    return sources
+
+
+def _extract(
+    cache: Cache,
+    source: str,
+    texts: pl.Series,
+    item_ids: pl.Series,
+    layers: int,
+    device: str,
+    on_progress: Callable[[int, int], None] | None,
+) -> int:
+    """Bring the texts' states into this very cache; returns how many were computed."""
+    if cache.has(keys_of_texts(texts), layers).all():
+        return 0  # The LLM need not be there.
+    settings, root = cache.manifest.settings, cache.path.parent
+    options = ExtractOptions(
+        trust_remote_code=bool(settings["remote_code"]),
+        layers=layers,
+        max_tokens=settings["max_tokens"],
+        pooling=settings["pooling"],
+        template=f"{settings['prefix']}{{text}}{settings['suffix']}"
+        if settings["prefix"] or settings["suffix"]
+        else None,
+        dtype=settings["compute_dtype"],
+        store=settings["stored_dtype"],
+    )
+
+    def blocks() -> Iterator[tuple[Sequence[str], Sequence[str]]]:
+        yield texts.to_list(), item_ids.to_list()
+
+    if plan_texts(blocks, source, root, None, options, device).fingerprint != cache.manifest.fingerprint:
+        raise RunError(
+            f"{source} is not the LLM that {cache.path} was extracted from: its files differ. Give that one with --llm."
+        )
+    return extract_texts(
+        blocks, source, root, None, options, device, on_progress or (lambda done, total: None)
+    ).extracted

@@ -1,0 +1,52 @@
+"""`ssna add-items`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from ssna.api.add_items import add_items
+from ssna.cli.options import cache_root_option, device_option, json_option
+from ssna.terminal import extraction_progress, print_json, print_line
+
+
+@click.command("add-items", epilog="\b\nExample: ssna add-items runs/text new-films.csv --item-column movieId")
+@click.argument("run")
+@click.argument("items")
+@click.option("--text", metavar="TEMPLATE", help="Of the items' text.  [default: that of the run's dataset]")
+@click.option("--item-column", metavar="NAME", help="[default: item_id]")
+@click.option("--encoding", metavar="NAME", help="Of a text file, e.g. latin-1.  [default: UTF-8]")
+@click.option(
+    "--llm",
+    multiple=True,
+    metavar="PATH_OR_ID",
+    help="Where the LLM is now; of several once for each.  [default: where it was extracted from]",
+)
+@device_option
+@cache_root_option
+@json_option
+def add_items_command(run: str, items: str, llm: tuple[str, ...], as_json: bool, **options: Any) -> None:
+    """Let new ITEMS be recommended by the run RUN, without training: its LLM reads their texts, no others.
+
+    ITEMS is a table (CSV, TSV, Parquet, JSON Lines) or a dataset folder. Items that the run knows stay as they are, and
+    its metrics are those without new items.
+    """
+    with extraction_progress() as on_progress:
+        done = add_items(run, items, llm=llm or None, on_progress=on_progress, **options)
+    if as_json:
+        print_json(done.as_json())
+        return
+    others = [
+        f"{number:,} {what}"
+        for number, what in (
+            (done.replaced, "added before and replaced"),
+            (done.known, "known already"),
+            (done.without_text, "without text, passed over"),
+        )
+        if number
+    ]
+    print_line(
+        f"{run}: {done.added:,} items added{''.join(f', {other}' for other in others)}; {done.extracted:,} texts read; "
+        f"{done.candidates:,} items can be recommended"
+    )

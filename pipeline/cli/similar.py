@@ -1,0 +1,31 @@
+"""`ssna similar`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import click
+
+from ssna.api.similar import similar
+from ssna.cli.options import default_of, device_option, json_option
+from ssna.terminal import print_json, print_table
+
+
+@click.command("similar", epilog="\b\nExample: ssna similar runs/text 50 --top 5")
+@click.argument("run")
+@click.argument("item")
+@click.option(
+    "-k", "--top", "k", type=int, default=default_of(similar, "k"), show_default=True, metavar="K", help="How many."
+)
+@device_option
+@json_option
+def similar_command(run: str, item: str, k: int, device: str, as_json: bool) -> None:
+    """Print the items whose vectors in the run folder RUN are nearest to that of ITEM, an item's id."""
+    found = similar(run, item, k=k, device=device)
+    if as_json:
+        print_json([asdict(each) for each in found])
+        return
+    print_table(
+        ["item", f"nearest to item {item}", "cosine"],
+        [[each.item_id, each.title, f"{each.score:.3f}"] for each in found],
+    )
