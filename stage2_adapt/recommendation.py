@@ -64,6 +64,8 @@ def top_items_of_all(
 def nearest_items(vectors: Tensor, to: list[int], among: list[int] | None, k: int) -> tuple[Tensor, Tensor]:
     """Of each item, the k nearest others by the cosine of their vectors: indices and cosines ``(len(to), k)``.
 
+    Where an item itself is all there is to choose from, its cosine is minus infinity.
+
     Args:
         vectors: ``(N + 1, d)``, of items 1 to N.
         to: item indices.

@@ -157,10 +157,9 @@ def described_items(run: Run, numbers: Sequence[int]) -> list[tuple[str, str]]:
 
 
 def _nearest(run: Run, items: list[int], history: list[int]) -> list[ScoredItem | None]:
-    """Of each recommended item, that of the history which it is like."""
-    others = sorted(set(history))
-    if not items or not isinstance(run.recommender, SequenceRecommender) or (len(others) == 1 and others == items):
+    """Of each recommended item, that of the history which it is like; None if there is no other than itself."""
+    if not items or not isinstance(run.recommender, SequenceRecommender):
         return [None] * len(items)
-    near, cosines = nearest_items(run.recommender.item_embeddings, items, others, 1)
-    described = described_items(run, near[:, 0].tolist())
-    return [ScoredItem(*item, cosine) for item, cosine in zip(described, cosines[:, 0].tolist(), strict=True)]
+    near, cosines = nearest_items(run.recommender.item_embeddings, items, sorted(set(history)), 1)
+    described = zip(described_items(run, near[:, 0].tolist()), cosines[:, 0].tolist(), strict=True)
+    return [ScoredItem(*item, cosine) if cosine > -float("inf") else None for item, cosine in described]

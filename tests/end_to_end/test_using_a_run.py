@@ -1,0 +1,262 @@
+"""What a finished run is good for: its recommendations for all users, what is near to what, and new items."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+import ssna
+from ssna import AdaptOptions
+from ssna.errors import RunError
+from ssna.runs import open_run, read_added
+from tests.helpers import Catalogue, make_catalogue, make_tiny_llm, ssna_in_process
+
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class Place:
+    root: Path
+    data: Path
+    llm: Path
+    lonely: str
+    """An item that nobody interacted with"""
+
+    @property
+    def caches(self) -> Path:
+        return self.root / "caches"
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    root = tmp_path_factory.mktemp("place")
+    made: Catalogue = make_catalogue(root / "source")
+    with made.items.open("a") as file:
+        file.write("lonely\tfiddle lamp boot\n")
+    ssna.prepare([made.users, made.items], root / "data", format="sequences")
+    llm = make_tiny_llm(root / "tiny-bert")
+    ssna.extract(root / "data", llm, cache_root=root / "caches", device="cpu")
+    for name, options in (
+        ("text", AdaptOptions(width=8, epochs=2, candidates="all", preparation="whiten", item_id=True)),
+        ("ids", AdaptOptions(side="none", width=8, epochs=1, candidates="all")),
+        ("popularity", AdaptOptions(model="popularity")),
+    ):
+        llms = "tiny-bert" if options.needs_states else None
+        ssna.adapt(root / "data", root / name, llm=llms, options=options, cache_root=root / "caches")
+    return Place(root, root / "data", llm, "lonely")
+
+
+@pytest.fixture
+def run(place: Place, tmp_path: Path) -> Path:
+    """A copy that may be changed."""
+    return Path(shutil.copytree(place.root / "text", tmp_path / "run"))
+
+
+def write_csv(path: Path, *rows: str, header: str = "item_id,title") -> Path:
+    path.write_text("\n".join([header, *rows]) + "\n", encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("allow_repeats", [False, True])
+@pytest.mark.parametrize("name", ["text", "popularity"])
+def test_all_users_get_what_each_alone_would(place: Place, name: str, allow_repeats: bool) -> None:
+    rows = ssna.recommend_all(place.root / name, k=5, allow_repeats=allow_repeats)
+    users = open_run(place.root / name, CPU).user_ids.to_list()
+    assert rows["user_id"].unique(maintain_order=True).to_list() == users
+    for user in (users[0], users[17], users[-1]):
+        mine = rows.filter(pl.col("user_id") == user)
+        alone = ssna.recommend(place.root / name, user=user, k=5, allow_repeats=allow_repeats).items
+        assert mine["item_id"].to_list() == [item.item_id for item in alone]
+        assert mine["rank"].to_list() == [1, 2, 3, 4, 5]
+        np.testing.assert_allclose(mine["score"], [item.score for item in alone], atol=1e-4)
+
+
+def test_users_who_have_nearly_all_items_get_fewer(place: Place) -> None:
+    rows = ssna.recommend_all(place.root / "text", k=100)
+    histories = pl.read_parquet(place.root / "text/histories.parquet")
+    seen = dict(zip(histories["user_id"], histories["history"].list.n_unique(), strict=True))
+    got = dict(rows.group_by("user_id").len().iter_rows())
+    assert got == {user: 25 - count for user, count in seen.items()}
+
+
+def test_all_users_go_into_a_parquet_file(place: Place, tmp_path: Path) -> None:
+    command = ["recommend", place.root / "text", "--all-users", "--top", "3", "--output", "out/all.parquet"]
+    done = ssna_in_process(*command, cwd=tmp_path)
+    assert done.stdout == "out/all.parquet: 180 rows, the next 3 items of 60 users\n"
+    frame = pl.read_parquet(tmp_path / "out/all.parquet")
+    assert frame.equals(ssna.recommend_all(place.root / "text", k=3))
+    again = ssna_in_process(*command, cwd=tmp_path)
+    assert again.returncode == 1
+    assert "out/all.parquet exists. Give the name of a new file, or --overwrite" in again.stderr
+    counted = ssna_in_process(*command, "--overwrite", "--json", cwd=tmp_path)
+    assert json.loads(counted.stdout) == {"output": "out/all.parquet", "users": 60, "rows": 180}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--all-users"], "--all-users writes a Parquet file. Name it with --output."),
+        (["--all-users", "--user", "u000", "--output", "x"], "--all-users goes with neither --user nor --history."),
+        (["--user", "u000", "--output", "x"], "--output and --overwrite go with --all-users."),
+        (["--all-users", "--output", "."], "is a folder. Give the name of a new file."),
+        (["--all-users", "--output", "x", "--top", "0"], "--top 0: expected at least 1."),
+    ],
+)
+def test_all_users_refuses_what_does_not_fit(place: Place, tmp_path: Path, arguments: list[str], message: str) -> None:
+    done = ssna_in_process("recommend", place.root / "text", *arguments, cwd=tmp_path)
+    assert done.returncode != 0
+    assert message in done.stderr
+    assert not any(tmp_path.iterdir())
+
+
+def test_similar_items_are_those_of_highest_cosine(place: Place) -> None:
+    opened = open_run(place.root / "text", CPU)
+    vectors = opened.recommender.item_embeddings[1:].double().numpy()  # type: ignore[union-attr]
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    cosines = vectors @ vectors[4]
+    order = [place for place in np.argsort(-cosines) if place != 4]
+    found = ssna.similar(place.root / "text", opened.items["item_id"][4], k=24)
+    assert [item.item_id for item in found] == [opened.items["item_id"][int(place)] for place in order]
+    np.testing.assert_allclose([item.score for item in found], cosines[order], atol=1e-5)
+    assert len(ssna.similar(place.root / "text", "i3", k=1000)) == 24
+
+
+def test_each_recommendation_names_the_nearest_item_of_the_history(place: Place) -> None:
+    history = ["i1", "i5", "i9"]
+    for item in ssna.recommend(place.root / "text", history=history, k=4).items:
+        near = {each.item_id: each.score for each in ssna.similar(place.root / "text", item.item_id, k=24)}
+        assert item.nearest is not None
+        assert item.nearest.item_id == max(history, key=lambda other: near[other])
+        assert item.nearest.score == pytest.approx(near[item.nearest.item_id], abs=1e-5)
+    table = ssna_in_process("recommend", place.root / "text", "--history", "i1", "--explain", "--top", "2").stdout
+    assert "nearest in the history" in table
+    assert ssna.recommend(place.root / "popularity", history=history).items[0].nearest is None
+    repeated = ssna.recommend(place.root / "text", history=["i1"], k=25, allow_repeats=True).items
+    assert [item.nearest for item in repeated if item.item_id == "i1"] == [None]
+
+
+def test_models_without_vectors_have_no_similar_items(place: Place) -> None:
+    with pytest.raises(RunError, match="ranks by popularity and has no item vectors"):
+        ssna.similar(place.root / "popularity", "i1")
+    with pytest.raises(RunError, match="has no vector of the item 'lonely': it learned IDs only"):
+        ssna.similar(place.root / "ids", place.lonely)
+    with pytest.raises(RunError, match="no item 'i99'"):
+        ssna.similar(place.root / "text", "i99")
+
+
+def test_a_new_item_gets_the_vector_of_an_untrained_item_of_that_text(place: Place, run: Path, tmp_path: Path) -> None:
+    before = open_run(run, CPU)
+    untrained = before.recommender.item_embeddings[before.index_of(place.lonely)]  # type: ignore[union-attr]
+    done = ssna.add_items(run, write_csv(tmp_path / "new.csv", "twin,fiddle lamp boot"))
+    assert (done.added, done.extracted, done.candidates) == (1, 0, 26)
+    np.testing.assert_allclose(read_added(run)["vector"][0], untrained, atol=1e-6)
+    scores = {item.item_id: item.score for item in ssna.recommend(run, history=["i1", "i2"], k=26).items}
+    assert scores["twin"] == pytest.approx(scores[place.lonely], abs=1e-5)
+    assert ssna.similar(run, "twin", k=1)[0].item_id == place.lonely
+    assert ssna.recommend(run, history=["twin"], k=3).history[0].title == "fiddle lamp boot"
+    assert "twin" in ssna.recommend_all(run, k=26)["item_id"].unique()
+
+
+def test_metrics_stay_those_of_the_items_that_were_trained_with(run: Path, tmp_path: Path) -> None:
+    before = ssna.evaluate(run)
+    ssna.add_items(run, write_csv(tmp_path / "new.csv", *(f"n{i},boot camera no {i}" for i in range(9))))
+    after = ssna.evaluate(run)
+    assert after["test"] == before["test"]
+    assert after["candidates"] == before["candidates"] == 25
+
+
+def test_only_new_texts_are_read_and_each_item_is_counted(place: Place, run: Path, tmp_path: Path) -> None:
+    rows = ["n1,desk engine", "n2,ink kettle", "i3,another title", "empty,"]
+    first = ssna.add_items(run, write_csv(tmp_path / "new.csv", *rows))
+    assert first == ssna.AddedItems(added=2, replaced=0, known=1, without_text=1, extracted=2, candidates=27)
+    assert ssna.recommend(run, history=["i3"]).history[0].title != "another title"
+    second = ssna.add_items(run, write_csv(tmp_path / "more.csv", "n2,guitar hammer", "n3,jacket ink"))
+    assert second == ssna.AddedItems(added=1, replaced=1, known=0, without_text=0, extracted=2, candidates=28)
+    assert read_added(run)["item_id"].to_list() == ["n1", "n2", "n3"]
+    assert ssna.recommend(run, history=["n2"]).history[0].title == "guitar hammer"
+    nothing = ssna.add_items(run, write_csv(tmp_path / "known.csv", "i3,x"))
+    assert nothing == ssna.AddedItems(added=0, replaced=0, known=1, without_text=0, extracted=0, candidates=28)
+
+
+def test_new_items_come_from_a_dataset_folder_too(place: Place, run: Path, tmp_path: Path) -> None:
+    (tmp_path / "users.tsv").write_text("u1\tk1 k2 k1\n")
+    (tmp_path / "items.tsv").write_text("k1\tlamp alpine\nk2\tboot ink\n")
+    ssna.prepare([tmp_path / "users.tsv", tmp_path / "items.tsv"], tmp_path / "other", format="sequences")
+    assert ssna.add_items(run, tmp_path / "other").added == 2
+    assert ssna.recommend(run, history=["k1"]).history[0].title == "lamp alpine"
+
+
+def test_the_template_of_the_dataset_is_used_for_new_items(place: Place, tmp_path: Path) -> None:
+    interactions = [f"u{u},m{(u + step) % 6}" for u in range(6) for step in range(5)]
+    write_csv(tmp_path / "log.csv", *interactions, header="user_id,item_id")
+    films = write_csv(tmp_path / "films.csv", *(f"m{i},lamp no {i},ink" for i in range(6)), header="item_id,title,kind")
+    ssna.prepare([tmp_path / "log.csv", films], tmp_path / "data", format="table", text="{title}. {kind}")
+    ssna.extract(tmp_path / "data", place.llm, cache_root=tmp_path / "caches")
+    options = AdaptOptions(width=8, epochs=1)
+    ssna.adapt(tmp_path / "data", tmp_path / "run", llm="tiny-bert", options=options, cache_root=tmp_path / "caches")
+    ssna.add_items(tmp_path / "run", write_csv(tmp_path / "new.csv", "n,desk,boot", header="item_id,title,kind"))
+    assert read_added(tmp_path / "run").row(0)[:3] == ("n", "desk", "desk. boot")
+    shutil.move(tmp_path / "caches", tmp_path / "elsewhere")
+    new = write_csv(tmp_path / "two.csv", "n2,desk,ink", header="item_id,title,kind")
+    with pytest.raises(RunError, match="the cache .*caches/tiny-bert-.* of this run is gone"):
+        ssna.add_items(tmp_path / "run", new)
+    assert ssna.add_items(tmp_path / "run", new, cache_root=tmp_path / "elsewhere").added == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "items", "message"),
+    [
+        ("ids", "new.csv", "reads no item texts"),
+        ("popularity", "new.csv", "reads no item texts"),
+        ("text", "missing.csv", "there is no such file; expected a table of items"),
+        ("text", "new.txt", "unknown table format '.txt'"),
+        ("text", "other.csv", "has no column 'item_id' .found: id, title.. Name the right one with --item-column"),
+        ("text", ".", "is no dataset folder"),
+        ("nowhere", "new.csv", "does not exist"),
+    ],
+)
+def test_items_that_cannot_be_added_are_refused(
+    place: Place, tmp_path: Path, name: str, items: str, message: str
+) -> None:
+    for file in ("new.csv", "new.txt"):
+        write_csv(tmp_path / file, "n1,desk")
+    write_csv(tmp_path / "other.csv", "n1,desk", header="id,title")
+    with pytest.raises(ssna.SsnaError, match=message):
+        ssna.add_items(place.root / name, tmp_path / items)
+
+
+def test_another_llm_than_the_runs_own_is_refused(place: Place, run: Path, tmp_path: Path) -> None:
+    other = make_tiny_llm(tmp_path / "other-bert", seed=1)
+    new = write_csv(tmp_path / "new.csv", "n1,desk hammer lamp")
+    with pytest.raises(RunError, match="other-bert is not the LLM that .* was extracted from"):
+        ssna.add_items(run, new, llm=str(other))
+    with pytest.raises(RunError, match="--llm was given 2 times; expected one for each of the run's 1 LLMs"):
+        ssna.add_items(run, new, llm=[str(other), str(other)])
+    assert len(list(place.caches.glob("*/manifest.json"))) == 1
+    assert not len(read_added(run))
+
+
+def test_a_run_that_is_replaced_forgets_its_new_items(place: Place, run: Path, tmp_path: Path) -> None:
+    ssna.add_items(run, write_csv(tmp_path / "new.csv", "n1,desk"))
+    options = AdaptOptions(side="none", width=8, epochs=1)
+    ssna.adapt(place.data, run, options=options, overwrite=True)
+    assert not len(read_added(run))
+
+
+def test_the_commands_say_what_was_done(run: Path, tmp_path: Path) -> None:
+    write_csv(tmp_path / "new.csv", "n1,desk alpine", "i3,x", "none,", header="movie,title")
+    done = ssna_in_process("add-items", run, "new.csv", "--item-column", "movie", cwd=tmp_path)
+    assert done.stdout == (
+        f"{run}: 1 items added, 1 known already, 1 without text, passed over; 1 texts read; "
+        "26 items can be recommended\n"
+    )
+    nearest = json.loads(ssna_in_process("similar", run, "n1", "--top", "2", "--json").stdout)
+    assert [set(each) for each in nearest] == [{"item_id", "title", "score"}] * 2
+    assert "nearest to item n1" in ssna_in_process("similar", run, "n1").stdout
