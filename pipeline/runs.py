@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -37,6 +38,7 @@ METRICS_FILE = "metrics.jsonl"
 RESULTS_FILE = "results.json"
 STUDY_FILE = "study.json"
 ADDED_FILE = "added_items.parquet"
+TENSORBOARD_FOLDER = "tensorboard"
 # results.json is the first to go: it marks a finished run.
 _FILES = (RESULTS_FILE, ADDED_FILE, CHECKPOINT_FILE, METRICS_FILE, MODEL_FILE, ITEMS_FILE, HISTORIES_FILE, CONFIG_FILE)
 
@@ -78,6 +80,7 @@ def clear_run(path: Path) -> None:
     """Remove the files of an earlier run, and nothing else."""
     for name in _FILES:
         (path / name).unlink(missing_ok=True)
+    shutil.rmtree(path / TENSORBOARD_FOLDER, ignore_errors=True)
     clear_leftovers(path)
 
 

@@ -39,6 +39,15 @@ class _Console(Console):
         raise  # rich calls this while it handles the BrokenPipeError.
 
 
+_quiet = False
+
+
+def be_quiet(quiet: bool) -> None:
+    """Whether notes and progress are left out from now on; results and errors never are."""
+    global _quiet
+    _quiet = quiet
+
+
 def _console(stderr: bool) -> Console:
     # Item titles hold brackets, so nothing is ever read as markup.
     console = _Console(stderr=stderr, markup=False, highlight=False, emoji=False)
@@ -59,6 +68,8 @@ def print_line(text: str) -> None:
 
 def print_note(text: str) -> None:
     """A line about what is going on, on stderr."""
+    if _quiet:
+        return
     _console(stderr=True).print(text, soft_wrap=True)
 
 
@@ -139,7 +150,7 @@ class _Rate(ProgressColumn):
 @contextmanager
 def extraction_progress(shown: bool = True) -> Iterator[Callable[[int, int], None]]:
     """A callback that shows texts done, texts a second and the time left."""
-    if not shown:
+    if _quiet or not shown:
         yield lambda done, total: None
         return
     console = _console(stderr=True)
@@ -178,7 +189,7 @@ def _plain_extraction(console: Console) -> Callable[[int, int], None]:
 @contextmanager
 def download_progress(shown: bool = True) -> Iterator[Callable[[str, int, int | None], None]]:
     """A callback that shows the name of the file under way, its bytes that are there, and the time left."""
-    if not shown:
+    if _quiet or not shown:
         yield lambda name, done, total: None
         return
     console = _console(stderr=True)
@@ -219,7 +230,7 @@ def _plain_download(console: Console) -> Callable[[str, int, int | None], None]:
 @contextmanager
 def training_progress(shown: bool = True) -> Iterator[tuple[Callable[[Epoch], None], Callable[[int, int], None]]]:
     """Two callbacks: one prints a line for each finished epoch, one shows the steps of the epoch under way."""
-    if not shown:
+    if _quiet or not shown:
         yield lambda epoch: None, lambda done, total: None
         return
     console = _console(stderr=True)

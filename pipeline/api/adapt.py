@@ -7,6 +7,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from ssna.runs import (
     METRICS_FILE,
     MODEL_FILE,
     RESULTS_FILE,
+    TENSORBOARD_FOLDER,
     append_epoch,
     clear_leftovers,
     clear_run,
@@ -64,6 +66,7 @@ from ssna.stage2_adapt import (
     processes_of_torchrun,
     save_tensors,
 )
+from ssna.tensorboard import event_writer, require_tensorboard
 
 
 def adapt(
@@ -80,6 +83,7 @@ def adapt(
     resume: bool = False,
     time_limit: float | None = None,
     memory_budget: int | None = None,
+    tensorboard: bool = False,
     on_epoch: Callable[[Epoch], None] | None = None,
     on_step: Callable[[int, int], None] | None = None,
     on_note: Callable[[str], None] | None = None,
@@ -103,6 +107,7 @@ def adapt(
         time_limit: seconds of training after which no further epoch begins; the best one so far is taken.
         memory_budget: bytes that the layer states may take on the device; if they are more, they are read from the
             cache whenever they are needed, with the same results. None means half of what is free.
+        tensorboard: write what metrics.jsonl has as events for TensorBoard too, in the run folder.
         on_epoch: called after each epoch.
         on_step: called with the steps done in an epoch and their number.
         on_note: called with a sentence about what is going on.
@@ -119,6 +124,8 @@ def adapt(
         raise OptionError(f"options is a {type(options).__name__}; expected ssna.AdaptOptions(…).")
     if overwrite and resume:
         raise OptionError("--overwrite and --resume exclude each other. Give one of them.")
+    if tensorboard:
+        require_tensorboard()
     where = resolve_device(device)
     reset_peak_memory(where)
     if threads is not None:
@@ -148,7 +155,8 @@ def adapt(
             if not (output / CONFIG_FILE).exists():  # A resumed run keeps what it was started with.
                 write_json(output / CONFIG_FILE, config)
         if prepared is not None:
-            started -= _train(output, prepared.training, processes, config, time_limit, on_epoch, on_step)
+            reporters = _Reporters(on_epoch, on_step, tensorboard)
+            started -= _train(output, prepared.training, processes, config, time_limit, reporters)
         results = _finish(output, inputs, prepared, where, started) if processes.leads else {}
         return processes.first(results)
 
@@ -295,29 +303,43 @@ def _constants(preparations: Sequence[Preparation]) -> dict[str, torch.Tensor]:
     return constants
 
 
+@dataclass(frozen=True)
+class _Reporters:
+    """Who is told of a training, besides metrics.jsonl."""
+
+    on_epoch: Callable[[Epoch], None] | None
+    on_step: Callable[[int, int], None] | None
+    tensorboard: bool
+
+
 def _train(
     output: Path,
     training: Training,
     processes: Processes,
     config: Mapping[str, Any],
     time_limit: float | None,
-    on_epoch: Callable[[Epoch], None] | None,
-    on_step: Callable[[int, int], None] | None,
+    reporters: _Reporters,
 ) -> float:
     """Train to the end, from the checkpoint if there is one; returns the seconds that its epochs had taken before."""
     if processes.first((output / CHECKPOINT_FILE).exists()):
         training.restore(output / CHECKPOINT_FILE)
     earlier = training.history.seconds
-    if processes.leads:
-        write_metrics(output / METRICS_FILE, training.history.epochs)
+    told = [reporters.on_epoch] if reporters.on_epoch is not None else []
 
     def record(epoch: Epoch) -> None:
         if processes.leads:
             append_epoch(output / METRICS_FILE, epoch)
-            if on_epoch is not None:
-                on_epoch(epoch)
+            for tell in told:
+                tell(epoch)
 
-    training.run(output / CHECKPOINT_FILE, record, on_step if processes.leads else None, time_limit, config)
+    with ExitStack() as stack:
+        if processes.leads:
+            write_metrics(output / METRICS_FILE, training.history.epochs)
+            if reporters.tensorboard:
+                events = event_writer(output / TENSORBOARD_FOLDER, len(training.history.epochs) + 1)
+                told.append(stack.enter_context(events))
+        on_step = reporters.on_step if processes.leads else None
+        training.run(output / CHECKPOINT_FILE, record, on_step, time_limit, config)
     return earlier
 
 

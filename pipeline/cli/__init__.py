@@ -14,6 +14,7 @@ import click
 
 from ssna import __version__
 from ssna.cache import SsnaError
+from ssna.terminal import be_quiet
 
 # Threads that wait for each other shall not spin: where another process takes a core, training would take many
 # times as long, and on a free machine it gains nothing. OpenMP reads this when PyTorch is loaded.
@@ -34,6 +35,17 @@ _SUMMARIES = {
 }
 
 
+def _quiet_option() -> click.Option:
+    """`--quiet`, which every command has."""
+    return click.Option(
+        ["-q", "--quiet"],
+        is_flag=True,
+        expose_value=False,
+        callback=lambda context, parameter, quiet: be_quiet(quiet),
+        help="No progress and no notes on stderr, only errors.",
+    )
+
+
 class _ReaderGone(BaseException):
     """The reader of our output has gone, as `head` does."""
 
@@ -49,6 +61,9 @@ class _Commands(click.Group):
             return None
         name = cmd_name.replace("-", "_")
         command: click.Command = getattr(importlib.import_module(f"ssna.cli.{name}"), f"{name}_command")
+        for each in command.commands.values() if isinstance(command, click.Group) else [command]:
+            if all(parameter.name != "quiet" for parameter in each.params):
+                each.params.append(_quiet_option())
         return command
 
     def resolve_command(

@@ -120,6 +120,7 @@ _OF_ADAPTERS = {"side_width", "side_dropout", "activation"}
     metavar="SIZE",
     help="Memory for layer states, such as 4GB; more are streamed from the cache.  [default: half of what is free]",
 )
+@click.option("--tensorboard", is_flag=True, help="Write the curves for TensorBoard too, in RUN/tensorboard.")
 @click.option("--overwrite", is_flag=True, help="Replace a run folder that is there.")
 @click.option("--resume", is_flag=True, help="Go on with a run folder that is there.")
 @device_option
