@@ -36,11 +36,12 @@ if TYPE_CHECKING:
     from ssna.api.evaluate import evaluate
     from ssna.api.extract import extract, plan_extraction
     from ssna.api.prepare import prepare
-    from ssna.api.recommend import Item, Recommendation, RecommendedItem, ScoredItem, recommend, recommend_all
+    from ssna.api.recommend import Item, Recommendation, RecommendedItem, ScoredItem, recommend, recommend_users
     from ssna.api.similar import similar
     from ssna.api.study import study_layers
     from ssna.cache import SsnaError
     from ssna.dataset import Dataset
+    from ssna.estimator import TextRecommender
     from ssna.sources import Columns
     from ssna.stage1_extract import Extraction, ExtractOptions, Plan
     from ssna.stage2_adapt import AdaptOptions
@@ -63,6 +64,7 @@ __all__ = [
     "RecommendedItem",
     "ScoredItem",
     "SsnaError",
+    "TextRecommender",
     "Verification",
     "__version__",
     "adapt",
@@ -78,7 +80,7 @@ __all__ = [
     "plan_extraction",
     "prepare",
     "recommend",
-    "recommend_all",
+    "recommend_users",
     "remove_cache",
     "similar",
     "study_layers",
@@ -103,6 +105,7 @@ _HOMES = {
     "RecommendedItem": "ssna.api.recommend",
     "ScoredItem": "ssna.api.recommend",
     "SsnaError": "ssna.cache",
+    "TextRecommender": "ssna.estimator",
     "Verification": "ssna.api.caches",
     "adapt": "ssna.api.adapt",
     "add_items": "ssna.api.add_items",
@@ -117,7 +120,7 @@ _HOMES = {
     "plan_extraction": "ssna.api.extract",
     "prepare": "ssna.api.prepare",
     "recommend": "ssna.api.recommend",
-    "recommend_all": "ssna.api.recommend",
+    "recommend_users": "ssna.api.recommend",
     "remove_cache": "ssna.api.caches",
     "similar": "ssna.api.similar",
     "study_layers": "ssna.api.study",

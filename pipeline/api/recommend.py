@@ -1,4 +1,4 @@
-"""`ssna.recommend` and `ssna.recommend_all`: the next items for a user or a history, and for all users."""
+"""`ssna.recommend` and `ssna.recommend_users`: the next items for a user or a history, and for many users."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 
 from ssna.columns import ITEM, TITLE, USER
 from ssna.devices import resolve_device
 from ssna.errors import RunError
 from ssna.runs import Run, open_run
-from ssna.stage2_adapt import SequenceRecommender, nearest_items, top_items, top_items_of_all
+from ssna.stage2_adapt import SequenceRecommender, Sequences, nearest_items, top_items, top_items_of_all
 
 RANK, SCORE = "rank", "score"
 
@@ -94,48 +95,59 @@ def recommend(
     )
 
 
-def recommend_all(
+def recommend_users(
     run: Path | str,
+    users: Sequence[str | int] | None = None,
     *,
     k: int = 10,
     allow_repeats: bool = False,
     device: str = "auto",
     on_progress: Callable[[int, int], None] | None = None,
 ) -> pl.DataFrame:
-    """The k items that come next for every user of the dataset, each user's whole history read.
+    """The k items that come next for many users of the dataset, each user's whole history read.
 
     Args:
         run: a run folder.
+        users: their ids; None means all, in the order of the dataset.
         k: how many items.
         allow_repeats: whether items of a user's history may be recommended again.
         device: a PyTorch device, or `auto`.
         on_progress: called with the users done and their number.
 
     Returns:
-        A row a user and item: user_id, item_id, score and rank (from 1), users in the order of the dataset and best
-        items first; fewer than k where there are not so many to choose from.
+        A row a user and item: user_id, item_id, score and rank (from 1), best items first; fewer than k where there
+        are not so many to choose from.
 
     Raises:
-        RunError: if the folder is no finished run.
+        RunError: if the folder is no finished run, or has no such user.
     """
     check_number(k)
     where = resolve_device(device)
     opened = open_run(Path(run), where, with_added=True)
-    blocks, done = list[pl.DataFrame](), 0
-    for items, scores in top_items_of_all(opened.recommender, opened.sequences, k, where, allow_repeats):
-        users, each = items.shape
+    if isinstance(users, str):
+        raise RunError(f"the users are the text '{users}'; expected a list of user ids.")
+    sequences, user_ids = opened.sequences, opened.user_ids
+    if users is not None:
+        user_ids = pl.Series(USER, [str(user) for user in users], pl.String)
+        histories = [np.array(opened.history_of(user), np.int64) for user in user_ids]
+        starts = np.cumsum([0, *map(len, histories)], dtype=np.int64)
+        sequences = Sequences(np.concatenate([np.empty(0, np.int64), *histories]), starts)
+    schema = {USER: pl.String(), ITEM: pl.String(), SCORE: pl.Float32(), RANK: pl.UInt32()}
+    blocks, done = [pl.DataFrame(schema=schema)], 0
+    for items, scores in top_items_of_all(opened.recommender, sequences, k, where, allow_repeats):
+        count, each = items.shape
         block = pl.DataFrame(
             {
-                USER: opened.user_ids[done : done + users].repeat_by(each).explode(),
+                USER: user_ids[done : done + count].repeat_by(each).explode(),
                 ITEM: opened.items[ITEM].gather((items.flatten() - 1).numpy()),
                 SCORE: scores.flatten().numpy(),
-                RANK: pl.Series(list(range(1, each + 1)) * users, dtype=pl.UInt32),
+                RANK: pl.Series(list(range(1, each + 1)) * count, dtype=pl.UInt32),
             }
         )
         blocks.append(block.filter(pl.col(SCORE) > -float("inf")))
-        done += users
+        done += count
         if on_progress is not None:
-            on_progress(done, opened.sequences.num_users)
+            on_progress(done, sequences.num_users)
     return pl.concat(blocks)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from ssna.api.recommend import Recommendation, recommend, recommend_all
+from ssna.api.recommend import Recommendation, recommend, recommend_users
 from ssna.cli.options import default_of, device_option, json_option
 from ssna.errors import OutputError
 from ssna.runs import write_parquet
@@ -95,7 +95,7 @@ def _write_all(
     if output.is_dir() or (output.exists() and not overwrite):
         found, remedy = ("is a folder", "") if output.is_dir() else ("exists", ", or --overwrite to replace it")
         raise OutputError(f"{output} {found}. Give the name of a new file{remedy}.")
-    rows = recommend_all(run, k=k, allow_repeats=allow_repeats, device=device)
+    rows = recommend_users(run, k=k, allow_repeats=allow_repeats, device=device)
     output.parent.mkdir(parents=True, exist_ok=True)
     write_parquet(output, rows)
     users = rows["user_id"].n_unique()

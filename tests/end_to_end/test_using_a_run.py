@@ -67,7 +67,7 @@ def write_csv(path: Path, *rows: str, header: str = "item_id,title") -> Path:
 @pytest.mark.parametrize("allow_repeats", [False, True])
 @pytest.mark.parametrize("name", ["text", "popularity"])
 def test_all_users_get_what_each_alone_would(place: Place, name: str, allow_repeats: bool) -> None:
-    rows = ssna.recommend_all(place.root / name, k=5, allow_repeats=allow_repeats)
+    rows = ssna.recommend_users(place.root / name, k=5, allow_repeats=allow_repeats)
     users = open_run(place.root / name, CPU).user_ids.to_list()
     assert rows["user_id"].unique(maintain_order=True).to_list() == users
     for user in (users[0], users[17], users[-1]):
@@ -79,7 +79,7 @@ def test_all_users_get_what_each_alone_would(place: Place, name: str, allow_repe
 
 
 def test_users_who_have_nearly_all_items_get_fewer(place: Place) -> None:
-    rows = ssna.recommend_all(place.root / "text", k=100)
+    rows = ssna.recommend_users(place.root / "text", k=100)
     histories = pl.read_parquet(place.root / "text/histories.parquet")
     seen = dict(zip(histories["user_id"], histories["history"].list.n_unique(), strict=True))
     got = dict(rows.group_by("user_id").len().iter_rows())
@@ -91,7 +91,7 @@ def test_all_users_go_into_a_parquet_file(place: Place, tmp_path: Path) -> None:
     done = ssna_in_process(*command, cwd=tmp_path)
     assert done.stdout == "out/all.parquet: 180 rows, the next 3 items of 60 users\n"
     frame = pl.read_parquet(tmp_path / "out/all.parquet")
-    assert frame.equals(ssna.recommend_all(place.root / "text", k=3))
+    assert frame.equals(ssna.recommend_users(place.root / "text", k=3))
     again = ssna_in_process(*command, cwd=tmp_path)
     assert again.returncode == 1
     assert "out/all.parquet exists. Give the name of a new file, or --overwrite" in again.stderr
@@ -161,7 +161,7 @@ def test_a_new_item_gets_the_vector_of_an_untrained_item_of_that_text(place: Pla
     assert scores["twin"] == pytest.approx(scores[place.lonely], abs=1e-5)
     assert ssna.similar(run, "twin", k=1)[0].item_id == place.lonely
     assert ssna.recommend(run, history=["twin"], k=3).history[0].title == "fiddle lamp boot"
-    assert "twin" in ssna.recommend_all(run, k=26)["item_id"].unique()
+    assert "twin" in ssna.recommend_users(run, k=26)["item_id"].unique()
 
 
 def test_metrics_stay_those_of_the_items_that_were_trained_with(run: Path, tmp_path: Path) -> None:
