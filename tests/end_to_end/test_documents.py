@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import gzip
 import importlib.util
 import inspect
+import io
 import json
 import os
 import re
@@ -12,7 +14,9 @@ import shlex
 import shutil
 import subprocess
 import sys
+import zipfile
 from collections.abc import Iterator
+from contextlib import redirect_stdout
 from dataclasses import dataclass, fields
 from itertools import pairwise
 from pathlib import Path
@@ -26,7 +30,7 @@ import ssna
 from ssna import AdaptOptions, ExtractOptions
 from ssna.cli import cli
 from ssna.dataset import Dataset
-from tests.helpers import make_tiny_llm, ssna_in_process
+from tests.helpers import WORDS, make_tiny_llm, ssna_in_process
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -323,6 +327,113 @@ def go_through(
                 ).stdout
         gone.append((block, shown, printed))
     return gone
+
+
+# Who stands for what in commands of documents; the LLMs of the hub are tiny ones here.
+PLACES = {
+    "DATASET": "data/mine", "NAME": "minilm", "RUN": "runs/run", "STUDY": "runs/study", "128": "32",
+    "LLM": "llms/minilm", "PATH_OR_ID": "llms/minilm", "sentence-transformers/all-MiniLM-L6-v2": "llms/minilm",
+    "Qwen/Qwen3-8B": "llms/qwen",
+}  # fmt: skip
+QUICK = {
+    "prepare": ["--overwrite"],
+    "adapt": ["--overwrite", "--epochs", "1", "--width", "8"],
+    "estimate": ["--tflops", "1"],  # Else it times a part of the LLM.
+}
+# What only has its options parsed, and why.
+NOT_RUN = {
+    "torchrun .*": "tests/end_to_end/test_caches.py and tests/stage2_adapt/test_processes.py start several processes",
+    "python benchmarks/.*": "minutes to hours",
+    "ssna download .*": "the network",
+    ".* cuda.*": "a GPU",
+    ".* demo/.*": "MovieLens and MiniLM: `make demo`",
+    "ssna prepare (?!ratings.csv|data/raw|Industrial).* --format (?!table).*": "tests/pipeline/test_public_formats.py",
+}
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the sources that documents speak of, made up, and what their commands take for granted."""
+    folder = tmp_path_factory.mktemp("shop")
+    make_tiny_llm(folder / "llms" / "minilm", layers=6)
+    make_tiny_llm(folder / "llms" / "qwen", layers=8, seed=1)
+    pairs = [(user, 290 + (3 * user + place) % 31) for user in range(1, 41) for place in range(8)]
+    titles = {item: f"{WORDS[item % 12]} {WORDS[item % 7]} no {item}" for item in range(290, 321)}
+    (folder / "data" / "raw").mkdir(parents=True)
+    (folder / "ratings.csv").write_text(
+        "userId,movieId,rating,timestamp\n"
+        + "".join(f"{user},{item},4,{10**9 + place}\n" for place, (user, item) in enumerate(pairs))
+    )
+    (folder / "movies.csv").write_text(
+        "movieId,title,genres,description\n"
+        + "".join(f"{item},{title},Drama,a {title}\n" for item, title in titles.items())
+    )
+    with zipfile.ZipFile(folder / "data" / "raw" / "ml-1m.zip", "w") as archive:
+        ratings = (f"{user}::{item}::4::{10**9 + place}" for place, (user, item) in enumerate(pairs))
+        archive.writestr("ml-1m/ratings.dat", "\n".join(ratings))
+        archive.writestr("ml-1m/movies.dat", "\n".join(f"{item}::{title}::Drama" for item, title in titles.items()))
+    (folder / "Industrial_and_Scientific.csv").write_text(
+        "".join(f"{item},{user},4.0,{10**9 + place}\n" for place, (user, item) in enumerate(pairs))
+    )
+    with gzip.open(folder / "meta_Industrial_and_Scientific.json.gz", "wt") as file:
+        file.writelines(json.dumps({"asin": str(item), "title": title}) + "\n" for item, title in titles.items())
+    for command in (
+        "ssna prepare ratings.csv movies.csv data/mine --format table --user-column userId --item-column movieId",
+        "ssna extract data/mine --llm llms/minilm --name minilm",
+        "ssna extract data/mine --llm llms/qwen --name qwen",
+        "ssna adapt data/mine --llm minilm --output runs/mine",
+        "ssna adapt data/mine --llm minilm --output runs/text",
+    ):
+        run_quickly(shlex.split(command), folder)
+    return folder
+
+
+def run_quickly(words: list[str], folder: Path) -> None:
+    """Run a command that a document shows, with what stands for its LLMs and places here."""
+    command = words[1]
+    arguments = [PLACES.get(word, word) for word in words[1:]] + QUICK.get(command, [])
+    done = ssna_in_process(*arguments, cwd=folder, SSNA_CACHE="caches")
+    assert done.returncode == 0, f"{shlex.join(words)}\n{done.stderr}"
+
+
+def is_run(words: list[str]) -> bool:
+    return not any(re.fullmatch(pattern, " ".join(words)) for pattern in NOT_RUN)
+
+
+WITH_OWN_TEST = ("tutorial.md", "several-machines.md")
+
+
+@pytest.mark.parametrize(
+    "document",
+    [path for path in DOCUMENTS if path.name not in WITH_OWN_TEST and any(is_run(words) for words in shown_in(path))],
+    ids=lambda path: path.name,
+)
+def test_commands_run_one_after_the_other(document: Path, shop: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(shop, tmp_path / "shop"))
+    for words in shown_in(document):
+        if is_run(words):
+            run_quickly(words, folder)
+
+
+def test_what_is_not_run_is_little_and_known() -> None:
+    commands = [words for document, words in SHOWN if document != "demo.sh"]
+    for pattern, reason in NOT_RUN.items():
+        assert any(re.fullmatch(pattern, " ".join(words)) for words in commands), f"none is left out for: {reason}"
+    for_users = [words for words in commands if words[0] == "ssna" and "demo/" not in " ".join(words)]
+    assert sum(is_run(words) for words in for_users) > 0.75 * len(for_users)
+
+
+def test_the_python_of_the_readme_runs(shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(shutil.copytree(shop, tmp_path / "shop"))
+    monkeypatch.setenv("SSNA_CACHE", "caches")
+    (block,) = (block for block in blocks_of((ROOT / "README.md").read_text()) if block.language == "python")
+    script = block.text.replace("sentence-transformers/all-MiniLM-L6-v2", "llms/minilm").replace("seed=1", "epochs=1")
+    with redirect_stdout(io.StringIO()) as printed:
+        exec(script, {})
+    recall, metrics, *items = printed.getvalue().splitlines()
+    assert 0 <= float(recall) <= 1
+    assert "'recall@10'" in metrics
+    assert len(items) == 5
 
 
 def tidy(text: str) -> str:
