@@ -25,13 +25,14 @@ INSTALLED_FROM := setup.cfg pyproject.toml constraints.txt $(PACKAGES)
 SIDE_BY_SIDE := -n auto --dist loadfile
 INSTALL := $(BIN)/pip install --quiet -c constraints.txt --config-settings editable_mode=strict
 
-.PHONY: help demo test slow lint format clean
+.PHONY: help demo test slow lint format docs clean
 
 help:
 	@echo 'make demo    the whole way on MovieLens-100K with a real LLM, in minutes'
 	@echo 'make test    the tests, without real models and data'
 	@echo 'make slow    the tests with real models and data'
 	@echo 'make lint    ruff and mypy        make format  let ruff format the code'
+	@echo 'make docs    the documents as a site, in site/'
 	@echo 'Options: TORCH=auto|cpu|cuda (which PyTorch), PYTHON=/path/to/python3.11'
 
 demo: $(VENV)/.demo
@@ -52,12 +53,16 @@ format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# The variable leaves out the theme's notice of its makers' next program.
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 $(VENV)/.torch-$(TORCH_BUILD): Makefile
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo 'ssna needs Python 3.11 or newer; found $(PYTHON). Name another: make PYTHON=/path/to/python3.11'; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	@rm -f $(VENV)/.torch-*
-	$(BIN)/pip install --quiet $(if $(wildcard $(VENV)/.dev $(VENV)/.demo),--force-reinstall --no-deps) \
+	$(BIN)/pip install --quiet $(if $(wildcard $(VENV)/.dev $(VENV)/.demo $(VENV)/.docs),--force-reinstall --no-deps) \
 	  torch==$(TORCH_VERSION) $(TORCH_INDEX_$(TORCH_BUILD))
 	@touch $@
 
@@ -69,5 +74,9 @@ $(VENV)/.demo: $(VENV)/.torch-$(TORCH_BUILD) $(INSTALLED_FROM)
 	$(INSTALL) -e '.[demo]'
 	@touch $@
 
+$(VENV)/.docs: $(VENV)/.torch-$(TORCH_BUILD) $(INSTALLED_FROM)
+	$(INSTALL) -e '.[docs]'
+	@touch $@
+
 clean:
-	rm -rf $(VENV) build dist demo *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist demo site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
