@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import polars as pl
 import pytest
 from torch.distributed.run import get_args_parser
 
@@ -331,7 +332,7 @@ def go_through(
 
 # Who stands for what in commands of documents; the LLMs of the hub are tiny ones here.
 PLACES = {
-    "DATASET": "data/mine", "NAME": "minilm", "RUN": "runs/run", "STUDY": "runs/study", "128": "32",
+    "DATASET": "data/mine", "NAME": "minilm", "RUN": "runs/mine", "STUDY": "runs/study", "128": "32",
     "LLM": "llms/minilm", "PATH_OR_ID": "llms/minilm", "sentence-transformers/all-MiniLM-L6-v2": "llms/minilm",
     "Qwen/Qwen3-8B": "llms/qwen",
 }  # fmt: skip
@@ -368,6 +369,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "movieId,title,genres,description\n"
         + "".join(f"{item},{title},Drama,a {title}\n" for item, title in titles.items())
     )
+    (folder / "new-movies.csv").write_text("movieId,title,genres,description\n400,alpine lamp,Drama,new\n")
     with zipfile.ZipFile(folder / "data" / "raw" / "ml-1m.zip", "w") as archive:
         ratings = (f"{user}::{item}::4::{10**9 + place}" for place, (user, item) in enumerate(pairs))
         archive.writestr("ml-1m/ratings.dat", "\n".join(ratings))
@@ -426,10 +428,19 @@ def test_what_is_not_run_is_little_and_known() -> None:
 def test_the_python_of_the_readme_runs(shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(shutil.copytree(shop, tmp_path / "shop"))
     monkeypatch.setenv("SSNA_CACHE", "caches")
-    (block,) = (block for block in blocks_of((ROOT / "README.md").read_text()) if block.language == "python")
-    script = block.text.replace("sentence-transformers/all-MiniLM-L6-v2", "llms/minilm").replace("seed=1", "epochs=1")
+    whole, for_frames = (
+        block.text.replace("sentence-transformers/all-MiniLM-L6-v2", "llms/minilm").replace("seed=1", "epochs=1")
+        for block in blocks_of((ROOT / "README.md").read_text())
+        if block.language == "python"
+    )
     with redirect_stdout(io.StringIO()) as printed:
-        exec(script, {})
+        exec(whole, {})
+    columns = {"userId": "user_id", "movieId": "item_id"}
+    interactions, items = (pl.read_csv(name).rename(columns, strict=False) for name in ("ratings.csv", "movies.csv"))
+    names = {"ssna": ssna, "interactions": interactions, "items": items}
+    quick = for_frames.replace('genres}"', 'genres}", options=ssna.AdaptOptions(epochs=1)')
+    exec(quick, names)
+    assert names["recommender"].results_["epochs"] == 1  # type: ignore[attr-defined]
     recall, metrics, *items = printed.getvalue().splitlines()
     assert 0 <= float(recall) <= 1
     assert "'recall@10'" in metrics
@@ -463,7 +474,7 @@ def test_the_tutorial_does_and_prints_what_it_shows(tmp_path: Path) -> None:
     for block, shown, printed in gone:
         check_printed(block, shown, printed)
     done = {line.split()[1] for block, _, _ in gone for line in block.text.splitlines() if line.startswith("ssna ")}
-    assert done == {"prepare", "extract", "adapt", "evaluate", "compare", "recommend"}
+    assert done == {"prepare", "extract", "adapt", "evaluate", "compare", "recommend", "add-items"}
 
 
 @pytest.mark.slow
