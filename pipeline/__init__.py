@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from ssna.api.extract import extract, plan_extraction
     from ssna.api.prepare import prepare
     from ssna.api.recommend import Item, Recommendation, ScoredItem, recommend
+    from ssna.api.report import Report, report
     from ssna.api.study import study_layers
     from ssna.cache import SsnaError
     from ssna.dataset import Dataset
@@ -57,6 +58,7 @@ __all__ = [
     "Item",
     "Plan",
     "Recommendation",
+    "Report",
     "ScoredItem",
     "SsnaError",
     "Verification",
@@ -74,6 +76,7 @@ __all__ = [
     "prepare",
     "recommend",
     "remove_cache",
+    "report",
     "study_layers",
     "verify_cache",
 ]
@@ -92,6 +95,7 @@ _HOMES = {
     "Item": "ssna.api.recommend",
     "Plan": "ssna.stage1_extract",
     "Recommendation": "ssna.api.recommend",
+    "Report": "ssna.api.report",
     "ScoredItem": "ssna.api.recommend",
     "SsnaError": "ssna.cache",
     "Verification": "ssna.api.caches",
@@ -108,6 +112,7 @@ _HOMES = {
     "prepare": "ssna.api.prepare",
     "recommend": "ssna.api.recommend",
     "remove_cache": "ssna.api.caches",
+    "report": "ssna.api.report",
     "study_layers": "ssna.api.study",
     "verify_cache": "ssna.api.caches",
 }
