@@ -9,7 +9,7 @@ from pathlib import Path
 from ssna.cache import write_atomically
 from ssna.devices import resolve_device
 from ssna.errors import OutputError, RunError
-from ssna.reports import GENERATOR, Group, group_of, read_run, render, tested_on
+from ssna.reports import GENERATOR, Group, digest_of_test, group_of, read_run, render
 from ssna.runs import open_run, runs_of_study
 
 
@@ -55,7 +55,7 @@ def report(
         if on_note is not None:
             on_note(f"{folder}: ranking all items for every user")
         opened = open_run(folder, where)
-        if (key := tested_on(opened)) not in groups:
+        if (key := digest_of_test(opened)) not in groups:
             groups[key] = group_of(opened)
         groups[key].runs.append(read_run(opened, name, groups[key], where))
     page = render(list(groups.values()))

@@ -115,9 +115,7 @@ def chart(
             Markup('<text class="of-x" x="{}" y="{}">{}</text>').format(across(x), _HEIGHT - _BOTTOM + 16, label)
         )
     parts.append(
-        Markup('<text class="of-x" x="{}" y="{}">{}</text>').format(
-            (_LEFT + _WIDTH - _RIGHT) / 2, _HEIGHT - 5, x_label
-        )
+        Markup('<text class="of-x" x="{}" y="{}">{}</text>').format((_LEFT + _WIDTH - _RIGHT) / 2, _HEIGHT - 5, x_label)
     )
     for line in lines:
         path = " ".join(f"{across(x)},{down(y)}" for x, y in line.points)

@@ -129,7 +129,7 @@ class Group:
     runs: list[RunReport] = field(default_factory=list)
 
 
-def tested_on(run: Run) -> str:
+def digest_of_test(run: Run) -> str:
     """A digest of a run's users, items, histories and split: where it is the same, metrics and item indices compare."""
     digest = hashlib.sha256(json.dumps([run.user_ids.to_list(), run.items[ITEM].to_list()]).encode())
     for array in (run.sequences.items, run.sequences.starts, run.split.train_end, run.split.valid_end):
@@ -202,9 +202,11 @@ def _epochs(run: Run) -> list[Mapping[str, Any]]:
     path = run.path / METRICS_FILE
     try:
         lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-        return [dict(json.loads(line)) for line in lines]
-    except ValueError as error:
-        raise RunError(f"{path} is damaged ({error}). Remove it, and the report goes without training curves.") from error
+        return [{name: line[name] for name in ("epoch", "loss", "valid")} for line in map(json.loads, lines)]
+    except (ValueError, KeyError, TypeError) as error:
+        raise RunError(
+            f"{path} is damaged ({error}). Remove it, and the report goes without training curves."
+        ) from error
 
 
 def _intervals(test: Evaluation) -> dict[str, tuple[float, float]]:

@@ -28,10 +28,10 @@ def layer_shares(
 ) -> tuple[list[LayerShares], str]:
     """Each layer's share, by LLM, and what it means in a sentence; no shares if there is nothing to weigh.
 
-    With `gate` s_A = sum of w_l z_l, where w_l = (1 - g_l) g_{l+1} … g_A and g_1 = 0: exact. With the others the share is
-    that of the Frobenius norm of the layer's down-projection, for `concat` times its block of the mixing matrix: since
-    the states that it reads have deviation 1 in every dimension, the norm is the length of what it makes of them, as
-    far as the dimensions are uncorrelated.
+    With `gate` the sum is s_A = w_1 z_1 + … + w_A z_A, where w_l = (1 - g_l) g_{l+1} … g_A and g_1 = 0: exact. With the
+    others a share is that of the Frobenius norm of the layer's down-projection, for `concat` times its block of the
+    mixing matrix. Since the states that it reads have deviation 1 in every dimension, the norm is the root mean square
+    length of what it makes of them, as far as the dimensions are uncorrelated (under `whiten` they are).
 
     Args:
         options: of the run.
@@ -43,10 +43,17 @@ def layer_shares(
     if options.side == "frozen":
         return [], "A frozen side network adapts no layer: it reads the top layer as it is."
     if options.side != "gate" and options.preparation == "none":
-        return [], "With --preparation none the states of layers are on scales of their own, so that weights do not compare."
+        return (
+            [],
+            "With --preparation none the states of layers are on scales of their own, so that weights do not compare.",
+        )
     found = list[LayerShares]()
     for number, cache in enumerate(caches):
-        mine = {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix := f"items.sides.{number}.")}
+        mine = {
+            name.removeprefix(prefix): t
+            for name, t in tensors.items()
+            if name.startswith(prefix := f"items.sides.{number}.")
+        }
         weights = _gate_weights(mine["integration.gate"]) if options.side == "gate" else _norms(options, mine)
         shares = (weights / weights.sum()).flip(0).tolist()
         found.append(LayerShares(cache["name"], list(zip(cache["layers"], shares, strict=False))))
@@ -63,17 +70,21 @@ def _gate_weights(gate: Tensor) -> Tensor:
 def _norms(options: AdaptOptions, tensors: Mapping[str, Tensor]) -> Tensor:
     down = tensors["down"].float()  # (A, D, m)
     if options.side == "concat":
-        mix = tensors["integration.mix.weight"].float()  # (m, A m)
-        down = down @ mix.unflatten(1, (len(down), -1)).permute(1, 2, 0)
-    return torch.linalg.matrix_norm(down)
+        mix = tensors["integration.mix.weight"].float()  # (m, A m), a block (m, m) for each layer
+        down = down @ torch.stack(mix.chunk(len(down), dim=1)).transpose(1, 2)
+    norms: Tensor = torch.linalg.matrix_norm(down)
+    return norms
 
 
 def _meaning(options: AdaptOptions) -> str:
     if options.side == "gate":
-        return "A bar is the exact weight of a layer's adapter in their sum, which the learned gates make; it is the same for all items."
+        return (
+            "A bar is the exact weight of a layer's adapter in their sum, which the learned gates make; it is the same "
+            "for all items. All layers begin equal."
+        )
     mixed = " and its part of the mixing matrix" if options.side == "concat" else ""
     return (
         f"A bar is a layer's share of the norms (Frobenius) of the down-projections{mixed}, which read "
-        f"{_READS[options.preparation]} states: how strongly the layer enters the side network, whatever its later maps "
+        f"{_READS[options.preparation]} states: how strongly the layer enters the side network, whatever later maps "
         "and gates make of it. All layers begin about equal."
     )

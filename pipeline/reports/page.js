@@ -51,7 +51,7 @@ function show(map, item) {
   context.beginPath();
   context.arc(across, down, 6, 0, 2 * Math.PI);
   context.stroke();
-  tip.textContent = map.part.titles[item] + " (" + map.part.counts[item] + ")";
+  tip.textContent = map.part.titles[item] + " · " + map.part.counts[item];
   tip.style.left = Math.max(0, Math.min(across - tip.offsetWidth / 2, width - tip.offsetWidth)) + "px";
   tip.style.top = (down > width / 2 ? down - tip.offsetHeight - 10 : down + 14) + "px";
 }

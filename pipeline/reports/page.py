@@ -24,6 +24,8 @@ GENERATOR = '<meta name="generator" content="ssna report'
 _METRICS = {"recall": "Recall", "ndcg": "NDCG", "mrr": "MRR"}
 _CUTOFFS = (5, 10, 20)
 _CHARTED = ("ndcg", "recall")
+_MISSING = "-"
+_ALWAYS = ("model", "side", "llm", "layers")
 # Classes of popularity on the map: items unseen in training, and quarters of the others.
 _QUARTERS = 4
 
@@ -40,7 +42,7 @@ def render(groups: Sequence[Group]) -> str:
         undefined=jinja2.StrictUndefined,
     )
     environment.filters |= {"size": size, "number": _number}
-    environment.globals |= {"marker": marker}
+    environment.globals |= {"marker": marker, "missing": _MISSING}
     script = _file("page.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return environment.get_template("page.html.j2").render(
@@ -62,7 +64,7 @@ def _file(name: str) -> str:
 
 
 def _number(value: float | None, digits: int = 4) -> str:
-    return "–" if value is None or not math.isfinite(value) else f"{value:,.{digits}f}"
+    return _MISSING if value is None or not math.isfinite(value) else f"{value:,.{digits}f}"
 
 
 def _view(group: Group) -> dict[str, Any]:
@@ -90,18 +92,20 @@ def _differing_options(runs: Sequence[RunReport]) -> list[tuple[str, list[str]]]
     rows = [
         {
             "model": run.options.model,
-            "side": run.options.side,
+            "side": run.options.side if run.options.model != "popularity" else "none",
             "llm": run.llms or "none",
             "layers": ", ".join(str(len(cache["layers"])) for cache in run.config["caches"]) or "none",
             **{name: value for name, value in asdict(run.options).items() if name not in ("model", "side", "layers")},
         }
         for run in runs
     ]
-    always = ("model", "side", "llm", "layers")
+    for run, row in zip(runs, rows, strict=True):
+        if run.options.model == "popularity":  # It has no other options, whatever their defaults.
+            row |= {name: _MISSING for name in row if name not in (*_ALWAYS, "split", "candidates")}
     return [
-        (name, [str(row[name]) for row in rows])
+        (name, values)
         for name in rows[0]
-        if name in always or len({str(row[name]) for row in rows}) > 1
+        if len(set(values := [str(row[name]) for row in rows]) - {_MISSING}) > 1 or name in _ALWAYS
     ]
 
 
@@ -132,7 +136,9 @@ def _curves(runs: Sequence[RunReport]) -> list[tuple[str, Markup]]:
             ]
         if lines:
             last = max(epoch for line in lines for epoch, _ in line.points)
-            marks = [(tick, f"{tick:.0f}") for tick in ticks(1, max(last, 2), 5) if tick == int(tick) and 1 <= tick <= last]
+            marks = [
+                (tick, f"{tick:.0f}") for tick in ticks(1, max(last, 2), 5) if tick == int(tick) and 1 <= tick <= last
+            ]
             drawn.append((caption, chart(f"{caption} by epoch", lines, points, marks, "epoch")))
     return drawn
 
@@ -161,9 +167,7 @@ def _by_cutoff(runs: Sequence[RunReport]) -> list[tuple[str, Markup]]:
         if points:
             marks = [(float(place), str(k)) for place, k in enumerate(_CUTOFFS)]
             across = (-0.5, len(_CUTOFFS) - 0.5)
-            drawn.append(
-                (f"{label}@k", chart(f"{label} by k", [], points, marks, "k", x_range=across, from_zero=True))
-            )
+            drawn.append((f"{label}@k", chart(f"{label} by k", [], points, marks, "k", x_range=across, from_zero=True)))
     return drawn
 
 
@@ -178,21 +182,26 @@ def _by_layers(runs: Sequence[RunReport]) -> list[tuple[str, Markup]]:
     depths = sorted({layers for layers, _, _ in known})
     if len(depths) < 2:
         return []
+    width, places = depths[-1] - depths[0], dict[int, float]()
+    for depth in depths:  # Runs of the same depth stand beside each other.
+        same = [number for layers, number, _ in known if layers == depth]
+        places |= {number: depth + width * 0.2 * _apart(i, len(same)) for i, number in enumerate(same)}
     alike = dict[str, list[tuple[int, RunReport]]]()
-    for layers, _, run in sorted(known, key=lambda each: each[:2]):
+    for _, number, run in sorted(known, key=lambda each: each[:2]):
         others = {name: value for name, value in asdict(run.options).items() if name != "layers"}
-        alike.setdefault(str((run.llms, others)), []).append((layers, run))
+        alike.setdefault(str((run.llms, others)), []).append((number, run))
     drawn = list[tuple[str, Markup]]()
     for metric in _CHARTED:
         key, label = f"{metric}@10", f"{_METRICS[metric]}@10"
         points = [
-            Point(number, layers, run.test[key], _with_interval(run, key, f"a = {layers}: {label}"), run.intervals[key])
-            for layers, number, run in known
+            Point(
+                number, places[number], run.test[key], _with_interval(run, key, f"a = {a}: {label}"), run.intervals[key]
+            )
+            for a, number, run in known
         ]
-        lines = [Line(None, [(layers, run.test[key]) for layers, run in joined]) for joined in alike.values()]
-        margin = (depths[-1] - depths[0]) * 0.08
+        lines = [Line(None, [(places[number], run.test[key]) for number, run in joined]) for joined in alike.values()]
         marks = [(float(layers), str(layers)) for layers in depths]
-        across = (depths[0] - margin, depths[-1] + margin)
+        across = (depths[0] - width * 0.1, depths[-1] + width * 0.1)
         drawn.append((label, chart(f"{label} by number of layers", lines, points, marks, "layers a", x_range=across)))
     return drawn
 
@@ -217,7 +226,10 @@ def _by_popularity(runs: Sequence[RunReport]) -> list[tuple[str, Markup]]:
             marks = [(float(place), name) for place, name in enumerate(names)]
             across = (-0.5, len(names) - 0.5)
             drawn.append(
-                (label, chart(f"{label} by popularity", [], points, marks, "target", x_range=across, from_zero=True))
+                (
+                    label,
+                    chart(f"{label} by popularity", [], points, marks, "held-out item", x_range=across, from_zero=True),
+                )
             )
     return drawn
 
@@ -245,7 +257,7 @@ def _map_classes(group: Group) -> list[tuple[int, str]]:
     classes = [(0, "0")] if (group.counts == 0).any() else []
     for number, (before, last) in enumerate(zip(bounds, [*bounds[1:], most], strict=True), 1):
         if last > before:
-            classes.append((number, str(last) if last == before + 1 else f"{before + 1}–{last}"))
+            classes.append((number, str(last) if last == before + 1 else f"{before + 1} to {last}"))
     return classes
 
 
