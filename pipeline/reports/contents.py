@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,7 +14,7 @@ import torch
 
 from ssna.columns import ITEM, TITLE
 from ssna.errors import RunError
-from ssna.reports.layers import LayerShares, layer_shares
+from ssna.reports.layers import LayerShares, layer_shares, llm_of
 from ssna.runs import CONFIG_FILE, METRICS_FILE, MODEL_FILE, Run, read_json
 from ssna.stage2_adapt import (
     AdaptOptions,
@@ -100,8 +99,8 @@ class RunReport:
 
     @property
     def llms(self) -> str:
-        """Names of the LLMs."""
-        return ", ".join(cache["name"] for cache in self.config["caches"])
+        """The LLMs, and which text they read."""
+        return ", ".join(llm_of(cache) for cache in self.config["caches"])
 
     @property
     def layers(self) -> int | None:
@@ -228,15 +227,14 @@ def _item_map(run: Run, mapped: Int64s) -> ItemMap | None:
     if not isinstance(model, SequenceRecommender) or min(model.num_items, run.options.width) < 2:
         return None
     vectors = model.factors(model.item_embeddings[1:]).detach().cpu().double()
-    _, values, axes = torch.linalg.svd(vectors - vectors.mean(dim=0), full_matrices=False)
-    axes = axes[:2]
+    vectors -= vectors.mean(dim=0)
+    variance, axes = torch.linalg.eigh(vectors.T @ vectors)
+    variance, axes = variance.flip(0).clamp_min(0), axes.T.flip(0)[:2]
     # The sign of an axis is arbitrary: its largest part is positive.
     axes = axes * axes.gather(1, axes.abs().argmax(dim=1, keepdim=True)).sign()
-    places = (vectors - vectors.mean(dim=0))[torch.from_numpy(mapped - 1)] @ axes.T
+    places = vectors[torch.from_numpy(mapped - 1)] @ axes.T
     low, extent = places.amin(dim=0), (places.amax(dim=0) - places.amin(dim=0)).max()
     scaled = ((places - low) / extent.clamp_min(1e-12) * MAP_SIZE).round().long()
     scaled = scaled + (MAP_SIZE - scaled.amax(dim=0)) // 2
-    variance = values.square()
-    total = float(variance.sum())
-    explained = float(variance[:2].sum()) / total if total and math.isfinite(total) else 0.0
+    explained = float(variance[:2].sum() / variance.sum().clamp_min(1e-12))
     return ItemMap(scaled[:, 0].tolist(), scaled[:, 1].tolist(), explained)

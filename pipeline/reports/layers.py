@@ -56,8 +56,14 @@ def layer_shares(
         }
         weights = _gate_weights(mine["integration.gate"]) if options.side == "gate" else _norms(options, mine)
         shares = (weights / weights.sum()).flip(0).tolist()
-        found.append(LayerShares(cache["name"], list(zip(cache["layers"], shares, strict=False))))
+        found.append(LayerShares(llm_of(cache), list(zip(cache["layers"], shares, strict=False))))
     return found, _meaning(options)
+
+
+def llm_of(cache: Mapping[str, Any]) -> str:
+    """The LLM of a cache in config.json, with its template where that is not the items' own text."""
+    text = cache.get("text")
+    return f"{cache['name']}, text '{text}'" if text is not None else str(cache["name"])
 
 
 def _gate_weights(gate: Tensor) -> Tensor:

@@ -53,6 +53,20 @@ def test_shares_are_those_of_the_norms_of_the_down_projections(side: str) -> Non
     assert shares_of(AdaptOptions(side=side), network) == pytest.approx([5 / 8, 2 / 8, 1 / 8])
 
 
+def test_each_llm_has_its_own_shares() -> None:
+    networks = [network_of("mean"), network_of("mean")]
+    networks[1].down.data *= torch.tensor([1.0, 0.0, 0.0])[:, None, None]
+    tensors = {
+        f"items.sides.{number}.{name}": tensor
+        for number, network in enumerate(networks)
+        for name, tensor in network.state_dict().items()
+    }
+    caches = [*CACHES, {"name": "llm", "layers": [3, 2, 1], "text": "{title}"}]
+    first, second = layer_shares(AdaptOptions(side="mean"), caches, tensors)[0]
+    assert [share for _, share in first.shares] == pytest.approx([1 / 3] * 3, abs=0.1)
+    assert (second.llm, second.shares) == ("llm, text '{title}'", [(3, 0), (2, 0), (1, 1)])
+
+
 def test_shares_of_concat_are_those_of_what_each_layer_alone_adds() -> None:
     """The squared norm of a linear map is the sum of those of what it makes of each unit vector."""
     network = network_of("concat")
