@@ -52,9 +52,9 @@ def report(
     where, groups = resolve_device(device), dict[str, Group]()
     names = _names(folders)
     for folder, name in zip(folders, names, strict=True):
+        opened = open_run(folder, where)
         if on_note is not None:
             on_note(f"{folder}: ranking all items for every user")
-        opened = open_run(folder, where)
         if (key := digest_of_test(opened)) not in groups:
             groups[key] = group_of(opened)
         groups[key].runs.append(read_run(opened, name, groups[key], where))

@@ -15,7 +15,7 @@ import torch
 from ssna.columns import ITEM, TITLE
 from ssna.errors import RunError
 from ssna.reports.layers import LayerShares, layer_shares, llm_of
-from ssna.runs import CONFIG_FILE, METRICS_FILE, MODEL_FILE, Run, read_json
+from ssna.runs import CONFIG_FILE, METRICS_FILE, MODEL_FILE, RESULTS_FILE, Run, read_json
 from ssna.stage2_adapt import (
     AdaptOptions,
     Evaluation,
@@ -37,6 +37,8 @@ MAPPED_ITEMS = 5000
 SAMPLED_USERS = 20
 SHOWN_HISTORY = 10
 TOP = 10
+# What the page shows of results.json
+_COSTS = ("trainable_parameters", "epochs", "best_epoch", "epoch_seconds", "total_seconds", "peak_memory_bytes")
 # Places on the map are whole numbers up to this.
 MAP_SIZE = 1000
 
@@ -176,8 +178,15 @@ def read_run(run: Run, name: str, group: Group, device: torch.device) -> RunRepo
         name: to show.
         group: the one it belongs to.
         device: of the run's model.
+
+    Raises:
+        RunError: if results.json or metrics.jsonl lack something or are damaged.
     """
     config = read_json(run.path / CONFIG_FILE)
+    if lacking := [name for name in _COSTS if name not in run.results]:
+        raise RunError(
+            f"{run.path / RESULTS_FILE} lacks {lacking[0]}; expected what `ssna adapt` writes. Run it again with --overwrite."
+        )
     test = evaluate_fully(run.recommender, run.sequences, run.split, "test", device)
     tensors, _ = load_tensors(run.path / MODEL_FILE)
     shares, meaning = layer_shares(run.options, config["caches"], tensors)
