@@ -185,7 +185,8 @@ def read_run(run: Run, name: str, group: Group, device: torch.device) -> RunRepo
     config = read_json(run.path / CONFIG_FILE)
     if lacking := [name for name in _COSTS if name not in run.results]:
         raise RunError(
-            f"{run.path / RESULTS_FILE} lacks {lacking[0]}; expected what `ssna adapt` writes. Run it again with --overwrite."
+            f"{run.path / RESULTS_FILE} lacks {lacking[0]}; expected what `ssna adapt` writes. Run that again with "
+            "--overwrite."
         )
     test = evaluate_fully(run.recommender, run.sequences, run.split, "test", device)
     tensors, _ = load_tensors(run.path / MODEL_FILE)
