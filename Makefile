@@ -18,7 +18,7 @@ endif
 # reached, pip warns and takes what the other indexes have.
 TORCH_INDEX_cpu := --extra-index-url https://download.pytorch.org/whl/cpu --retries 1 --timeout 30
 
-PACKAGES := pipeline pipeline/api pipeline/cli pipeline/sources stage1_extract stage2_adapt cache
+PACKAGES := pipeline pipeline/api pipeline/cli pipeline/reports pipeline/sources stage1_extract stage2_adapt cache
 # A new file changes its folder's date, and a strict editable install then has to be made again.
 INSTALLED_FROM := setup.cfg pyproject.toml constraints.txt $(PACKAGES)
 # A process for each core; the tests of a file share what they set up.

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from ssna.api.extract import extract, plan_extraction
     from ssna.api.prepare import prepare
     from ssna.api.recommend import Item, Recommendation, RecommendedItem, ScoredItem, recommend, recommend_users
+    from ssna.api.report import Report, report
     from ssna.api.similar import similar
     from ssna.api.study import study_layers
     from ssna.cache import SsnaError
@@ -62,6 +63,7 @@ __all__ = [
     "Plan",
     "Recommendation",
     "RecommendedItem",
+    "Report",
     "ScoredItem",
     "SsnaError",
     "TextRecommender",
@@ -82,6 +84,7 @@ __all__ = [
     "recommend",
     "recommend_users",
     "remove_cache",
+    "report",
     "similar",
     "study_layers",
     "verify_cache",
@@ -103,6 +106,7 @@ _HOMES = {
     "Plan": "ssna.stage1_extract",
     "Recommendation": "ssna.api.recommend",
     "RecommendedItem": "ssna.api.recommend",
+    "Report": "ssna.api.report",
     "ScoredItem": "ssna.api.recommend",
     "SsnaError": "ssna.cache",
     "TextRecommender": "ssna.estimator",
@@ -122,6 +126,7 @@ _HOMES = {
     "recommend": "ssna.api.recommend",
     "recommend_users": "ssna.api.recommend",
     "remove_cache": "ssna.api.caches",
+    "report": "ssna.api.report",
     "similar": "ssna.api.similar",
     "study_layers": "ssna.api.study",
     "verify_cache": "ssna.api.caches",

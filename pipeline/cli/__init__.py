@@ -30,6 +30,7 @@ _SUMMARIES = {
     "recommend": "Rank items for a user, a history or all users.",
     "similar": "Find the items that are nearest to an item.",
     "add-items": "Let new items be recommended, without training.",
+    "report": "Show finished runs side by side on one HTML page.",
     "estimate": "Predict time, disk and memory before one spends them.",
     "cache": "List, verify, compact and remove caches.",
 }
@@ -103,6 +104,7 @@ def cli() -> None:
     extract    dataset + LLM     ->  cache of layer states   (stage one, once per LLM)
     adapt      dataset + cache   ->  run folder              (stage two, per dataset)
     evaluate, compare, recommend, similar, add-items  <-  run folders
+    report     run folders       ->  HTML page
     estimate   time, disk and memory, from an LLM's configuration
     cache      looks after caches
     """

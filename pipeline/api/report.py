@@ -1,0 +1,97 @@
+"""`ssna.report`: finished runs side by side, as one HTML page that needs nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ssna.cache import write_atomically
+from ssna.devices import resolve_device
+from ssna.errors import OutputError, RunError
+from ssna.reports import GENERATOR, Group, digest_of_test, group_of, read_run, render
+from ssna.runs import open_run, runs_of_study
+
+
+@dataclass(frozen=True)
+class Report:
+    """A page that was written."""
+
+    output: Path
+    runs: list[str]
+    """Their names on the page"""
+    groups: int
+    """Of runs that were tested on the same; only within a group metrics compare"""
+    num_bytes: int
+
+
+def report(
+    runs: Sequence[Path | str] | Path | str,
+    output: Path | str,
+    *,
+    overwrite: bool = False,
+    device: str = "auto",
+    on_note: Callable[[str], None] | None = None,
+) -> Report:
+    """Write a page with training curves, metrics, costs, layers, item vectors and sample users of finished runs.
+
+    Args:
+        runs: run folders; the folder of a study of layers stands for all its runs.
+        output: the HTML file.
+        overwrite: replace the report that is there.
+        device: a PyTorch device, or `auto`.
+        on_note: called with a sentence about what is going on.
+
+    Raises:
+        RunError: if a folder is no finished run, or is named twice.
+        OutputError: if something stands at `output` that may not be replaced.
+    """
+    folders = _run_folders([runs] if isinstance(runs, (str, Path)) else runs)
+    output = Path(output)
+    _check_output(output, overwrite)
+    where, groups = resolve_device(device), dict[str, Group]()
+    names = _names(folders)
+    for folder, name in zip(folders, names, strict=True):
+        opened = open_run(folder, where)
+        if on_note is not None:
+            on_note(f"{folder}: ranking all items for every user")
+        if (key := digest_of_test(opened)) not in groups:
+            groups[key] = group_of(opened)
+        groups[key].runs.append(read_run(opened, name, groups[key], where))
+    page = render(list(groups.values()))
+    output.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(output, page)
+    return Report(output, names, len(groups), len(page.encode()))
+
+
+def _run_folders(given: Sequence[Path | str]) -> list[Path]:
+    """Each run's folder, those of studies in the order of their tables."""
+    folders = list[Path]()
+    for path in map(Path, given):
+        folders += [path / run for run in runs_of_study(path)] or [path]
+    if not folders:
+        raise RunError("no run was given. Name at least one run folder.")
+    seen = set[Path]()
+    for folder in folders:
+        if folder.resolve() in seen:
+            raise RunError(f"{folder} is named twice. Give each run once; a study stands for all its runs.")
+        seen.add(folder.resolve())
+    return folders
+
+
+def _names(folders: Sequence[Path]) -> list[str]:
+    """The folders' own names, or, where two are the same, their paths as they were given."""
+    last = [folder.resolve().name for folder in folders]
+    return [name if last.count(name) == 1 else str(folder) for folder, name in zip(folders, last, strict=True)]
+
+
+def _check_output(path: Path, overwrite: bool) -> None:
+    if not path.exists():
+        return
+    if path.is_dir():
+        raise OutputError(f"{path} is a folder; expected the name of an HTML file to write.")
+    if not overwrite:
+        raise OutputError(f"{path} exists. Give another --output, or --overwrite to replace it.")
+    with path.open("rb") as file:
+        if GENERATOR.encode() not in file.read(1000):
+            raise OutputError(f"{path} is no report of ours, so --overwrite does not touch it. Give another --output.")

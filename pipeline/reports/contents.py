@@ -1,0 +1,250 @@
+"""What a report says of runs, read from their folders alone."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from ssna.columns import ITEM, TITLE
+from ssna.errors import RunError
+from ssna.reports.layers import LayerShares, layer_shares, llm_of
+from ssna.runs import CONFIG_FILE, METRICS_FILE, MODEL_FILE, RESULTS_FILE, Run, read_json
+from ssna.stage2_adapt import (
+    AdaptOptions,
+    Evaluation,
+    SequenceRecommender,
+    bootstrap_interval,
+    cases_of,
+    evaluate_fully,
+    load_tensors,
+    metrics_by_case,
+    targets_of,
+    top_items,
+    training_counts,
+)
+
+RESAMPLES = 1000
+"""Of the users, for intervals"""
+MAPPED_ITEMS = 5000
+"""At most so many are on the map"""
+SAMPLED_USERS = 20
+SHOWN_HISTORY = 10
+TOP = 10
+# What the page shows of results.json
+_COSTS = ("trainable_parameters", "epochs", "best_epoch", "epoch_seconds", "total_seconds", "peak_memory_bytes")
+# Places on the map are whole numbers up to this.
+MAP_SIZE = 1000
+
+Int64s = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class SampledUser:
+    """A user of the test part."""
+
+    user_id: str
+    case: int
+    """Position among the users that are tested"""
+    history: list[int]
+    """All item indices that come before the test, oldest first"""
+    targets: list[int]
+
+
+@dataclass(frozen=True)
+class Recommended:
+    """What a run recommends to a sampled user."""
+
+    top: list[int]
+    """Item indices, best first"""
+    rank: int
+    """Of the best target"""
+
+
+@dataclass(frozen=True)
+class ItemMap:
+    """Where the items of a group's sample lie on the two main axes of a run's item vectors."""
+
+    x: list[int]
+    y: list[int]
+    explained: float
+    """Share of the variance of all item vectors that the two axes have"""
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """A run, as the page shows it."""
+
+    name: str
+    options: AdaptOptions
+    config: Mapping[str, Any]
+    results: Mapping[str, Any]
+    epochs: list[Mapping[str, Any]]
+    """Lines of metrics.jsonl"""
+    test: Mapping[str, float]
+    """Metrics"""
+    intervals: Mapping[str, tuple[float, float]]
+    """95 % intervals of the metrics, coverage excepted"""
+    by_popularity: Mapping[str, Mapping[str, float]]
+    shares: list[LayerShares]
+    meaning: str
+    """Of the shares, or why there are none"""
+    map: ItemMap | None
+    recommended: list[Recommended]
+    """To each sampled user"""
+
+    @property
+    def llms(self) -> str:
+        """The LLMs, and which text they read."""
+        return ", ".join(llm_of(cache) for cache in self.config["caches"])
+
+    @property
+    def layers(self) -> int | None:
+        """How many layers are integrated; None if none are, or not equally many of each LLM."""
+        each = {len(cache["layers"]) for cache in self.config["caches"]}
+        return each.pop() if len(each) == 1 and self.options.side not in ("last", "frozen") else None
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs that were tested on the same, and what they share."""
+
+    dataset: str
+    split: str
+    num_users: int
+    """That are tested"""
+    num_items: int
+    titles: list[str]
+    """Of all items, the first has index 1"""
+    counts: Int64s
+    """Training interactions, likewise"""
+    mapped: Int64s
+    """Indices of the items on the map, ascending"""
+    users: list[SampledUser]
+    runs: list[RunReport] = field(default_factory=list)
+
+
+def digest_of_test(run: Run) -> str:
+    """A digest of a run's users, items, histories and split: where it is the same, metrics and item indices compare."""
+    digest = hashlib.sha256(json.dumps([run.user_ids.to_list(), run.items[ITEM].to_list()]).encode())
+    for array in (run.sequences.items, run.sequences.starts, run.split.train_end, run.split.valid_end):
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
+def group_of(run: Run, seed: int = 0) -> Group:
+    """The group of a run, without any run.
+
+    Args:
+        run: opened.
+        seed: of the samples of users and items.
+    """
+    generator, num_items = np.random.default_rng(seed), len(run.items)
+    cases = cases_of(run.sequences, run.split, "test")
+    case, target = targets_of(run.sequences, cases)
+    drawn = np.sort(generator.permutation(len(cases))[:SAMPLED_USERS])
+    users = [
+        SampledUser(
+            run.user_ids[int(cases.user[place])],
+            place,
+            run.sequences.items[cases.start[place] : cases.history_end[place]].tolist(),
+            target[case == place].tolist(),
+        )
+        for place in drawn.tolist()
+    ]
+    return Group(
+        dataset=read_json(run.path / CONFIG_FILE)["dataset"]["name"],
+        split=run.options.split,
+        num_users=len(cases),
+        num_items=num_items,
+        titles=[title or item for item, title in run.items.select(ITEM, TITLE).rows()],
+        counts=training_counts(run.sequences, run.split, num_items)[1:],
+        mapped=np.sort(generator.permutation(num_items)[:MAPPED_ITEMS]) + 1,
+        users=users,
+    )
+
+
+def read_run(run: Run, name: str, group: Group, device: torch.device) -> RunReport:
+    """What the page shows of a run.
+
+    Args:
+        run: opened.
+        name: to show.
+        group: the one it belongs to.
+        device: of the run's model.
+
+    Raises:
+        RunError: if results.json or metrics.jsonl lack something or are damaged.
+    """
+    config = read_json(run.path / CONFIG_FILE)
+    if lacking := [name for name in _COSTS if name not in run.results]:
+        raise RunError(
+            f"{run.path / RESULTS_FILE} lacks {lacking[0]}; expected what `ssna adapt` writes. Run that again with "
+            "--overwrite."
+        )
+    test = evaluate_fully(run.recommender, run.sequences, run.split, "test", device)
+    tensors, _ = load_tensors(run.path / MODEL_FILE)
+    shares, meaning = layer_shares(run.options, config["caches"], tensors)
+    return RunReport(
+        name=name,
+        options=run.options,
+        config=config,
+        results=run.results,
+        epochs=_epochs(run),
+        test=test.metrics,
+        intervals=_intervals(test),
+        by_popularity=test.by_popularity,
+        shares=shares,
+        meaning=meaning,
+        map=_item_map(run, group.mapped),
+        recommended=[_recommended(run, user, test, device) for user in group.users],
+    )
+
+
+def _epochs(run: Run) -> list[Mapping[str, Any]]:
+    path = run.path / METRICS_FILE
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        return [{name: line[name] for name in ("epoch", "loss", "valid")} for line in map(json.loads, lines)]
+    except (ValueError, KeyError, TypeError) as error:
+        raise RunError(
+            f"{path} is damaged ({error}). Remove it, and the report goes without training curves."
+        ) from error
+
+
+def _intervals(test: Evaluation) -> dict[str, tuple[float, float]]:
+    if not test.ranks.num_cases:
+        return {}
+    by_case = metrics_by_case(test.ranks)
+    return {name: bootstrap_interval(values, RESAMPLES) for name, values in by_case.items()}
+
+
+def _recommended(run: Run, user: SampledUser, test: Evaluation, device: torch.device) -> Recommended:
+    # As the metrics rank: items of the history are candidates.
+    top, _ = top_items(run.recommender, user.history, TOP, device, allow_repeats=True)
+    return Recommended(top, int(test.ranks.rank[test.ranks.case == user.case].min()))
+
+
+def _item_map(run: Run, mapped: Int64s) -> ItemMap | None:
+    """PCA of the item vectors as scores see them: under cosines, of length one."""
+    model = run.recommender
+    if not isinstance(model, SequenceRecommender) or min(model.num_items, run.options.width) < 2:
+        return None
+    vectors = model.factors(model.item_embeddings[1:]).detach().cpu().double()
+    vectors -= vectors.mean(dim=0)
+    variance, axes = torch.linalg.eigh(vectors.T @ vectors)
+    variance, axes = variance.flip(0).clamp_min(0), axes.T.flip(0)[:2]
+    # The sign of an axis is arbitrary: its largest part is positive.
+    axes = axes * axes.gather(1, axes.abs().argmax(dim=1, keepdim=True)).sign()
+    places = vectors[torch.from_numpy(mapped - 1)] @ axes.T
+    low, extent = places.amin(dim=0), (places.amax(dim=0) - places.amin(dim=0)).max()
+    scaled = ((places - low) / extent.clamp_min(1e-12) * MAP_SIZE).round().long()
+    scaled = scaled + (MAP_SIZE - scaled.amax(dim=0)) // 2
+    explained = float(variance[:2].sum() / variance.sum().clamp_min(1e-12))
+    return ItemMap(scaled[:, 0].tolist(), scaled[:, 1].tolist(), explained)

@@ -1,0 +1,289 @@
+"""`ssna report`: the command, and its page in a real browser."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from ssna import recommend
+from ssna.reports import group_of, read_run
+from ssna.runs import open_run
+from tests.chromium import Page, chromium_page
+from tests.helpers import Outcome, make_catalogue, ssna_in_process
+
+CPU = torch.device("cpu")
+CHROMIUM = shutil.which("chromium")
+TINY = ["--width", "16", "--length", "6", "--batch-size", "16", "--learning-rate", "0.01", "--epochs", "3"]
+HOSTILE = "</script><script>alert(1)</script>"
+RUNS = ["study", "runs/gate", "runs/ids", "runs/popularity"]
+NAMES = ["layers-1", "layers-3", "gate", "ids", "popularity"]
+
+
+def run(folder: Path, *arguments: str | Path) -> Outcome:
+    return ssna_in_process(*arguments, cwd=folder, SSNA_CACHE="caches")
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory: pytest.TempPathFactory, tiny_llm: Path) -> Path:
+    """A study, runs of other kinds, one of another split, and their report; a title is hostile, and so is a name."""
+    folder = tmp_path_factory.mktemp("workplace")
+    catalogue = make_catalogue(folder / "source")
+    items = catalogue.items.read_text().splitlines()
+    catalogue.items.write_text("\n".join([f"i0\t{HOSTILE}", *items[1:]]) + "\n")
+    adapt = ["adapt", "data", "--llm", "tiny", *TINY]
+    for arguments in (
+        ["prepare", catalogue.users, catalogue.items, "data", "--format", "sequences"],
+        ["extract", "data", "--llm", tiny_llm, "--name", "tiny"],
+        [*adapt, "--layers", "1,3", "--output", "study"],
+        [*adapt, "--side", "gate", "--output", "runs/gate"],
+        ["adapt", "data", "--side", "none", *TINY, "--output", "runs/ids"],
+        ["adapt", "data", "--model", "popularity", "--output", "runs/popularity"],
+        ["adapt", "data", "--model", "popularity", "--split", "leave-last-2", "--output", "runs/<b>"],
+        ["report", *RUNS, "--output", "report.html"],
+    ):
+        done = run(folder, *arguments)
+        assert done.returncode == 0, done.stderr
+    return folder
+
+
+class Reader(HTMLParser):
+    """Counts elements by tag, and keeps the text of table cells and headings."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.texts: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+
+    def handle_data(self, data: str) -> None:
+        if data.strip():
+            self.texts.append(data.strip())
+
+
+def read(path: Path) -> Reader:
+    return Reader(path.read_text(encoding="utf-8"))
+
+
+def test_the_page_shows_the_metrics_that_evaluate_prints_with_its_intervals(workplace: Path) -> None:
+    texts = read(workplace / "report.html").texts
+    for folder in ("study/layers-3", "runs/popularity"):
+        done = run(workplace, "evaluate", folder, "--bootstrap", "1000", "--json")
+        found = json.loads(done.stdout)
+        for name, (low, high) in found["intervals"].items():
+            at = [number for number, text in enumerate(texts) if text == f"{found['test'][name]:.4f}"]
+            assert f"{low:.4f}\N{EN DASH}{high:.4f}" in [texts[number + 1] for number in at]
+
+
+def test_titles_and_names_are_text(workplace: Path) -> None:
+    assert run(workplace, "report", "runs/<b>", "--output", "hostile.html").returncode == 0
+    for page in ("report.html", "hostile.html"):
+        tags = read(workplace / page).tags
+        assert tags.count("script") == 2
+        assert "b" not in (tags if page == "hostile.html" else [])
+    assert HOSTILE in read(workplace / "report.html").texts
+
+
+def test_sample_users_have_the_recommendations_and_the_ranks_of_the_run(workplace: Path) -> None:
+    """Against `recommend` over the history before the test, and the metrics of all users, who are more than 20."""
+
+    folder = workplace / "runs" / "ids"
+    opened = open_run(folder, CPU)
+    group = group_of(opened)
+    ids = opened.items["item_id"].to_list()
+    found = read_run(opened, "ids", group, CPU)
+    assert len(group.users) == len(found.recommended) == 20
+    for user, shown in zip(group.users, found.recommended, strict=True):
+        whole = opened.history_of(user.user_id)
+        assert [*user.history, *user.targets] == whole
+        expected = recommend(folder, history=[ids[item - 1] for item in user.history], k=10, allow_repeats=True)
+        assert [ids[item - 1] for item in shown.top] == [item.item_id for item in expected.items]
+        if user.targets[0] in shown.top:
+            assert shown.top[shown.rank - 1] == user.targets[0]
+        else:
+            assert shown.rank > 10
+
+
+def test_runs_that_do_not_compare_are_shown_apart(workplace: Path) -> None:
+    done = run(workplace, "report", "runs/popularity", "runs/<b>", "--output", "apart.html")
+    assert "were not tested on the same" in done.stdout
+    page = read(workplace / "apart.html")
+    assert page.tags.count("h1") == 2
+    assert any("do not compare" in text for text in page.texts)
+    assert read(workplace / "report.html").tags.count("h1") == 1
+
+
+def test_what_is_missing_is_said_in_a_sentence(workplace: Path) -> None:
+    assert run(workplace, "report", "runs/popularity", "--output", "alone.html").returncode == 0
+    text = " ".join(read(workplace / "alone.html").texts)
+    assert "popularity: no epochs in metrics.jsonl, so no curve." in text
+    assert "This model has no side network." in text
+    assert "popularity: no item vectors to map." in text
+    assert "This takes runs that adapt different numbers of layers" in text
+
+
+def test_a_dataset_whose_users_are_too_short_to_be_tested_has_a_page(workplace: Path) -> None:
+    (workplace / "pairs.tsv").write_text("u\ti1 i2\nv\ti2 i3\n")
+    for arguments in (
+        ["prepare", "pairs.tsv", "source/items.tsv", "pairs", "--format", "sequences"],
+        ["adapt", "pairs", "--side", "none", *TINY, "--output", "runs/untested"],
+        ["report", "runs/untested", "--output", "untested.html"],
+    ):
+        done = run(workplace, *arguments)
+        assert done.returncode == 0, done.stderr
+    text = " ".join(read(workplace / "untested.html").texts)
+    assert "There were no users to validate on." in text
+    assert "There were no users to test on, so there are no metrics." in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["missing", "--output", "out.html"], "missing does not exist"),
+        (["data", "--output", "out.html"], "has no config.json"),
+        (["old", "--output", "out.html"], "old/results.json lacks epochs;"),
+        (["study", "study/layers-1", "--output", "out.html"], "study/layers-1 is named twice"),
+        (["runs/ids", "--output", "report.html"], "report.html exists"),
+        (["runs/ids", "--output", "runs"], "runs is a folder"),
+        (["runs/ids", "--output", "pyproject.toml", "--overwrite"], "no report of ours"),
+        (["runs/ids", "--output", "pyproject.toml/report.html"], "pyproject.toml"),
+        (["--output", "out.html"], "Missing argument 'RUN…'"),
+    ],
+)
+def test_mistakes_end_in_one_sentence(workplace: Path, arguments: list[str], expected: str) -> None:
+    (workplace / "pyproject.toml").write_text("mine")
+    shutil.copytree(workplace / "runs" / "ids", workplace / "old", dirs_exist_ok=True)
+    results = json.loads((workplace / "old" / "results.json").read_text())
+    (workplace / "old" / "results.json").write_text(
+        json.dumps({name: results[name] for name in results if name != "epochs"})
+    )
+    before = (workplace / "report.html").read_bytes()
+    done = run(workplace, "report", *arguments)
+    assert done.returncode != 0
+    *_, line = done.stderr.splitlines()  # Perhaps after notes on what is going on.
+    assert line.startswith("Error: ")
+    assert expected in line
+    assert not (workplace / "out.html").exists()
+    assert (workplace / "report.html").read_bytes() == before
+    assert (workplace / "pyproject.toml").read_text() == "mine"
+
+
+def test_a_report_is_replaced_when_asked_and_says_so_as_json(workplace: Path) -> None:
+    (workplace / "again.html").write_bytes((workplace / "report.html").read_bytes())
+    done = run(workplace, "report", "runs/ids", "--output", "again.html", "--overwrite", "--json")
+    size = (workplace / "again.html").stat().st_size
+    assert json.loads(done.stdout) == {"output": "again.html", "runs": ["ids"], "groups": 1, "num_bytes": size}
+
+
+@pytest.fixture(scope="module")
+def page(workplace: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    """The report in headless Chromium."""
+    if CHROMIUM is None:
+        pytest.skip("there is no chromium here (Debian: apt-get install chromium)")
+    with chromium_page(CHROMIUM, tmp_path_factory.mktemp("profile")) as opened:
+        opened.open(workplace / "report.html")
+        yield opened
+
+
+def values(page: Page, selector: str, expression: str) -> list[Any]:
+    """Of each element that a selector finds."""
+    found: list[Any] = page.value(f"[...document.querySelectorAll({json.dumps(selector)})].map(e => {expression})")
+    return found
+
+
+VISIBLE = "e.getClientRects().length > 0"
+
+
+def test_it_opens_without_a_word_of_complaint_and_asks_for_nothing_else(page: Page, workplace: Path) -> None:
+    assert page.complaints == []
+    assert page.requests == [(workplace / "report.html").as_uri()]
+
+
+def test_every_chart_and_map_is_drawn(page: Page) -> None:
+    marks = values(page, "svg.chart", "e.querySelectorAll('.mark').length")
+    # Loss and validation, best epochs of 4 runs; 5 runs at 3 cut-offs; 3 with layers; 5 in the head and the tail.
+    assert marks[:6] == [4, 4, 15, 15, 3, 3]
+    assert len(marks) == 8
+    assert min(marks[6:]) >= 10
+    assert values(page, "svg.chart", "e.querySelectorAll('polyline').length") == [4, 4, 0, 0, 2, 2, 0, 0]
+    painted = "e.getContext('2d').getImageData(0, 0, e.width, e.height).data.filter((a, i) => i % 4 == 3 && a).length"
+    assert values(page, "canvas", "e.getAttribute('aria-label')") == [f"Map of the items of {n}" for n in NAMES[:4]]
+    assert min(values(page, "canvas", painted)) > 24 * 5
+    assert values(page, ".bars", "e.rows.length - 1") == [1, 3, 3]
+    assert min(values(page, ".bar span", "e.clientWidth")) > 0
+
+
+def test_a_user_can_be_picked(page: Page) -> None:
+    shown = values(page, ".user", VISIBLE)
+    assert shown == [True] + [False] * 19
+    before = page.value("document.querySelector('main').innerText")
+    page.value("const s = document.querySelector('select'); s.value = '7'; s.dispatchEvent(new Event('change'))")
+    assert values(page, ".user", VISIBLE).index(True) == 7
+    assert sum(values(page, ".user", VISIBLE)) == 1
+    picked = values(page, "select option", "e.textContent")[7]
+    (article,) = [text for text in values(page, ".user", f"{VISIBLE} ? e.innerText : ''") if text]
+    assert article.startswith(f"User {picked}")
+    assert article not in before
+
+
+def test_pointing_at_an_item_shows_its_title_as_text_on_each_map(page: Page) -> None:
+    """And pointing at nothing shows none."""
+    item = page.value(f"maps[1].part.titles.indexOf({json.dumps(HOSTILE)})")
+    page.value("document.querySelectorAll('canvas')[1].scrollIntoView({block: 'center', behavior: 'instant'})")
+    x, y = page.value(
+        f"(() => {{ const box = maps[1].canvas.getBoundingClientRect(), [x, y] = placeOf(maps[1], {item});"
+        " return [box.x + x, box.y + y]; })()"
+    )
+    page.send("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
+    assert values(page, ".tip", "e.innerText.split(' · ')[0]") == [HOSTILE] * 4
+    assert all(values(page, ".tip", VISIBLE))
+    page.send("Input.dispatchMouseEvent", type="mouseMoved", x=1, y=1)
+    assert not any(values(page, ".tip", VISIBLE))
+
+
+def test_the_page_is_never_wider_than_a_phone(page: Page) -> None:
+    page.resize(360)
+    assert page.value("document.documentElement.scrollWidth") <= 360
+    assert max(values(page, "canvas, svg.chart, select", "e.getBoundingClientRect().right")) <= 360
+    page.send("Emulation.clearDeviceMetricsOverride")
+
+
+def test_it_is_dark_where_that_is_preferred_and_its_text_can_be_read(page: Page) -> None:
+    for scheme in ("light", "dark"):
+        page.media(prefers_color_scheme=scheme)
+        background, texts = (
+            [luminance(colour) for colour in set(values(page, selector, f"getComputedStyle(e).{name}"))]
+            for selector, name in (("body, section", "backgroundColor"), ("p:not(.tip), td, th, li, h2", "color"))
+        )
+        assert (max(background) < 0.1) if scheme == "dark" else (min(background) > 0.8)
+        # WCAG 2.2, 1.4.3: text of this size has a contrast of at least 4.5 to 1.
+        for one in background:
+            for other in texts:
+                assert (max(one, other) + 0.05) / (min(one, other) + 0.05) >= 4.5
+    page.media()
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance of `rgb(…)`, as WCAG defines it."""
+    parts = [int(part) / 255 for part in colour.removeprefix("rgb(").removesuffix(")").split(",")]
+    red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def test_in_print_everything_is_there_without_controls_on_white(page: Page) -> None:
+    page.media("print", prefers_color_scheme="dark")
+    assert all(values(page, ".user", VISIBLE))
+    assert not any(values(page, "nav, select", VISIBLE))
+    assert {
+        luminance(colour) > 0.9 for colour in values(page, "body, section", "getComputedStyle(e).backgroundColor")
+    } == {True}
+    page.media()
