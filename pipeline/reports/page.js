@@ -1,7 +1,7 @@
 "use strict";
 document.documentElement.classList.add("scripted");
 const parts = JSON.parse(document.getElementById("data").textContent);
-const SIZE = 1000; // Places on a map are whole numbers up to this.
+const SIZE = 1000; // Places on a map are whole numbers up to this, MAP_SIZE of contents.py.
 const REACH = 16; // Pixels within which a pointer finds an item.
 
 function colour(name) {
@@ -52,6 +52,7 @@ function show(map, item) {
   context.arc(across, down, 6, 0, 2 * Math.PI);
   context.stroke();
   tip.textContent = map.part.titles[item] + " · " + map.part.counts[item];
+  tip.style.left = 0; // Whether it is folded depends on where it stands.
   tip.style.left = Math.max(0, Math.min(across - tip.offsetWidth / 2, width - tip.offsetWidth)) + "px";
   tip.style.top = (down > width / 2 ? down - tip.offsetHeight - 10 : down + 14) + "px";
 }
