@@ -53,6 +53,7 @@ VARIANTS: dict[str, Mapping[str, Any]] = {
     "--item-id --fusion gate": {"item_id": True, "fusion": "gate"},
     "--model gru4rec": {"model": "gru4rec"},
     "--model hstu": {"model": "hstu"},
+    "--model fmlp": {"model": "fmlp"},
 }
 
 

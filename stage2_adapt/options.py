@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple, get_args
 from ssna.cache import SsnaError
 from ssna.stage2_adapt.sequences import LEAVE_ONE_OUT, SPLITS, left_out
 
-ModelName = Literal["sasrec", "gru4rec", "hstu", "popularity"]
+ModelName = Literal["sasrec", "gru4rec", "hstu", "fmlp", "popularity"]
 SideName = Literal["gru", "gate", "residual", "mean", "concat", "last", "frozen", "none"]
 PreparationName = Literal["standardize", "whiten", "none"]
 ActivationName = Literal["gelu", "relu", "silu", "tanh"]
@@ -42,7 +42,7 @@ class AdaptOptions:
     """The model, its training and its evaluation."""
 
     model: ModelName = "sasrec"
-    """`sasrec`, `gru4rec` or `hstu`; or `popularity`: rank by the number of training interactions"""
+    """`sasrec`, `gru4rec`, `hstu` or `fmlp`; or `popularity`: rank by the number of training interactions"""
     side: SideName = "residual"
     """How the layers' adapters are integrated; `none` learns item IDs only and needs no LLM"""
     layers: ForEachLLM = None

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ssna.stage2_adapt.fmlp import FMLP
 from ssna.stage2_adapt.gru4rec import GRU4Rec
 from ssna.stage2_adapt.hstu import HSTU
 from ssna.stage2_adapt.options import AdaptOptions
@@ -131,8 +132,10 @@ def _last_of(histories: Tensor, counts: Tensor, length: int) -> tuple[Tensor, Te
     return torch.where(place < read[:, None], taken, 0), read
 
 
-def _network(options: AdaptOptions) -> SASRec | GRU4Rec | HSTU:
+def _network(options: AdaptOptions) -> SASRec | GRU4Rec | HSTU | FMLP:
     if options.model == "gru4rec":
         return GRU4Rec(options.width, options.blocks, options.dropout)
+    if options.model == "fmlp":
+        return FMLP(options.width, options.length, options.blocks, options.dropout)
     attention: type[SASRec | HSTU] = SASRec if options.model == "sasrec" else HSTU
     return attention(options.width, options.length, options.blocks, options.heads, options.dropout)

@@ -185,8 +185,8 @@ def _note_what_is_not_used(chosen: AdaptOptions) -> None:
         _note_unused(given & {*_OF_ADAPTERS, "preparation", "memory_budget"}, "--side none, which reads no LLM states")
     elif chosen.side == "frozen":
         _note_unused(given & _OF_ADAPTERS, "--side frozen, which has no adapters")
-    if chosen.model == "gru4rec":
-        _note_unused(given & {"heads"}, "--model gru4rec")
+    if chosen.model in ("gru4rec", "fmlp"):
+        _note_unused(given & {"heads"}, f"--model {chosen.model}")
     if chosen.loss not in ("sampled", "gbce"):
         _note_unused(given & {"negatives"}, f"--loss {chosen.loss}")
     if chosen.loss != "gbce":

@@ -10,7 +10,7 @@ from ssna.stage2_adapt import AdaptOptions, OptionError
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"model": "bert4rec"}, "--model bert4rec: expected one of sasrec, gru4rec, hstu, popularity"),
+        ({"model": "bert4rec"}, "--model bert4rec: expected one of sasrec, gru4rec, hstu, fmlp, popularity"),
         ({"side": "lstm"}, "--side lstm: expected one of gru, gate, residual, mean, concat, last, frozen, none"),
         ({"split": "random"}, "--split random: expected one of leave-one-out, leave-last-K, time"),
         ({"candidates": "100"}, "--candidates 100: expected one of interacted, all"),

@@ -1,4 +1,4 @@
-"""SASRec, GRU4Rec and HSTU: what each position sees."""
+"""SASRec, GRU4Rec, HSTU and FMLP: what each position sees."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import nn
 from ssna.stage2_adapt.options import AdaptOptions
 from ssna.stage2_adapt.recommenders import SequenceRecommender
 
-MODELS = ["sasrec", "gru4rec", "hstu"]
+MODELS = ["sasrec", "gru4rec", "hstu", "fmlp"]
 
 
 def make(model: str) -> nn.Module:
@@ -60,6 +60,19 @@ def test_every_parameter_gets_a_gradient(model: str) -> None:
     # A key's bias moves all scores of a query alike, which a softmax does not see.
     unseen = [name for name, p in network.named_parameters() if p.grad is None or not p.grad.any()]
     assert unseen == []
+
+
+def test_fmlp_filters_each_dimension_by_distance() -> None:
+    block = make("fmlp").blocks[0]
+    hidden = torch.randn(2, 5, 8)
+    normed = block.filter_norm(hidden)
+    filtered = torch.zeros(2, 5, 8)
+    for at in range(5):
+        for earlier in range(at + 1):
+            filtered[:, at] += block.filter_weights[at - earlier] * normed[:, earlier]
+    mixed = hidden + filtered
+    inner = nn.functional.gelu(block.feed_forward_in(block.feed_forward_norm(mixed)))
+    torch.testing.assert_close(block(hidden), mixed + block.feed_forward_out(inner))
 
 
 def test_items_of_the_history_are_biased_by_how_long_ago_they_came() -> None:

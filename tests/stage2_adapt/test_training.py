@@ -71,6 +71,7 @@ def outcome(epochs: list[Epoch]) -> list[tuple[int, float, dict[str, float]]]:
         {"item_id": True, "fusion": "gate", "side": "residual", "side_width": 12},
         {"model": "gru4rec"},
         {"model": "hstu", "side": "gate"},
+        {"model": "fmlp"},
         {"side": "mean", "preparation": "none"},
         {"side": "concat", "scorer": "dot"},
         {"loss": "sampled", "negatives": 3},
@@ -212,7 +213,7 @@ def test_averaging_changes_what_is_validated_and_not_how_it_is_trained(tmp_path:
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="PyTorch compiles with g++, which is not here")
 @pytest.mark.filterwarnings("ignore")  # PyTorch's compiler has some of its own.
-@pytest.mark.parametrize("model", ["sasrec", "gru4rec", "hstu"])
+@pytest.mark.parametrize("model", ["sasrec", "gru4rec", "hstu", "fmlp"])
 def test_a_compiled_model_learns_the_same(model: str, tmp_path: Path) -> None:
     eager, compiled = (
         outcome(train(tmp_path / str(on), options(compile=on, model=model, dropout=0.0, epochs=2))[1])
@@ -232,7 +233,7 @@ def test_a_model_that_cannot_be_compiled_is_one_sentence(tmp_path: Path, monkeyp
         train(tmp_path / "c", options())
 
 
-@pytest.mark.parametrize("model", ["sasrec", "hstu"])
+@pytest.mark.parametrize("model", ["sasrec", "hstu", "fmlp"])
 def test_several_threads_repeat_themselves_to_the_last_bit(model: str, tmp_path: Path) -> None:
     """With so many values that PyTorch divides their gradient among threads."""
     rng = np.random.default_rng(0)
