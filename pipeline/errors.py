@@ -2,7 +2,7 @@
 
 from ssna.cache import SsnaError
 
-__all__ = ["DatasetError", "DownloadError", "OutputError", "RunError", "SourceError", "SsnaError"]
+__all__ = ["DatasetError", "DownloadError", "ExportError", "OutputError", "RunError", "SourceError", "SsnaError"]
 
 
 class SourceError(SsnaError):
@@ -19,6 +19,10 @@ class DownloadError(SsnaError):
 
 class RunError(SsnaError):
     """A folder is not a finished run, or does not hold what was asked of it."""
+
+
+class ExportError(SsnaError):
+    """A run cannot be exported in the form that was asked for."""
 
 
 class OutputError(SsnaError):

@@ -5,6 +5,7 @@ The LLM is never loaded here, and `transformers` never imported.
 
 from ssna.stage2_adapt.checkpoint import facts_of, load_tensors, save_tensors
 from ssna.stage2_adapt.evaluation import Evaluation, evaluate_fully
+from ssna.stage2_adapt.inner_products import QueryNetwork, item_vectors
 from ssna.stage2_adapt.metrics import bootstrap_interval, metrics_by_case, paired_p_value
 from ssna.stage2_adapt.options import (
     ACTIVATIONS,
@@ -29,6 +30,7 @@ from ssna.stage2_adapt.sequences import (
     Sequences,
     Split,
     cases_of,
+    gather_spans,
     leave_last,
     left_out,
     split_by_time,
@@ -66,6 +68,7 @@ __all__ = [
     "Popularity",
     "Preparation",
     "Processes",
+    "QueryNetwork",
     "Recommender",
     "ResidentStates",
     "SequenceRecommender",
@@ -83,6 +86,8 @@ __all__ = [
     "evaluate_fully",
     "facts_of",
     "fit_preparation",
+    "gather_spans",
+    "item_vectors",
     "leave_last",
     "left_out",
     "load_tensors",
