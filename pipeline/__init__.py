@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from ssna.api.extract import extract, plan_extraction
     from ssna.api.prepare import prepare
     from ssna.api.recommend import Item, Recommendation, ScoredItem, recommend
+    from ssna.api.serve import serve
     from ssna.api.study import study_layers
     from ssna.cache import SsnaError
     from ssna.dataset import Dataset
@@ -81,6 +82,7 @@ __all__ = [
     "prepare",
     "recommend",
     "remove_cache",
+    "serve",
     "study_layers",
     "verify_cache",
 ]
@@ -119,6 +121,7 @@ _HOMES = {
     "prepare": "ssna.api.prepare",
     "recommend": "ssna.api.recommend",
     "remove_cache": "ssna.api.caches",
+    "serve": "ssna.api.serve",
     "study_layers": "ssna.api.study",
     "verify_cache": "ssna.api.caches",
 }

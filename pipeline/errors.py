@@ -2,7 +2,17 @@
 
 from ssna.cache import SsnaError
 
-__all__ = ["DatasetError", "DownloadError", "ExportError", "OutputError", "RunError", "SourceError", "SsnaError"]
+__all__ = [
+    "DatasetError",
+    "DownloadError",
+    "ExportError",
+    "OutputError",
+    "PackageError",
+    "RunError",
+    "ServiceError",
+    "SourceError",
+    "SsnaError",
+]
 
 
 class SourceError(SsnaError):
@@ -23,6 +33,14 @@ class RunError(SsnaError):
 
 class ExportError(SsnaError):
     """A run cannot be exported in the form that was asked for."""
+
+
+class PackageError(SsnaError):
+    """A package of one of ssna's extras is needed and not installed."""
+
+
+class ServiceError(SsnaError):
+    """A run cannot be served as asked."""
 
 
 class OutputError(SsnaError):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -18,6 +17,7 @@ from ssna import __version__
 from ssna.cache.files import TEMPORARY_PREFIX
 from ssna.columns import ITEM, ITEM_INDEX, TITLE
 from ssna.errors import ExportError
+from ssna.extras import check_installed
 from ssna.folders import check_output, filling
 from ssna.onnx_model import OnnxCheck, write_onnx
 from ssna.runs import Run, open_run, write_json
@@ -74,8 +74,9 @@ def export(
         overwrite: whether an export that is there may be replaced, files of formats not asked for removed.
 
     Raises:
-        ExportError: if a format is unknown or its package is not installed, the run has no vectors (popularity), or the
-            ONNX model differs from PyTorch.
+        ExportError: if a format is unknown, the run has no vectors (popularity), or the ONNX model differs from
+            PyTorch.
+        PackageError: if a format's package is not installed.
         RunError: if the folder is no finished run.
         OutputError: if the output is a file, or not empty and not to be replaced.
     """
@@ -118,11 +119,7 @@ def _checked(formats: Sequence[ExportFormat]) -> list[ExportFormat]:
         raise ExportError(f"{found} as a format to export; expected one or more of {', '.join(FORMATS)}.")
     for name in formats:
         for package in _NEEDS.get(name, ()):
-            if importlib.util.find_spec(package) is None:
-                raise ExportError(
-                    f"the format {name} needs the package {package}, which is not installed. Install it: pip install "
-                    "'ssna[export]', or leave the format out (--format names those to write)."
-                )
+            check_installed(package, "export", f"the format {name}", "or name the other formats (--format)")
     return list(dict.fromkeys(formats))
 
 

@@ -229,7 +229,7 @@ def test_a_missing_package_is_named_before_anything_is_written(
     assert done.returncode == 1
     assert done.stderr == (
         f"Error: the format {name} needs the package {package}, which is not installed. Install it: pip install "
-        "'ssna[export]', or leave the format out (--format names those to write).\n"
+        "'ssna[export]', or name the other formats (--format).\n"
     )
     assert not (tmp_path / "out").exists()
     ssna.export(place / "sasrec", tmp_path / "out", formats=["safetensors", "parquet", "npy"])

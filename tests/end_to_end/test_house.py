@@ -53,7 +53,7 @@ def test_import_arrows_point_one_way(folder: str) -> None:
 def commands_of(path: Path) -> list[list[str]]:
     """Every `ssna …` command line in a document or script, continued lines joined."""
     joined = path.read_text().replace("\\\n", " ")
-    names = "download|prepare|extract|adapt|evaluate|compare|recommend|export|estimate|cache"
+    names = "download|prepare|extract|adapt|evaluate|compare|recommend|serve|export|estimate|cache"
     lines = re.findall(rf"^(?:\$ |run |    )?(ssna (?:{names}) .*)$", joined, re.M)
     return [shlex.split(line, comments=True) for line in lines]
 
