@@ -28,11 +28,11 @@ ExportFormat = Literal["safetensors", "parquet", "npy", "onnx", "faiss"]
 FORMATS: tuple[ExportFormat, ...] = get_args(ExportFormat)
 
 _FILE_OF: dict[ExportFormat, str] = {
-    "safetensors": "items.safetensors",
-    "parquet": "items.parquet",
+    "safetensors": "item_vectors.safetensors",
+    "parquet": "item_vectors.parquet",
     "npy": "item_vectors.npy",
     "onnx": "queries.onnx",
-    "faiss": "items.faiss",
+    "faiss": "item_vectors.faiss",
 }
 _IDS_FILE = "item_ids.json"
 _DESCRIPTION_FILE = "export.json"  # Written last, so it marks a whole export.

@@ -27,8 +27,8 @@ _SUMMARIES = {
     "evaluate": "Compute the metrics of finished runs again.",
     "compare": "Test the difference of two runs over the same users.",
     "recommend": "Rank items for a user or a history.",
-    "serve": "Answer over HTTP, with a page to try it.",
     "export": "Write what a serving system needs: vectors, ONNX, an index.",
+    "serve": "Answer over HTTP, with a page to try it.",
     "estimate": "Predict time, disk and memory before one spends them.",
     "cache": "List, verify, compact and remove caches.",
 }
@@ -87,8 +87,8 @@ def cli() -> None:
     extract    dataset + LLM     ->  cache of layer states   (stage one, once per LLM)
     adapt      dataset + cache   ->  run folder              (stage two, per dataset)
     evaluate, compare, recommend <-  run folders
-    serve      run folder        ->  HTTP service
     export     run folder        ->  vectors, ONNX, vector index
+    serve      run folder        ->  HTTP service
     estimate   time, disk and memory, from an LLM's configuration
     cache      looks after caches
     """

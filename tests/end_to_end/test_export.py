@@ -26,7 +26,14 @@ from ssna.runs import open_run
 from tests.helpers import ssna_in_process
 
 ROOT = Path(__file__).parents[2]
-NAMES = ["export.json", "item_ids.json", "item_vectors.npy", "items.faiss", "items.parquet", "items.safetensors"]
+NAMES = [
+    "export.json",
+    "item_ids.json",
+    "item_vectors.npy",
+    "item_vectors.faiss",
+    "item_vectors.parquet",
+    "item_vectors.safetensors",
+]
 
 
 @pytest.fixture(scope="module")
@@ -53,17 +60,17 @@ def test_all_files_hold_the_same_vectors_in_the_order_of_the_ids(place: Path) ->
     assert sorted(files_of(folder)) == sorted([*NAMES, "queries.onnx"])
     ids = json.loads((folder / "item_ids.json").read_text())
     assert ids == run.items["item_id"].to_list()
-    tensors, vectors = load_file(folder / "items.safetensors"), np.load(folder / "item_vectors.npy")
+    tensors, vectors = load_file(folder / "item_vectors.safetensors"), np.load(folder / "item_vectors.npy")
     assert (vectors.shape, vectors.dtype) == ((24, 17), np.float32)
     np.testing.assert_array_equal(tensors["vectors"], vectors)
     model: Any = run.recommender
     np.testing.assert_array_equal(tensors["embeddings"], model.item_embeddings[1:])
     np.testing.assert_array_equal(tensors["repeat_biases"], model.repeat_biases().detach())
-    rows = pl.read_parquet(folder / "items.parquet")
+    rows = pl.read_parquet(folder / "item_vectors.parquet")
     assert rows.columns == ["item_index", "item_id", "title", "vector"]
     assert rows.drop("vector").equals(run.items.select("item_index", "item_id", "title"))
     np.testing.assert_array_equal(rows["vector"].to_numpy(), vectors)
-    index = faiss.read_index(str(folder / "items.faiss"))
+    index = faiss.read_index(str(folder / "item_vectors.faiss"))
     np.testing.assert_array_equal(index.reconstruct_n(0, 24), vectors)
 
 
@@ -74,8 +81,8 @@ def test_the_description_says_what_was_made_and_measured(place: Path) -> None:
     assert said["index"] == {"kind": "flat", "recall_at_10": 1, "recall_at_100": 1, "queries": 60}
     assert 0 <= said["onnx"]["difference"] < 1e-4 < said["onnx"]["largest"]
     assert said["files"] == {
-        "safetensors": "items.safetensors", "parquet": "items.parquet", "npy": "item_vectors.npy",
-        "onnx": "queries.onnx", "faiss": "items.faiss", "ids": "item_ids.json", "description": "export.json",
+        "safetensors": "item_vectors.safetensors", "parquet": "item_vectors.parquet", "npy": "item_vectors.npy",
+        "onnx": "queries.onnx", "faiss": "item_vectors.faiss", "ids": "item_ids.json", "description": "export.json",
     }  # fmt: skip
 
 
@@ -127,11 +134,23 @@ def test_a_run_without_biases_is_exported(dataset: Dataset, tmp_path: Path) -> N
     )
     adapt(dataset.path, tmp_path / "run", options=options, device="cpu")
     ssna.export(tmp_path / "run", tmp_path / "out")
-    assert set(load_file(tmp_path / "out" / "items.safetensors")) == {"vectors", "embeddings"}
+    assert set(load_file(tmp_path / "out" / "item_vectors.safetensors")) == {"vectors", "embeddings"}
     vectors = np.load(tmp_path / "out" / "item_vectors.npy")
     np.testing.assert_array_equal(vectors[:, -1], 0)
-    np.testing.assert_array_equal(vectors[:, :-1], load_file(tmp_path / "out" / "items.safetensors")["embeddings"])
+    np.testing.assert_array_equal(
+        vectors[:, :-1], load_file(tmp_path / "out" / "item_vectors.safetensors")["embeddings"]
+    )
     assert json.loads((tmp_path / "out" / "export.json").read_text())["repeat_biases"] is None
+
+
+def test_a_large_catalogue_gets_an_approximate_index(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ssna.api.export.FLAT_ITEMS", 23)
+    done = ssna_in_process("export", place / "sasrec", tmp_path / "out", "--format", "faiss")
+    assert "index: approximate search (HNSW), recall@10 1.0000, recall@100 1.0000 against exact search" in done.stdout
+    assert json.loads((tmp_path / "out" / "export.json").read_text())["index"]["kind"] == "hnsw"
+    assert isinstance(faiss.read_index(str(tmp_path / "out" / "item_vectors.faiss")), faiss.IndexHNSWFlat)
 
 
 def test_an_export_is_replaced_when_asked_and_leaves_no_file_of_the_old_one(place: Path, tmp_path: Path) -> None:
@@ -148,8 +167,7 @@ def test_an_export_is_replaced_when_asked_and_leaves_no_file_of_the_old_one(plac
 
 
 def test_overwrite_never_touches_a_folder_that_is_no_export(place: Path, tmp_path: Path) -> None:
-    (tmp_path / "items.parquet").write_text("somebody's")
-    (tmp_path / "else").write_text("somebody's")
+    (tmp_path / "items.parquet").write_text("somebody's")  # As dataset and run folders have one.
     for folder in (tmp_path, place / "sasrec"):
         before = files_of(folder)
         done = ssna_in_process("export", place / "sasrec", folder, "--overwrite")
