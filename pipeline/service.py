@@ -9,7 +9,8 @@ from typing import Annotated, Any, Literal
 
 import polars as pl
 import torch
-from fastapi import FastAPI, HTTPException, Query
+from fastapi import FastAPI, HTTPException, Query, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse
 from fastapi_offline import FastAPIOffline
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
@@ -32,6 +33,8 @@ LONGEST_ID = 256
 """Characters of an id or of a search"""
 LARGEST_BODY = 512 * 1024
 """Bytes; more than a history of that many ids takes, of which few letters are escaped"""
+
+_SHOWN_MISTAKES = 3
 
 _Id = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_ID)]
 _K = Annotated[int, Field(ge=1, le=MOST_ITEMS, description="How many items.")]
@@ -150,6 +153,7 @@ def make_service(run: Run, device: torch.device) -> FastAPI:
         title="ssna", version=__version__, description="Recommendations from one run folder.", redoc_url=None
     )
     service.add_middleware(_BodyLimit)
+    service.add_exception_handler(RequestValidationError, _refuse)
 
     @service.get("/", include_in_schema=False, response_class=HTMLResponse)
     def page() -> str:
@@ -160,22 +164,22 @@ def make_service(run: Run, device: torch.device) -> FastAPI:
         """What is served."""
         return Health("ok", __version__, run.options.model, len(run.items), len(run.user_ids))
 
-    @service.post("/recommend", responses=_responses(404, 413))
+    @service.post("/recommend", responses=_responses(404, 413, 422))
     def recommend(request: RecommendRequest) -> Recommendation:
         """The items that come next for a user, or for a history."""
         return catalogue.recommend(request)
 
-    @service.get("/recommend", responses=_responses(404))
+    @service.get("/recommend", responses=_responses(404, 422))
     def recommend_by_query(request: Annotated[RecommendRequest, Query()]) -> Recommendation:
         """The same, for short histories: `history` is repeated."""
         return catalogue.recommend(request)
 
-    @service.get("/similar", responses=_responses(404, 409))
+    @service.get("/similar", responses=_responses(404, 409, 422))
     def similar(item: _Id, k: _K = 10) -> Similar:
         """The items most like an item, by the cosine of their embeddings."""
         return catalogue.similar(item, k)
 
-    @service.get("/items")
+    @service.get("/items", responses=_responses(422))
     def items(query: Annotated[str, Query(max_length=LONGEST_ID)] = "", k: _K = 20) -> list[Item]:
         """Items whose titles hold the query, in upper or lower case."""
         return catalogue.search(query, k)
@@ -187,11 +191,22 @@ class _Refusal(BaseModel):
     detail: str
 
 
+def _refuse(request: Request, error: Exception) -> JSONResponse:
+    """One sentence for each of the first things that are wrong; FastAPI's own answer repeats the whole request."""
+    assert isinstance(error, RequestValidationError)
+    wrong = [
+        f"{'.'.join(str(part) for part in found['loc'][1:]) or 'the body'}: {found['msg']}"
+        for found in error.errors()[:_SHOWN_MISTAKES]
+    ]
+    return JSONResponse({"detail": "; ".join(wrong)}, status_code=422)
+
+
 def _responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     said = {
         404: "There is no such user or item",
         409: "The run's items have no embeddings",
         413: f"The body has more than {LARGEST_BODY} bytes",
+        422: "The request is not as described",
     }
     return {status: {"model": _Refusal, "description": said[status]} for status in statuses}
 

@@ -133,6 +133,28 @@ def test_wrong_addresses_are_refused(client: TestClient, path: str, status: int)
     assert "detail" in answer.json()
 
 
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b"", 422),
+        (b"{", 422),
+        (b"\x7fELF\xf0\xff", 400),
+        (b"[" * 100_000, 400),
+        (b'{"history": ["\\ud800"]}', 422),
+        (b'{"history": ["i1"], "k": NaN}', 422),
+        (b'{"history": ["i1"], "k": 1e999}', 422),
+        (b'{"history": [' + b"1," * 100_000 + b"1]}", 422),
+    ],
+    ids=["empty", "half", "binary", "deep", "surrogate", "nan", "infinity", "numbers"],
+)
+def test_hostile_bodies_are_refused_briefly(client: TestClient, body: bytes, status: int) -> None:
+    for kind in ("application/json", "text/plain"):
+        answer = client.post("/recommend", content=body, headers={"Content-Type": kind})
+        assert answer.status_code == (status if kind == "application/json" else 422)
+        assert isinstance(answer.json()["detail"], str)
+        assert len(answer.text) < 500
+
+
 def test_limits_are_inclusive(client: TestClient) -> None:
     assert client.post("/recommend", json={"history": ["i1"] * 1000, "k": 100}).status_code == 200
 
