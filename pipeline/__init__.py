@@ -34,18 +34,22 @@ if TYPE_CHECKING:
     from ssna.api.download import Download, DownloadedFile, download
     from ssna.api.estimate import Estimate, estimate
     from ssna.api.evaluate import evaluate
+    from ssna.api.export import Export, export
     from ssna.api.extract import extract, plan_extraction
     from ssna.api.prepare import prepare
     from ssna.api.recommend import Item, Recommendation, RecommendedItem, ScoredItem, recommend, recommend_users
     from ssna.api.report import Report, report
+    from ssna.api.serve import serve
     from ssna.api.similar import similar
     from ssna.api.study import study_layers
     from ssna.cache import SsnaError
     from ssna.dataset import Dataset
     from ssna.estimator import TextRecommender
+    from ssna.onnx_model import OnnxCheck
     from ssna.sources import Columns
     from ssna.stage1_extract import Extraction, ExtractOptions, Plan
     from ssna.stage2_adapt import AdaptOptions
+    from ssna.vector_index import IndexCheck
 
 __all__ = [
     "AdaptOptions",
@@ -57,9 +61,12 @@ __all__ = [
     "Download",
     "DownloadedFile",
     "Estimate",
+    "Export",
     "ExtractOptions",
     "Extraction",
+    "IndexCheck",
     "Item",
+    "OnnxCheck",
     "Plan",
     "Recommendation",
     "RecommendedItem",
@@ -77,6 +84,7 @@ __all__ = [
     "download",
     "estimate",
     "evaluate",
+    "export",
     "extract",
     "list_caches",
     "plan_extraction",
@@ -85,6 +93,7 @@ __all__ = [
     "recommend_users",
     "remove_cache",
     "report",
+    "serve",
     "similar",
     "study_layers",
     "verify_cache",
@@ -100,9 +109,12 @@ _HOMES = {
     "Download": "ssna.api.download",
     "DownloadedFile": "ssna.api.download",
     "Estimate": "ssna.api.estimate",
+    "Export": "ssna.api.export",
     "ExtractOptions": "ssna.stage1_extract",
     "Extraction": "ssna.stage1_extract",
+    "IndexCheck": "ssna.vector_index",
     "Item": "ssna.api.recommend",
+    "OnnxCheck": "ssna.onnx_model",
     "Plan": "ssna.stage1_extract",
     "Recommendation": "ssna.api.recommend",
     "RecommendedItem": "ssna.api.recommend",
@@ -119,6 +131,7 @@ _HOMES = {
     "download": "ssna.api.download",
     "estimate": "ssna.api.estimate",
     "evaluate": "ssna.api.evaluate",
+    "export": "ssna.api.export",
     "extract": "ssna.api.extract",
     "list_caches": "ssna.api.caches",
     "plan_extraction": "ssna.api.extract",
@@ -127,6 +140,7 @@ _HOMES = {
     "recommend_users": "ssna.api.recommend",
     "remove_cache": "ssna.api.caches",
     "report": "ssna.api.report",
+    "serve": "ssna.api.serve",
     "similar": "ssna.api.similar",
     "study_layers": "ssna.api.study",
     "verify_cache": "ssna.api.caches",

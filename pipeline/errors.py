@@ -2,7 +2,17 @@
 
 from ssna.cache import SsnaError
 
-__all__ = ["DatasetError", "DownloadError", "OutputError", "RunError", "SourceError", "SsnaError"]
+__all__ = [
+    "DatasetError",
+    "DownloadError",
+    "ExportError",
+    "OutputError",
+    "PackageError",
+    "RunError",
+    "ServiceError",
+    "SourceError",
+    "SsnaError",
+]
 
 
 class SourceError(SsnaError):
@@ -19,6 +29,18 @@ class DownloadError(SsnaError):
 
 class RunError(SsnaError):
     """A folder is not a finished run, or does not hold what was asked of it."""
+
+
+class ExportError(SsnaError):
+    """A run cannot be exported in the form that was asked for."""
+
+
+class PackageError(SsnaError):
+    """A package of one of ssna's extras is needed and not installed."""
+
+
+class ServiceError(SsnaError):
+    """A run cannot be served as asked."""
 
 
 class OutputError(SsnaError):

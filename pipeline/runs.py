@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
@@ -20,7 +20,6 @@ from ssna.columns import HISTORY, ITEM, ITEM_INDEX, TEXT, TITLE, USER
 from ssna.errors import RunError
 from ssna.stage2_adapt import (
     AdaptOptions,
-    Epoch,
     Popularity,
     Recommender,
     SequenceRecommender,
@@ -28,6 +27,9 @@ from ssna.stage2_adapt import (
     Split,
     load_tensors,
 )
+
+if TYPE_CHECKING:
+    from ssna.stage2_adapt import Epoch
 
 CONFIG_FILE = "config.json"
 MODEL_FILE = "model.safetensors"

@@ -60,7 +60,7 @@ class _Block(nn.Module):
         distance = place[:, None] - place  # (L, L); negative for later items
         # Looked up, not indexed, as in `Positions`.
         bias = functional.embedding(distance.clamp_min(0), self.distance_bias.T).permute(2, 0, 1)
-        scores = queries @ keys.mT + bias  # (B, heads, L, L)
+        scores = queries @ keys.transpose(2, 3) + bias  # (B, heads, L, L)
         weights = functional.silu(scores).masked_fill(distance < 0, 0) / self.length
         mixed = (weights @ values).transpose(1, 2).reshape(batch, length, width)
         out: Tensor = hidden + self.out(self.dropout(self.norm_mixed(mixed) * gates))

@@ -27,4 +27,4 @@ class Positions(nn.Module):
 
 def at_ends(values: Tensor, counts: Tensor) -> Tensor:
     """Of left-aligned histories ``(B, L, …)``, `counts` ``(B,)`` long, the values at their last places ``(B, …)``."""
-    return values[torch.arange(len(values), device=values.device), counts - 1]
+    return values[torch.arange(values.shape[0], device=values.device), counts - 1]

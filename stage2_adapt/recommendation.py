@@ -18,7 +18,12 @@ _SCORES_AT_ONCE = 2**24
 
 @torch.no_grad()
 def top_items(
-    model: Recommender, history: list[int], k: int, device: torch.device, allow_repeats: bool = False
+    model: Recommender,
+    history: list[int],
+    k: int,
+    device: torch.device,
+    allow_repeats: bool = False,
+    candidates: tuple[Tensor, ...] | None = None,
 ) -> tuple[list[int], list[float]]:
     """The k best item indices for a history, best first, and their scores; fewer if there are not k to choose from.
 
@@ -28,10 +33,13 @@ def top_items(
         k: how many.
         device: of the model.
         allow_repeats: whether items of the history may be recommended again.
+        candidates: of the model, for who asks for many histories; None makes them.
     """
     recent = history[-model.length :]
     counts = torch.tensor([len(recent)], device=device)
-    scores: Tensor = model.scores(torch.tensor([recent], device=device), counts, model.candidates())
+    if candidates is None:
+        candidates = model.candidates()
+    scores: Tensor = model.scores(torch.tensor([recent], device=device), counts, candidates)
     if not allow_repeats:
         scores = mask_items(scores, torch.tensor([history], device=device))
     best = scores[0].topk(min(k, model.num_items))

@@ -95,13 +95,17 @@ class SequenceRecommender(nn.Module):
     def scores(self, histories: Tensor, counts: Tensor, candidates: tuple[Tensor, ...]) -> Tensor:
         """See `Recommender`."""
         factors, biases = candidates
-        recent, read = _last_of(histories, counts, self.read_length)
-        last = self.network.last_states(functional.embedding(recent, self.item_embeddings), read)
-        scores = torch.addmm(biases, self.factors_of_states(last), factors.T)
+        scores = torch.addmm(biases, self.queries(histories, counts), factors.T)
         if (by_age := self.repeat_biases()) is not None:
             columns, age, counted = repeats_of(histories - 1, counts - 1, len(by_age))
             scores.scatter_add_(1, columns, by_age[age] * counted)
         return scores
+
+    def queries(self, histories: Tensor, counts: Tensor) -> Tensor:
+        """Of histories as `scores` takes them, the factor ``(B, d)`` of their scores."""
+        recent, read = _last_of(histories, counts, self.read_length)
+        last = self.network.last_states(functional.embedding(recent, self.item_embeddings), read)
+        return self.factors_of_states(last)
 
     def factors(self, vectors: Tensor) -> Tensor:
         """Of items: the one factor of their scores; for cosines of length one, where a zero vector stays zero."""
@@ -127,7 +131,8 @@ def _last_of(histories: Tensor, counts: Tensor, length: int) -> tuple[Tensor, Te
     if histories.shape[1] <= length:
         return histories, counts
     read = counts.clamp_max(length)
-    place = torch.arange(length, device=histories.device)
+    # As many places as `length`, written so that a traced graph has fewer of them for histories that are shorter.
+    place = torch.arange(histories.shape[1], device=histories.device)[:length]
     taken = histories.gather(1, ((counts - read)[:, None] + place).clamp_max(histories.shape[1] - 1))
     return torch.where(place < read[:, None], taken, 0), read
 

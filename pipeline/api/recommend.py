@@ -87,12 +87,7 @@ def recommend(
     else:
         numbers = [opened.index_of(str(item)) for item in history or ()]
     best, scores = top_items(opened.recommender, numbers, k, where, allow_repeats)
-    nearest = _nearest(opened, best, numbers)
-    described = zip(described_items(opened, best), scores, nearest, strict=True)
-    return Recommendation(
-        [Item(*item) for item in described_items(opened, numbers)],
-        [RecommendedItem(*item, score, near) for item, score, near in described],
-    )
+    return recommendation_of(opened, numbers, best, scores)
 
 
 def recommend_users(
@@ -149,6 +144,15 @@ def recommend_users(
         if on_progress is not None:
             on_progress(done, sequences.num_users)
     return pl.concat(blocks)
+
+
+def recommendation_of(run: Run, history: list[int], items: list[int], scores: list[float]) -> Recommendation:
+    """Item indices as a person reads them: a history, and what is recommended after it."""
+    described = zip(described_items(run, items), scores, _nearest(run, items, history), strict=True)
+    return Recommendation(
+        [Item(*item) for item in described_items(run, history)],
+        [RecommendedItem(*item, score, near) for item, score, near in described],
+    )
 
 
 def check_number(k: int) -> None:

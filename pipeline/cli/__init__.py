@@ -31,6 +31,8 @@ _SUMMARIES = {
     "similar": "Find the items that are nearest to an item.",
     "add-items": "Let new items be recommended, without training.",
     "report": "Show finished runs side by side on one HTML page.",
+    "export": "Write what a serving system needs: vectors, ONNX, an index.",
+    "serve": "Answer over HTTP, with a page to try it.",
     "estimate": "Predict time, disk and memory before one spends them.",
     "cache": "List, verify, compact and remove caches.",
 }
@@ -105,6 +107,8 @@ def cli() -> None:
     adapt      dataset + cache   ->  run folder              (stage two, per dataset)
     evaluate, compare, recommend, similar, add-items  <-  run folders
     report     run folders       ->  HTML page
+    export     run folder        ->  vectors, ONNX, vector index
+    serve      run folder        ->  HTTP service
     estimate   time, disk and memory, from an LLM's configuration
     cache      looks after caches
     """

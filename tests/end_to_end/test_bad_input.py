@@ -263,6 +263,8 @@ def test_users_too_short_to_be_evaluated_are_counted_and_said(place: Path) -> No
         ["evaluate", "--help"],
         ["compare", "--help"],
         ["recommend", "--help"],
+        ["export", "--help"],
+        ["serve", "--help"],
         ["estimate", "--help"],
         ["cache", "--help"],
         ["cache", "verify", "--help"],

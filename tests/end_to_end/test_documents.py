@@ -346,6 +346,7 @@ NOT_RUN = {
     "torchrun .*": "tests/end_to_end/test_caches.py and tests/stage2_adapt/test_processes.py start several processes",
     "python benchmarks/.*": "minutes to hours",
     "ssna download .*": "the network",
+    "ssna serve .*": "tests/end_to_end/test_serve.py; it answers until it is interrupted",
     ".* cuda.*": "a GPU",
     ".* demo/.*": "MovieLens and MiniLM: `make demo`",
     "ssna prepare (?!ratings.csv|data/raw|Industrial).* --format (?!table).*": "tests/pipeline/test_public_formats.py",

@@ -50,7 +50,7 @@ def test_the_wheel_holds_exactly_the_tracked_files(wheel: Path) -> None:
     assert held == tracked_modules()
     assert "ssna/py.typed" in held
     assert re.search(r"^License(-Expression)?: Apache-2\.0$", described, re.MULTILINE)
-    for extra in ("demo", "test", "dev", "gguf", "benchmarks"):
+    for extra in ("demo", "test", "dev", "gguf", "export", "serve", "benchmarks"):
         assert f"Provides-Extra: {extra}" in described
 
 

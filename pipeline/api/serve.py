@@ -1,0 +1,69 @@
+"""`ssna.serve`: a finished run behind HTTP, until it is interrupted."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+from ssna.devices import resolve_device
+from ssna.errors import ServiceError
+from ssna.extras import check_installed
+from ssna.runs import open_run
+
+
+def serve(
+    run: Path | str,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    device: str = "auto",
+    on_start: Callable[[str], None] | None = None,
+) -> None:
+    """Answer requests from a run folder (docs/serving.md) until Ctrl-C.
+
+    Args:
+        run: a run folder.
+        host: the address to listen at; the default answers this machine alone. There is no authentication.
+        port: 0 takes a free one.
+        device: a PyTorch device, or `auto`.
+        on_start: called with the service's URL as soon as requests are answered or queued.
+
+    Raises:
+        PackageError: if FastAPI or uvicorn is not installed.
+        RunError: if the folder is no finished run.
+        ServiceError: if it cannot listen there.
+    """
+    for package in ("fastapi", "fastapi_offline", "uvicorn"):
+        check_installed(package, "serve", "the service")
+    if not 0 <= port <= 65535:
+        raise ServiceError(f"port {port}: expected 0 to 65535.")
+    import uvicorn
+
+    from ssna.service import make_service
+
+    where = resolve_device(device)
+    service = make_service(open_run(Path(run), where, with_added=True), where)
+    with _listening(host, port) as listener:
+        shown = f"[{host}]" if ":" in host else host
+        if on_start is not None:
+            on_start(f"http://{shown}:{listener.getsockname()[1]}")
+        server = uvicorn.Server(uvicorn.Config(service, log_level="warning", access_log=False))
+        try:
+            server.run(sockets=[listener])
+        except KeyboardInterrupt:  # The way to end it; the server has answered what it had accepted.
+            return
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family)
+    except OSError as error:
+        # Python adds the address to what the system says, but for names, whose errors have numbers of their own.
+        said = error.strerror if isinstance(error, socket.gaierror) else os.strerror(error.errno or 0)
+        raise ServiceError(
+            f"cannot listen at {host}, port {port} ({said}). Give an address of this machine (--host) and a free port "
+            "(--port; 0 takes any)."
+        ) from error

@@ -1,0 +1,60 @@
+"""`ssna export`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import click
+
+from ssna.api.export import FORMATS, Export, ExportFormat, export
+from ssna.cli.options import json_option
+from ssna.terminal import count, print_json, print_line, print_table, size
+
+
+@click.command("export", epilog="\b\nExample: ssna export runs/text serving --format parquet --format onnx")
+@click.argument("run")
+@click.argument("output")
+@click.option(
+    "--format",
+    "formats",
+    type=click.Choice(FORMATS),
+    multiple=True,
+    default=FORMATS,
+    help="One to write (repeat the option).  [default: all]",
+)
+@click.option("--overwrite", is_flag=True, help="Replace an export that is there.")
+@json_option
+def export_command(run: str, output: str, formats: tuple[ExportFormat, ...], overwrite: bool, as_json: bool) -> None:
+    """Write the run folder RUN into the folder OUTPUT as files that are served without ssna.
+
+    \b
+    safetensors, parquet, npy   the items' vectors
+    onnx                        histories in, queries out; compared with PyTorch
+    faiss                       an index of the vectors; its recall is measured
+
+    The inner product of a query and an item's vector is the model's score. docs/export.md has an example that serves
+    recommendations from these files. The formats onnx and faiss need `pip install 'ssna[export]'`.
+    """
+    done = export(run, output, formats=formats, overwrite=overwrite)
+    if as_json:
+        files = {name: str(path) for name, path in done.files.items()}
+        print_json({**asdict(done), "output": str(done.output), "files": files})
+        return
+    _show(done)
+
+
+def _show(done: Export) -> None:
+    rows = [[str(path), size(path.stat().st_size)] for path in done.files.values()]
+    print_table(["file", "size"], rows)
+    print_line(f"{count(done.num_items)} items, vectors of {done.dimensions} dimensions")
+    if done.onnx is not None:
+        print_line(
+            f"ONNX: queries differ from PyTorch's by at most {done.onnx.difference:.1e}, and reach "
+            f"{done.onnx.largest:.1f} ({count(done.onnx.histories)} random histories)"
+        )
+    if done.index is not None:
+        how = "exact search" if done.index.kind == "flat" else "approximate search (HNSW)"
+        print_line(
+            f"index: {how}, recall@10 {done.index.recall_at_10:.4f}, recall@100 {done.index.recall_at_100:.4f} against "
+            f"exact search ({count(done.index.queries)} users' histories)"
+        )
