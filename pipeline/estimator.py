@@ -68,7 +68,7 @@ class TextRecommender:
         return self.folder / _RUN
 
     def fit(self, interactions: Any, items: Any) -> Self:
-        """Prepare, extract what the cache lacks, and train.
+        """Prepare, extract what the cache lacks, and train; what was fitted in this folder before is replaced.
 
         Args:
             interactions: user_id, item_id and, unless they are in order already, timestamp.
@@ -77,8 +77,10 @@ class TextRecommender:
         Raises:
             SsnaError: of a kind that says what is wrong with the data, the LLM or the options.
         """
+        self.results_ = None
         known, described = _polars(interactions, (USER, ITEM)), _polars(items, (ITEM,))
-        self._kind, self._ids = type(interactions), {name: known.schema[name] for name in (USER, ITEM)}
+        self._kind = pl.DataFrame if isinstance(interactions, pl.LazyFrame) else type(interactions)
+        self._ids = {name: known.schema[name] for name in (USER, ITEM)}
         self.folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="ssna-") as tables:
             files = [Path(tables) / "interactions.parquet", Path(tables) / "items.parquet"]
@@ -121,8 +123,10 @@ class TextRecommender:
         """
         run = self._fitted()
         with tempfile.TemporaryDirectory(prefix="ssna-") as tables:
-            file = Path(tables) / "items.parquet"
-            _polars(items, (ITEM,)).write_parquet(file)
+            file, new = Path(tables) / "items.parquet", _polars(items, (ITEM,))
+            if self._ids[ITEM].is_integer() and not new.schema[ITEM].is_integer():
+                raise SourceError(f"new item ids are {new.schema[ITEM]}; expected {self._ids[ITEM]}, as those fitted.")
+            new.write_parquet(file)
             llm = None if self.llm is None else str(self.llm)
             return add_items(run, file, llm=llm, cache_root=self.cache_root, device=self.device)
 
@@ -143,6 +147,8 @@ def _polars(given: Any, wanted: Sequence[str]) -> pl.DataFrame:
     Raises:
         SourceError: if it is no frame, or lacks a column.
     """
+    if isinstance(given, pl.LazyFrame):
+        given = given.collect()
     if not hasattr(given, "columns"):
         raise SourceError(f"expected a data frame with {', '.join(wanted)}; found {type(given).__name__}.")
     frame = given if isinstance(given, pl.DataFrame) else pl.DataFrame(_columns_of(given))
@@ -157,4 +163,12 @@ def _polars(given: Any, wanted: Sequence[str]) -> pl.DataFrame:
 
 def _columns_of(frame: Any) -> dict[str, list[Any]]:
     columns = {str(name): frame[name].tolist() for name in frame.columns}
-    return {name: [None if value != value else value for value in values] for name, values in columns.items()}
+    return {name: [_plain(value) for value in values] for name, values in columns.items()}
+
+
+def _plain(value: Any) -> Any:
+    """A cell without what pandas marks as missing (NaN, NaT, NA), and arrays as lists."""
+    if getattr(value, "ndim", 0):
+        return value.tolist()
+    missing = type(value).__name__ in ("NAType", "NaTType") or (isinstance(value, float) and value != value)
+    return None if missing else value

@@ -66,7 +66,9 @@ def is_run(path: Path) -> bool:
         return {"ssna", "options", "dataset"} <= set(read_json(path / CONFIG_FILE))
     except RunError:
         names = {entry.name for entry in path.iterdir() if not entry.name.startswith(TEMPORARY_PREFIX)}
-        return names <= set(_FILES) and not names.isdisjoint((HISTORIES_FILE, METRICS_FILE, CHECKPOINT_FILE))
+        return names <= {*_FILES, TENSORBOARD_FOLDER} and not names.isdisjoint(
+            (HISTORIES_FILE, METRICS_FILE, CHECKPOINT_FILE)
+        )
 
 
 def runs_of_study(path: Path) -> dict[str, dict[str, Any]]:
@@ -184,6 +186,7 @@ class Run:
         if found is None:
             examples = ", ".join(self.items[ITEM].head(5))
             hint = " Give --history once for each item." if "," in item_id else ""
+            hint = hint or " An item that it was not trained with can be added (`ssna add-items`)."
             raise RunError(
                 f"{self.path} has no item '{item_id}' among its {len(self.items)} (such as {examples}).{hint}"
             )
@@ -224,7 +227,7 @@ def open_run(path: Path, device: torch.device, with_added: bool = False) -> Run:
     except (KeyError, TypeError, OSError, pl.exceptions.PolarsError) as error:
         raise RunError(f"{path} is damaged ({error}); run `ssna adapt --overwrite` again.") from error
     recommender = _load_recommender(path / MODEL_FILE, options, len(items), device)
-    if with_added and len(added := read_added(path)):
+    if with_added and len(added := read_added(path, options.width)):
         assert isinstance(recommender, SequenceRecommender)
         recommender.add_items(torch.from_numpy(np.stack(added[VECTOR].to_list())))
         items = pl.concat([items, added.drop(VECTOR).with_row_index(ITEM_INDEX, offset=len(items) + 1)])
@@ -243,19 +246,22 @@ def open_run(path: Path, device: torch.device, with_added: bool = False) -> Run:
     )
 
 
-def read_added(path: Path) -> pl.DataFrame:
+def read_added(path: Path, width: int) -> pl.DataFrame:
     """item_id, title, text and vector of the items that were added to a run, in their order.
 
     Raises:
-        RunError: if the file is damaged.
+        RunError: if the file is damaged, or its vectors have not the width of this run's.
     """
     schema = {ITEM: pl.String(), TITLE: pl.String(), TEXT: pl.String(), VECTOR: pl.List(pl.Float32)}
     if not (path / ADDED_FILE).exists():
         return pl.DataFrame(schema=schema)
     try:
-        return pl.read_parquet(path / ADDED_FILE, columns=list(schema))
+        added = pl.read_parquet(path / ADDED_FILE, columns=list(schema))
     except (OSError, pl.exceptions.PolarsError) as error:
         raise RunError(f"{path / ADDED_FILE} is damaged ({error}); remove it and add the items again.") from error
+    if added.schema != schema or not (added[VECTOR].list.len() == width).all():
+        raise RunError(f"{path / ADDED_FILE} is not of this run; remove it and add the items again.")
+    return added
 
 
 def item_parameters(path: Path) -> dict[str, torch.Tensor]:

@@ -73,6 +73,11 @@ def print_note(text: str) -> None:
     _console(stderr=True).print(text, soft_wrap=True)
 
 
+def print_problem(text: str) -> None:
+    """A line about something that is wrong, on stderr, also when notes are left out."""
+    _console(stderr=True).print(text, soft_wrap=True)
+
+
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """A table on stdout; columns of numbers are aligned to the right and never folded.
 
@@ -148,20 +153,20 @@ class _Rate(ProgressColumn):
 
 
 @contextmanager
-def extraction_progress(shown: bool = True) -> Iterator[Callable[[int, int], None]]:
-    """A callback that shows texts done, texts a second and the time left."""
+def work_progress(doing: str, unit: str, shown: bool = True) -> Iterator[Callable[[int, int], None]]:
+    """A callback that shows how many are done, how many a second and the time left; `doing` is a verb's -ing form."""
     if _quiet or not shown:
         yield lambda done, total: None
         return
     console = _console(stderr=True)
     if not console.is_terminal:
-        yield _plain_extraction(console)
+        yield _plain_work(console, doing, unit)
         return
     with Progress(
-        TextColumn("extracting"),
+        TextColumn(doing),
         BarColumn(),
         MofNCompleteColumn(),
-        _Rate("texts"),
+        _Rate(unit),
         TimeRemainingColumn(),
         console=console,
         transient=True,
@@ -170,7 +175,7 @@ def extraction_progress(shown: bool = True) -> Iterator[Callable[[int, int], Non
         yield lambda done, total: progress.update(task, completed=done, total=total)
 
 
-def _plain_extraction(console: Console) -> Callable[[int, int], None]:
+def _plain_work(console: Console, doing: str, unit: str) -> Callable[[int, int], None]:
     started = last = time.monotonic()
 
     def show(done: int, total: int) -> None:
@@ -180,7 +185,7 @@ def _plain_extraction(console: Console) -> Callable[[int, int], None]:
             last = now
             rate = done / (now - started)
             console.print(
-                f"extracting: {done:,} of {total:,} texts, {rate:,.0f} texts/s, {(total - done) / rate:.0f} s left"
+                f"{doing}: {done:,} of {total:,} {unit}, {rate:,.0f} {unit}/s, {(total - done) / rate:.0f} s left"
             )
 
     return show

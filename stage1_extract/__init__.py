@@ -7,6 +7,7 @@ from ssna.stage1_extract.extraction import (
     Extraction,
     NonFiniteStatesError,
     Plan,
+    cache_fingerprint,
     extract_texts,
     plan_texts,
 )
@@ -32,6 +33,7 @@ __all__ = [
     "NonFiniteStatesError",
     "Plan",
     "Pooling",
+    "cache_fingerprint",
     "extract_texts",
     "find_config",
     "llm_size",

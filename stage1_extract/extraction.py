@@ -187,8 +187,6 @@ def extract_texts(
 class Plan:
     """What an extraction would do; `ssna extract --dry-run --json` prints these fields."""
 
-    fingerprint: str
-    """Of the cache"""
     layers: list[int]
     """Block numbers, top first"""
     pooling: str
@@ -212,6 +210,16 @@ class Plan:
         return asdict(self)
 
 
+def cache_fingerprint(llm: str, root: Path, options: ExtractOptions, device: str) -> str:
+    """Of the cache below `root` that `extract_texts` would write to; the LLM's files are hashed, and nothing is loaded.
+
+    Raises:
+        LLMError: if the LLM cannot be used.
+    """
+    files = find_llm(llm, options.revision, options.trust_remote_code)
+    return fingerprint_of(settings_of(files, options, device, root))
+
+
 def plan_texts(texts: TextBlocks, llm: str, root: Path, name: str | None, options: ExtractOptions, device: str) -> Plan:
     """What `extract_texts` would do with the same arguments; only the tokenizer is loaded, and nothing is written.
 
@@ -232,7 +240,6 @@ def plan_texts(texts: TextBlocks, llm: str, root: Path, name: str | None, option
     shares = {"min": 0.0, "25%": 0.25, "50%": 0.5, "75%": 0.75, "95%": 0.95, "99%": 0.99, "max": 1.0}
     quantiles = np.quantile(counts, list(shares.values()), method="higher") if len(counts) else np.zeros(len(shares))
     return Plan(
-        fingerprint=fingerprint_of(job.settings),
         layers=block_numbers(job.files, job.layers),
         pooling=job.settings["pooling"],
         texts=job.wanted.distinct,

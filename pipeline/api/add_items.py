@@ -16,9 +16,19 @@ from ssna.dataset import is_dataset, open_dataset, read_items, text_of_items
 from ssna.devices import resolve_device
 from ssna.errors import DatasetError, RunError, SourceError
 from ssna.rendering import render_items, with_titles
-from ssna.runs import ADDED_FILE, CONFIG_FILE, VECTOR, item_parameters, open_run, read_added, read_json, write_parquet
+from ssna.runs import (
+    ADDED_FILE,
+    CONFIG_FILE,
+    RESULTS_FILE,
+    VECTOR,
+    item_parameters,
+    open_run,
+    read_added,
+    read_json,
+    write_parquet,
+)
 from ssna.sources import read_items_table, workbench
-from ssna.stage1_extract import ExtractOptions, extract_texts, plan_texts
+from ssna.stage1_extract import ExtractOptions, cache_fingerprint, extract_texts
 from ssna.stage2_adapt import encode_new_items, read_lowest_first
 
 
@@ -52,6 +62,7 @@ def add_items(
     item_column: str | None = None,
     encoding: str | None = None,
     llm: str | Sequence[str] | None = None,
+    trust_remote_code: bool = False,
     cache_root: Path | str | None = None,
     device: str = "auto",
     on_progress: Callable[[int, int], None] | None = None,
@@ -68,6 +79,7 @@ def add_items(
         item_column: of the item ids in the table; None means `item_id`.
         encoding: of a text file; None means UTF-8.
         llm: where the LLM is now, if it is not where it was extracted from; of several one for each.
+        trust_remote_code: whether Python code that comes with the LLM may be run, if it was for the cache.
         cache_root: the folder of all caches; None means where the run's caches were, else the usual one.
         device: a PyTorch device, or `auto`.
         on_progress: called with the texts done and the texts to do, of each LLM.
@@ -84,22 +96,33 @@ def add_items(
         raise RunError(f"{run} reads no item texts (it has no side network). Give a run with one (`ssna adapt --llm`).")
     caches = [_cache_of(described, cache_root) for described in config["caches"]]
     sources = _sources_of(caches, llm)
-    every = _read(Path(items), text or config["dataset"].get("template"), item_column, encoding)
+    every, titles = _read(Path(items), text, config["dataset"]["template"], item_column, encoding)
     known = every[ITEM].is_in(opened.items[ITEM].implode())
-    with_text = every.filter(~known & (pl.col(TEXT) != ""))
-    before = read_added(run)
+    wanted = ~known & (every[TEXT] != "")
+    with_text, before = every.filter(wanted), read_added(run, opened.options.width)
+    finished = (run / RESULTS_FILE).stat().st_mtime_ns
     result = {"known": int(known.sum()), "without_text": len(every) - int(known.sum()) - len(with_text)}
     if not len(with_text):
         return AddedItems(0, 0, **result, extracted=0, candidates=len(opened.items) + len(before))
     states, extracted = [], 0
     for cache, source, described in zip(caches, sources, config["caches"], strict=True):
         texts = with_text.select(text_of_items(described["text"], with_text.schema))[TEXT]
-        layers = len(described["layers"])
-        extracted += _extract(cache, source, texts, with_text[ITEM], layers, str(resolve_device(device)), on_progress)
+        layers, where = len(described["layers"]), str(resolve_device(device))
+        extracted += _extract(cache, source, texts, with_text[ITEM], layers, trust_remote_code, where, on_progress)
         selection = Cache.open(cache.path).select(keys_of_texts(texts), layers)
         states.append(read_lowest_first(selection, slice(0, len(texts))))
     vectors = encode_new_items(item_parameters(run), opened.options, states)
-    new = with_text.select(ITEM, TITLE, TEXT).with_columns(pl.Series(VECTOR, vectors.numpy()).cast(pl.List(pl.Float32)))
+    new = pl.DataFrame(
+        {
+            ITEM: with_text[ITEM],
+            TITLE: titles.filter(wanted),
+            TEXT: with_text[TEXT],
+            VECTOR: pl.Series(vectors.numpy()).cast(pl.List(pl.Float32)),
+        }
+    )
+    if (run / RESULTS_FILE).stat().st_mtime_ns != finished:
+        raise RunError(f"{run} was trained again while the texts were read. Add the items again.")
+    before = read_added(run, opened.options.width)  # Another command may have added some meanwhile.
     kept = before.filter(~pl.col(ITEM).is_in(new[ITEM].implode()))
     write_parquet(run / ADDED_FILE, pl.concat([kept, new]))
     replaced = len(before) - len(kept)
@@ -107,21 +130,27 @@ def add_items(
     return AddedItems(len(new) - replaced, replaced, **result, extracted=extracted, candidates=candidates)
 
 
-def _read(path: Path, template: str | None, item_column: str | None, encoding: str | None) -> pl.DataFrame:
-    """item_id, text and title of the items of a table or dataset folder, and their other fields."""
+def _read(
+    path: Path, text: str | None, template: str | None, item_column: str | None, encoding: str | None
+) -> tuple[pl.DataFrame, pl.Series]:
+    """Items of a table or dataset folder with their texts and other fields, and their titles."""
     if path.is_dir():
         if not is_dataset(path):
             raise DatasetError(f"{path} is no dataset folder. Give one made by `ssna prepare`, or a table of items.")
+        if text is not None or item_column is not None or encoding is not None:
+            raise SourceError(
+                f"{path} is a dataset folder, whose items have ids and texts. Leave --text, --item-column and "
+                "--encoding out, or give a table."
+            )
         items, title_field = read_items(path), open_dataset(path).description.get("title_field")
     else:
         with workbench() as bench:
             try:
-                items, about = render_items(read_items_table(path, item_column, encoding, bench), template)
+                items, about = render_items(read_items_table(path, item_column, encoding, bench), text or template)
             except pl.exceptions.PolarsError as error:
                 raise SourceError(f"{path} cannot be read as a table: {bench.what_is_wrong(error)}.") from error
         title_field = about["title_field"]
-    titles = with_titles(items, title_field)[TITLE]
-    return items.drop(TITLE, strict=False).with_columns(titles)
+    return items, with_titles(items, title_field)[TITLE]
 
 
 def _cache_of(described: Mapping[str, Any], root: Path | str | None) -> Cache:
@@ -131,6 +160,11 @@ def _cache_of(described: Mapping[str, Any], root: Path | str | None) -> Cache:
         for path, manifest in manifests_below(each):
             if manifest.fingerprint == described["fingerprint"]:
                 return Cache.open(path)
+    if root is not None:
+        raise RunError(
+            f"there is no cache of this run in {root}; its cache has the fingerprint {described['fingerprint'][:12]} "
+            f"and was {described['path']}. Give the folder that holds it, or leave --cache-root out."
+        )
     raise RunError(
         f"the cache {described['path']} of this run is gone: it says how texts are read. Name the folder that its "
         f"cache (fingerprint {described['fingerprint'][:12]}) is in with --cache-root."
@@ -153,6 +187,7 @@ def _extract(
     texts: pl.Series,
     item_ids: pl.Series,
     layers: int,
+    trust_remote_code: bool,
     device: str,
     on_progress: Callable[[int, int], None] | None,
 ) -> int:
@@ -160,8 +195,13 @@ def _extract(
     if cache.has(keys_of_texts(texts), layers).all():
         return 0  # The LLM need not be there.
     settings, root = cache.manifest.settings, cache.path.parent
+    if settings["remote_code"] and not trust_remote_code:
+        raise RunError(
+            f"{source} comes with Python code of its own, which {cache.path} was extracted with. Read that code, and "
+            "give --trust-remote-code if it may be run."
+        )
     options = ExtractOptions(
-        trust_remote_code=bool(settings["remote_code"]),
+        trust_remote_code=trust_remote_code,
         layers=layers,
         max_tokens=settings["max_tokens"],
         pooling=settings["pooling"],
@@ -175,7 +215,7 @@ def _extract(
     def blocks() -> Iterator[tuple[Sequence[str], Sequence[str]]]:
         yield texts.to_list(), item_ids.to_list()
 
-    if plan_texts(blocks, source, root, None, options, device).fingerprint != cache.manifest.fingerprint:
+    if cache_fingerprint(source, root, options, device) != cache.manifest.fingerprint:
         raise RunError(
             f"{source} is not the LLM that {cache.path} was extracted from: its files differ. Give that one with --llm."
         )

@@ -161,8 +161,9 @@ def check_number(k: int) -> None:
     Raises:
         RunError: for k below 1.
     """
-    if k < 1:
-        raise RunError(f"--top {k}: expected at least 1.")
+    if type(k) is not int or k < 1:
+        found = "at least 1" if type(k) is int else "a whole number"
+        raise RunError(f"--top {k!r}: expected {found}.")
 
 
 def described_items(run: Run, numbers: Sequence[int]) -> list[tuple[str, str]]:
@@ -176,6 +177,11 @@ def _nearest(run: Run, items: list[int], history: list[int]) -> list[ScoredItem 
     """Of each recommended item, that of the history which it is like; None if there is no other than itself."""
     if not items or not isinstance(run.recommender, SequenceRecommender):
         return [None] * len(items)
-    near, cosines = nearest_items(run.recommender.item_embeddings, items, sorted(set(history)), 1)
+    vectors = run.recommender.item_embeddings  # Zero of an item that a model of IDs has not seen.
+    near, cosines = nearest_items(vectors, items, sorted(set(history)), 1)
     described = zip(described_items(run, near[:, 0].tolist()), cosines[:, 0].tolist(), strict=True)
-    return [ScoredItem(*item, cosine) if cosine > -float("inf") else None for item, cosine in described]
+    known = vectors[items].any(dim=1).tolist()
+    return [
+        ScoredItem(*item, cosine) if has_vector and cosine > -float("inf") else None
+        for has_vector, (item, cosine) in zip(known, described, strict=True)
+    ]

@@ -179,7 +179,7 @@ def _note_what_is_not_used(chosen: AdaptOptions) -> None:
     given = {name for name, source in sources.items() if source is ParameterSource.COMMANDLINE}
     of_training = {field.name for field in fields(AdaptOptions)} - _OF_POPULARITY
     if chosen.model == "popularity":
-        _note_unused(given & of_training, "--model popularity, which is counted and not trained")
+        _note_unused(given & {*of_training, "tensorboard"}, "--model popularity, which is counted and not trained")
         return
     if not chosen.needs_states:
         _note_unused(given & {*_OF_ADAPTERS, "preparation", "memory_budget"}, "--side none, which reads no LLM states")

@@ -8,7 +8,7 @@ import click
 
 from ssna.api.add_items import add_items
 from ssna.cli.options import cache_root_option, device_option, json_option
-from ssna.terminal import extraction_progress, print_json, print_line
+from ssna.terminal import print_json, print_line, work_progress
 
 
 @click.command("add-items", epilog="\b\nExample: ssna add-items runs/text new-films.csv --item-column movieId")
@@ -23,6 +23,7 @@ from ssna.terminal import extraction_progress, print_json, print_line
     metavar="PATH_OR_ID",
     help="Where the LLM is now; of several once for each.  [default: where it was extracted from]",
 )
+@click.option("--trust-remote-code", is_flag=True, help="Run Python code that comes with the LLM.")
 @device_option
 @cache_root_option
 @json_option
@@ -32,7 +33,7 @@ def add_items_command(run: str, items: str, llm: tuple[str, ...], as_json: bool,
     ITEMS is a table (CSV, TSV, Parquet, JSON Lines) or a dataset folder. Items that the run knows stay as they are, and
     its metrics are those without new items.
     """
-    with extraction_progress() as on_progress:
+    with work_progress("extracting", "texts") as on_progress:
         done = add_items(run, items, llm=llm or None, on_progress=on_progress, **options)
     if as_json:
         print_json(done.as_json())

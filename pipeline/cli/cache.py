@@ -19,7 +19,7 @@ from ssna.api.caches import (
 )
 from ssna.cache import CacheError, SegmentReport, resolve_cache_root
 from ssna.cli.options import Command, cache_root_option, json_option
-from ssna.terminal import count, print_json, print_line, print_note, print_table, size
+from ssna.terminal import count, print_json, print_line, print_note, print_problem, print_table, size
 
 _SHOWN_KEYS = 5
 
@@ -55,7 +55,7 @@ def list_command(cache_root: str | None, as_json: bool) -> None:
         try:
             summaries.append(describe_cache(path))
         except CacheError as error:  # One that is damaged does not hide the others.
-            print_note(f"{error} See `ssna cache verify {path}`.")
+            print_problem(f"{error} See `ssna cache verify {path}`.")
     if as_json:
         print_json([summary.as_json() for summary in summaries])
         return
@@ -115,7 +115,7 @@ def verify_command(
             found.append(verify_cache(path, repair, _report_to(path)))
         except CacheError as error:  # Of its manifest; the other caches are verified all the same.
             unreadable[path] = str(error)
-            print_note(str(error))
+            print_problem(str(error))
     if as_json:
         broken = [{"path": str(path), "sound": False, "error": error} for path, error in unreadable.items()]
         print_json([*(verification.as_json() for verification in found), *broken])
@@ -137,9 +137,9 @@ def _report_to(path: Path) -> Callable[[SegmentReport], None]:
     def report(segment: SegmentReport) -> None:
         if segment.damage is None:
             return
-        print_note(f"{path}: segment {segment.segment}: {segment.damage}")
+        print_problem(f"{path}: segment {segment.segment}: {segment.damage}")
         for key in segment.bad_keys:
-            print_note(f"  row {key}")
+            print_problem(f"  row {key}")
 
     return report
 
@@ -165,18 +165,23 @@ def compact_command(caches: tuple[str, ...], cache_root: str | None, as_json: bo
 @click.argument("caches", nargs=-1, required=True, metavar="CACHE…")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @cache_root_option
-def remove_command(caches: tuple[str, ...], yes: bool, cache_root: str | None) -> None:
+@json_option
+def remove_command(caches: tuple[str, ...], yes: bool, cache_root: str | None, as_json: bool) -> None:
     """Delete caches."""
+    done = list[dict[str, object]]()
     for path in [locate_cache(which, cache_root) for which in caches]:
-        summary = f"{path} ({size(sum(file.stat().st_size for file in path.rglob('*') if file.is_file()))})"
+        num_bytes = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+        summary = f"{path} ({size(num_bytes)})"
         try:
             confirmed = yes or click.confirm(f"Delete {summary}?", err=True)
         except click.Abort as error:
             raise CacheError(
                 f"{path} was kept: nobody answered. Give --yes to delete it without being asked."
             ) from error
+        done.append({"path": str(path), "bytes": num_bytes, "deleted": confirmed})
         if confirmed:
             remove_cache(path)
-            print_line(f"deleted {summary}")
-        else:
-            print_note(f"kept {summary}")
+        if not as_json:
+            (print_line if confirmed else print_note)(f"{'deleted' if confirmed else 'kept'} {summary}")
+    if as_json:
+        print_json(done)

@@ -12,7 +12,7 @@ from ssna.cache import STORED_DTYPES, manifests_below
 from ssna.cli.options import cache_root_option, device_option, json_option, layers_number, option_of
 from ssna.devices import leads
 from ssna.stage1_extract import COMPUTE_DTYPES, POOLINGS, Extraction, ExtractOptions, Plan
-from ssna.terminal import count, extraction_progress, print_json, print_line, print_note, print_table, size
+from ssna.terminal import count, print_json, print_line, print_note, print_table, size, work_progress
 
 _option = option_of(ExtractOptions)
 _EXAMPLES = """\b
@@ -75,7 +75,7 @@ def extract_command(dataset: str, llm: str, prefix: str | None, dry_run: bool, a
     if dry_run:
         _show(plan_extraction(dataset, llm, options=chosen, **others), as_json)
         return
-    with extraction_progress(shown=leads()) as on_progress:
+    with work_progress("extracting", "texts", shown=leads()) as on_progress:
         done = extract(dataset, llm, options=chosen, on_progress=on_progress, **others)
     if as_json and leads():
         print_json(done.as_json())

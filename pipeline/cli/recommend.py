@@ -6,12 +6,14 @@ from dataclasses import asdict
 from pathlib import Path
 
 import click
+import polars as pl
 
-from ssna.api.recommend import Recommendation, recommend, recommend_users
+from ssna.api.recommend import RANK, SCORE, Recommendation, recommend, recommend_users
 from ssna.cli.options import default_of, device_option, json_option
+from ssna.columns import ITEM, USER
 from ssna.errors import OutputError
 from ssna.runs import write_parquet
-from ssna.terminal import print_json, print_line, print_table
+from ssna.terminal import print_json, print_line, print_table, work_progress
 
 _SHOWN_HISTORY = 10
 _EXAMPLES = """\b
@@ -61,6 +63,8 @@ def recommend_command(
     if all_users:
         if user is not None or history:
             raise click.UsageError("--all-users goes with neither --user nor --history. Give one of them.")
+        if explain:
+            raise click.UsageError("--explain goes with --user or --history. Leave it out.")
         _write_all(run, output, overwrite, k, allow_repeats, device, as_json)
         return
     if output is not None or overwrite:
@@ -92,14 +96,28 @@ def _write_all(
 ) -> None:
     if output is None:
         raise click.UsageError("--all-users writes a Parquet file. Name it with --output.")
+    if not output.is_dir() and output.suffix != ".parquet":
+        raise OutputError(f"{output}: recommendations are written as Parquet; expected a name that ends in .parquet.")
     if output.is_dir() or (output.exists() and not overwrite):
         found, remedy = ("is a folder", "") if output.is_dir() else ("exists", ", or --overwrite to replace it")
         raise OutputError(f"{output} {found}. Give the name of a new file{remedy}.")
-    rows = recommend_users(run, k=k, allow_repeats=allow_repeats, device=device)
+    if output.exists() and not _is_ours(output):
+        raise OutputError(
+            f"{output} holds no recommendations, so --overwrite does not touch it. Give another --output."
+        )
+    with work_progress("ranking", "users") as on_progress:
+        rows = recommend_users(run, k=k, allow_repeats=allow_repeats, device=device, on_progress=on_progress)
     output.parent.mkdir(parents=True, exist_ok=True)
     write_parquet(output, rows)
-    users = rows["user_id"].n_unique()
+    users = rows[USER].n_unique()
     if as_json:
         print_json({"output": str(output), "users": users, "rows": len(rows)})
     else:
         print_line(f"{output}: {len(rows):,} rows, the next {k} items of {users:,} users")
+
+
+def _is_ours(path: Path) -> bool:
+    try:
+        return list(pl.read_parquet_schema(path)) == [USER, ITEM, SCORE, RANK]
+    except (OSError, pl.exceptions.PolarsError):
+        return False

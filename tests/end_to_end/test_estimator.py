@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -78,6 +79,8 @@ def test_other_frames_give_frames_of_their_kind(
 ) -> None:
     interactions, items = (Frame(frame.to_dict(as_series=False)) for frame in frames)
     items._columns["kind"][3] = float("nan")  # As pandas has what is missing.
+    items._columns["tags"] = [np.array(["a", "b"])] * 10
+    items.columns.append("tags")
     options = {"options": OPTIONS, "cache_root": tmp_path}
     given = ssna.TextRecommender(tiny_llm, text="{title}. {kind}", **options).fit(interactions, items)  # type: ignore[arg-type]
     texts = pl.read_parquet(given.folder / "data/items.parquet")["text"]
@@ -101,6 +104,8 @@ def test_mistakes_are_sentences(frames: tuple[pl.DataFrame, pl.DataFrame], tmp_p
     with pytest.raises(SourceError, match="has no column 'user_id' .found: user, item_id, timestamp.. Rename"):
         new.fit(interactions.rename({"user_id": "user"}), items)
     new.fit(interactions, items)
+    with pytest.raises(SourceError, match="new item ids are String; expected Int64, as those fitted"):
+        new.add_items(pl.DataFrame({"item_id": ["new-1"], "title": ["lamp"]}))
     with pytest.raises(RunError, match="no user '77'"):
         new.recommend([77])
     with pytest.raises(RunError, match="the users are the text '12'"):

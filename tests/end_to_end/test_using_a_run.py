@@ -6,6 +6,7 @@ import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -13,7 +14,9 @@ import pytest
 import torch
 
 import ssna
+import ssna.api.add_items as api_of_add_items
 from ssna import AdaptOptions
+from ssna.cache import Cache, find_cache, fingerprint_of, keys_of_texts
 from ssna.errors import RunError
 from ssna.runs import open_run, read_added
 from tests.helpers import Catalogue, make_catalogue, make_tiny_llm, ssna_in_process
@@ -105,8 +108,13 @@ def test_all_users_go_into_a_parquet_file(place: Place, tmp_path: Path) -> None:
         (["--all-users"], "--all-users writes a Parquet file. Name it with --output."),
         (["--all-users", "--user", "u000", "--output", "x"], "--all-users goes with neither --user nor --history."),
         (["--user", "u000", "--output", "x"], "--output and --overwrite go with --all-users."),
+        (["--all-users", "--output", "x", "--explain"], "--explain goes with --user or --history."),
+        (
+            ["--all-users", "--output", "x.csv"],
+            "x.csv: recommendations are written as Parquet; expected a name that ends",
+        ),
         (["--all-users", "--output", "."], "is a folder. Give the name of a new file."),
-        (["--all-users", "--output", "x", "--top", "0"], "--top 0: expected at least 1."),
+        (["--all-users", "--output", "x.parquet", "--top", "0"], "--top 0: expected at least 1."),
     ],
 )
 def test_all_users_refuses_what_does_not_fit(place: Place, tmp_path: Path, arguments: list[str], message: str) -> None:
@@ -114,6 +122,14 @@ def test_all_users_refuses_what_does_not_fit(place: Place, tmp_path: Path, argum
     assert done.returncode != 0
     assert message in done.stderr
     assert not any(tmp_path.iterdir())
+
+
+def test_only_recommendations_are_replaced(place: Place, tmp_path: Path) -> None:
+    (tmp_path / "mine.parquet").write_text("not to be lost")
+    command = ["recommend", place.root / "text", "--all-users", "--output", "mine.parquet", "--overwrite"]
+    done = ssna_in_process(*command, cwd=tmp_path)
+    assert "mine.parquet holds no recommendations, so --overwrite does not touch it" in done.stderr
+    assert (tmp_path / "mine.parquet").read_text() == "not to be lost"
 
 
 def test_similar_items_are_those_of_highest_cosine(place: Place) -> None:
@@ -149,6 +165,8 @@ def test_models_without_vectors_have_no_similar_items(place: Place) -> None:
         ssna.similar(place.root / "ids", place.lonely)
     with pytest.raises(RunError, match="no item 'i99'"):
         ssna.similar(place.root / "text", "i99")
+    with pytest.raises(RunError, match="--top '3': expected a whole number"):
+        ssna.recommend(place.root / "text", user="u000", k="3")  # type: ignore[arg-type]
 
 
 def test_a_new_item_gets_the_vector_of_an_untrained_item_of_that_text(place: Place, run: Path, tmp_path: Path) -> None:
@@ -156,7 +174,7 @@ def test_a_new_item_gets_the_vector_of_an_untrained_item_of_that_text(place: Pla
     untrained = before.recommender.item_embeddings[before.index_of(place.lonely)]  # type: ignore[union-attr]
     done = ssna.add_items(run, write_csv(tmp_path / "new.csv", "twin,fiddle lamp boot"))
     assert (done.added, done.extracted, done.candidates) == (1, 0, 26)
-    np.testing.assert_allclose(read_added(run)["vector"][0], untrained, atol=1e-6)
+    np.testing.assert_allclose(read_added(run, 8)["vector"][0], untrained, atol=1e-6)
     scores = {item.item_id: item.score for item in ssna.recommend(run, history=["i1", "i2"], k=26).items}
     assert scores["twin"] == pytest.approx(scores[place.lonely], abs=1e-5)
     assert ssna.similar(run, "twin", k=1)[0].item_id == place.lonely
@@ -179,7 +197,7 @@ def test_only_new_texts_are_read_and_each_item_is_counted(place: Place, run: Pat
     assert ssna.recommend(run, history=["i3"]).history[0].title != "another title"
     second = ssna.add_items(run, write_csv(tmp_path / "more.csv", "n2,guitar hammer", "n3,jacket ink"))
     assert second == ssna.AddedItems(added=1, replaced=1, known=0, without_text=0, extracted=2, candidates=28)
-    assert read_added(run)["item_id"].to_list() == ["n1", "n2", "n3"]
+    assert read_added(run, 8)["item_id"].to_list() == ["n1", "n2", "n3"]
     assert ssna.recommend(run, history=["n2"]).history[0].title == "guitar hammer"
     nothing = ssna.add_items(run, write_csv(tmp_path / "known.csv", "i3,x"))
     assert nothing == ssna.AddedItems(added=0, replaced=0, known=1, without_text=0, extracted=0, candidates=28)
@@ -202,11 +220,13 @@ def test_the_template_of_the_dataset_is_used_for_new_items(place: Place, tmp_pat
     options = AdaptOptions(width=8, epochs=1)
     ssna.adapt(tmp_path / "data", tmp_path / "run", llm="tiny-bert", options=options, cache_root=tmp_path / "caches")
     ssna.add_items(tmp_path / "run", write_csv(tmp_path / "new.csv", "n,desk,boot", header="item_id,title,kind"))
-    assert read_added(tmp_path / "run").row(0)[:3] == ("n", "desk", "desk. boot")
+    assert read_added(tmp_path / "run", 8).row(0)[:3] == ("n", "desk", "desk. boot")
     shutil.move(tmp_path / "caches", tmp_path / "elsewhere")
     new = write_csv(tmp_path / "two.csv", "n2,desk,ink", header="item_id,title,kind")
     with pytest.raises(RunError, match="the cache .*caches/tiny-bert-.* of this run is gone"):
         ssna.add_items(tmp_path / "run", new)
+    with pytest.raises(RunError, match="there is no cache of this run in .*nowhere; its cache has the fingerprint"):
+        ssna.add_items(tmp_path / "run", new, cache_root=tmp_path / "nowhere")
     assert ssna.add_items(tmp_path / "run", new, cache_root=tmp_path / "elsewhere").added == 1
 
 
@@ -219,6 +239,7 @@ def test_the_template_of_the_dataset_is_used_for_new_items(place: Place, tmp_pat
         ("text", "new.txt", "unknown table format '.txt'"),
         ("text", "other.csv", "has no column 'item_id' .found: id, title.. Name the right one with --item-column"),
         ("text", ".", "is no dataset folder"),
+        ("text", "data", "is a dataset folder, whose items have ids and texts. Leave --text"),
         ("nowhere", "new.csv", "does not exist"),
     ],
 )
@@ -228,8 +249,9 @@ def test_items_that_cannot_be_added_are_refused(
     for file in ("new.csv", "new.txt"):
         write_csv(tmp_path / file, "n1,desk")
     write_csv(tmp_path / "other.csv", "n1,desk", header="id,title")
+    given, text = (place.data, "{title}") if items == "data" else (tmp_path / items, None)
     with pytest.raises(ssna.SsnaError, match=message):
-        ssna.add_items(place.root / name, tmp_path / items)
+        ssna.add_items(place.root / name, given, text=text)
 
 
 def test_another_llm_than_the_runs_own_is_refused(place: Place, run: Path, tmp_path: Path) -> None:
@@ -240,14 +262,75 @@ def test_another_llm_than_the_runs_own_is_refused(place: Place, run: Path, tmp_p
     with pytest.raises(RunError, match="--llm was given 2 times; expected one for each of the run's 1 LLMs"):
         ssna.add_items(run, new, llm=[str(other), str(other)])
     assert len(list(place.caches.glob("*/manifest.json"))) == 1
-    assert not len(read_added(run))
+    assert not len(read_added(run, 8))
+
+
+def test_code_of_an_llm_is_not_run_unasked(place: Place, run: Path, tmp_path: Path) -> None:
+    config = json.loads((run / "config.json").read_text())
+    cache = Path(shutil.copytree(config["caches"][0]["path"], tmp_path / "caches" / "tiny-bert-copied"))
+    manifest = json.loads((cache / "manifest.json").read_text())
+    manifest["settings"]["remote_code"] = {"modeling.py": "0" * 64}
+    manifest["fingerprint"] = fingerprint_of(manifest["settings"])
+    (cache / "manifest.json").write_text(json.dumps(manifest))
+    config["caches"][0]["fingerprint"] = manifest["fingerprint"]
+    (run / "config.json").write_text(json.dumps(config))
+    new = write_csv(tmp_path / "new.csv", "n1,desk hammer ink")
+    with pytest.raises(RunError, match="comes with Python code of its own.* --trust-remote-code if it may be run"):
+        ssna.add_items(run, new, cache_root=tmp_path / "caches")
+    with pytest.raises(ssna.SsnaError, match="tiny-bert brings no Python code"):
+        ssna.add_items(run, new, cache_root=tmp_path / "caches", trust_remote_code=True)
+
+
+def test_items_of_another_model_are_refused(run: Path, tmp_path: Path) -> None:
+    ssna.add_items(run, write_csv(tmp_path / "new.csv", "n1,desk"))
+    other = read_added(run, 8).with_columns(pl.col("vector").list.head(4))
+    other.write_parquet(run / "added_items.parquet")
+    with pytest.raises(RunError, match="added_items.parquet is not of this run; remove it and add the items again"):
+        ssna.recommend(run, history=["i1"])
+    assert ssna.evaluate(run)["candidates"] == 25
+
+
+def test_a_run_that_is_trained_again_meanwhile_gets_no_items(
+    place: Place, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encode = api_of_add_items.encode_new_items
+
+    def slowly(*arguments: Any) -> torch.Tensor:
+        ssna.adapt(place.data, run, options=AdaptOptions(side="none", width=8, epochs=1), overwrite=True)
+        return encode(*arguments)
+
+    monkeypatch.setattr(api_of_add_items, "encode_new_items", slowly)
+    with pytest.raises(RunError, match="was trained again while the texts were read"):
+        ssna.add_items(run, write_csv(tmp_path / "new.csv", "n1,desk"))
+    assert not len(read_added(run, 8))
+
+
+def test_new_items_are_in_the_template_of_each_cache(place: Place, tmp_path: Path) -> None:
+    header = "item_id,title,description"
+    log = [f"u{user},m{(user + step) % 6}" for user in range(6) for step in range(5)]
+    write_csv(tmp_path / "log.csv", *log, header="user_id,item_id")
+    films = write_csv(tmp_path / "films.csv", *(f"m{i},lamp {i},a boot" for i in range(6)), header=header)
+    ssna.prepare([tmp_path / "log.csv", films], tmp_path / "data", format="table", text="{title}. {description}")
+    template = "{title} / {description}"
+    for text in (None, template):
+        ssna.extract(tmp_path / "data", place.llm, text=text, cache_root=tmp_path / "caches")
+    options = AdaptOptions(width=8, epochs=1, text=(None, template))
+    ssna.adapt(
+        tmp_path / "data", tmp_path / "run", llm=["tiny-bert"] * 2, options=options, cache_root=tmp_path / "caches"
+    )
+    new = write_csv(tmp_path / "new.csv", "n1,,only words", "n2,desk,ink", header=header)
+    assert ssna.add_items(tmp_path / "run", new).extracted == 4
+    cache = Cache.open(find_cache(tmp_path / "caches", "tiny-bert"))
+    read = [". only words", "/ only words", "desk. ink", "desk / ink"]
+    assert cache.has(keys_of_texts(pl.Series(read)), 1).all()
+    assert read_added(tmp_path / "run", 8)["title"].to_list() == [". only words", "desk"]
 
 
 def test_a_run_that_is_replaced_forgets_its_new_items(place: Place, run: Path, tmp_path: Path) -> None:
     ssna.add_items(run, write_csv(tmp_path / "new.csv", "n1,desk"))
     options = AdaptOptions(side="none", width=8, epochs=1)
     ssna.adapt(place.data, run, options=options, overwrite=True)
-    assert not len(read_added(run))
+    assert not len(read_added(run, 8))
 
 
 def test_the_commands_say_what_was_done(run: Path, tmp_path: Path) -> None:
