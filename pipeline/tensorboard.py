@@ -2,26 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ssna.errors import RunError
 from ssna.stage2_adapt import Epoch
-
-
-def require_tensorboard() -> None:
-    """Return if TensorBoard's writer is there.
-
-    Raises:
-        RunError: if it is not.
-    """
-    if importlib.util.find_spec("tensorboard") is None:
-        raise RunError(
-            "--tensorboard needs the package tensorboard, which is not installed. Run `pip install tensorboard`, or "
-            "leave the option out: metrics.jsonl has the same figures."
-        )
 
 
 @contextmanager

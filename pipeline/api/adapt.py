@@ -19,6 +19,7 @@ from ssna.api.evaluate import results_of
 from ssna.api.resume import check_resumable
 from ssna.devices import free_memory_bytes, peak_memory_bytes, reset_peak_memory, resolve_device
 from ssna.errors import RunError
+from ssna.extras import check_installed
 from ssna.folders import check_output
 from ssna.inputs import Inputs, Source, distinct_training_items, read_inputs
 from ssna.runs import (
@@ -66,7 +67,7 @@ from ssna.stage2_adapt import (
     processes_of_torchrun,
     save_tensors,
 )
-from ssna.tensorboard import event_writer, require_tensorboard
+from ssna.tensorboard import event_writer
 
 
 def adapt(
@@ -125,7 +126,8 @@ def adapt(
     if overwrite and resume:
         raise OptionError("--overwrite and --resume exclude each other. Give one of them.")
     if tensorboard:
-        require_tensorboard()
+        instead = "or leave the option out: metrics.jsonl has the same figures"
+        check_installed("tensorboard", "tensorboard", "--tensorboard", instead)
     where = resolve_device(device)
     reset_peak_memory(where)
     if threads is not None:

@@ -11,7 +11,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from ssna import AdaptOptions, adapt
 from ssna.dataset import Dataset
-from ssna.errors import RunError
+from ssna.errors import PackageError
 from ssna.runs import clear_run
 from tests.helpers import ssna_in_process
 
@@ -61,7 +61,7 @@ def test_events_of_a_resumed_run_go_on(dataset: Dataset, tmp_path: Path) -> None
 def test_without_tensorboard_nothing_begins(dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "tensorboard" else find(name))
-    with pytest.raises(RunError, match="--tensorboard needs the package tensorboard"):
+    with pytest.raises(PackageError, match="--tensorboard needs the package tensorboard"):
         adapt(dataset.path, tmp_path / "run", options=OPTIONS, tensorboard=True)
     assert not (tmp_path / "run").exists()
     clear_run(tmp_path)
