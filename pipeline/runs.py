@@ -168,13 +168,25 @@ class Run:
         Raises:
             RunError: if the run has no such user.
         """
-        found = self.user_ids.index_of(user_id)
-        if found is None:
-            examples = ", ".join(self.user_ids.head(5))
-            raise RunError(f"{self.path} has no user '{user_id}' among its {len(self.user_ids)} (such as {examples}).")
+        (found,) = self.places_of([user_id])
         start, end = self.sequences.starts[found : found + 2]
         history: list[int] = self.sequences.items[start:end].tolist()
         return history
+
+    def places_of(self, user_ids: Sequence[str]) -> list[int]:
+        """Where users stand among all, from 0.
+
+        Raises:
+            RunError: if the run has not one of them.
+        """
+        wanted = pl.DataFrame({USER: user_ids}, schema={USER: pl.String})
+        all_users = self.user_ids.to_frame(USER).with_row_index("place")
+        places = wanted.join(all_users, on=USER, how="left", maintain_order="left")["place"]
+        if places.null_count():
+            lacking = wanted[USER].filter(places.is_null())[0]
+            examples = ", ".join(self.user_ids.head(5))
+            raise RunError(f"{self.path} has no user '{lacking}' among its {len(self.user_ids)} (such as {examples}).")
+        return places.to_list()
 
     def index_of(self, item_id: str) -> int:
         """An item's index.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -38,6 +39,12 @@ class Sequences:
     def lengths(self) -> Int64s:
         """(U,): interactions of each user."""
         return np.diff(self.starts)
+
+    def of_users(self, users: Sequence[int]) -> Sequences:
+        """Those of these users, numbers from 0, in their order."""
+        spans = [self.items[self.starts[user] : self.starts[user + 1]] for user in users]
+        starts = np.cumsum([0, *map(len, spans)], dtype=np.int64)
+        return Sequences(np.concatenate([self.items[:0], *spans]), starts)
 
 
 @dataclass(frozen=True)

@@ -6,14 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import polars as pl
 
 from ssna.columns import ITEM, TITLE, USER
 from ssna.devices import resolve_device
 from ssna.errors import RunError
 from ssna.runs import Run, open_run
-from ssna.stage2_adapt import SequenceRecommender, Sequences, nearest_items, top_items, top_items_of_all
+from ssna.stage2_adapt import SequenceRecommender, nearest_items, top_items, top_items_of_all
 
 RANK, SCORE = "rank", "score"
 
@@ -123,10 +122,8 @@ def recommend_users(
         raise RunError(f"the users are the text '{users}'; expected a list of user ids.")
     sequences, user_ids = opened.sequences, opened.user_ids
     if users is not None:
-        user_ids = pl.Series(USER, [str(user) for user in users], pl.String)
-        histories = [np.array(opened.history_of(user), np.int64) for user in user_ids]
-        starts = np.cumsum([0, *map(len, histories)], dtype=np.int64)
-        sequences = Sequences(np.concatenate([np.empty(0, np.int64), *histories]), starts)
+        places = opened.places_of([str(user) for user in users])
+        user_ids, sequences = user_ids.gather(places), sequences.of_users(places)
     schema = {USER: pl.String(), ITEM: pl.String(), SCORE: pl.Float32(), RANK: pl.UInt32()}
     blocks, done = [pl.DataFrame(schema=schema)], 0
     for items, scores in top_items_of_all(opened.recommender, sequences, k, where, allow_repeats):
