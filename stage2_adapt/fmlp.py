@@ -12,30 +12,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ssna.stage2_adapt.blocks import BlockStack
 from ssna.stage2_adapt.dropout import Dropout
-from ssna.stage2_adapt.positions import at_ends
 
 
-class FMLP(nn.Module):
-    """Item vectors of histories in, one state a position out, from which the next item is scored."""
+class FMLP(BlockStack):
+    """Learned filters over a history; they tell places apart, so there are no positions."""
 
     def __init__(self, width: int, length: int, blocks: int, dropout: float) -> None:
-        super().__init__()
-        self.dropout = Dropout(dropout)
-        self.blocks = nn.ModuleList(_Block(width, length, dropout) for _ in range(blocks))
-        self.norm = nn.LayerNorm(width)
-
-    def forward(self, items: Tensor, counts: Tensor) -> Tensor:
-        """See `SASRec.forward`."""
-        hidden = self.dropout(items)
-        for block in self.blocks:
-            hidden = block(hidden)
-        states: Tensor = self.norm(hidden)
-        return states
-
-    def last_states(self, items: Tensor, counts: Tensor) -> Tensor:
-        """See `SASRec.last_states`."""
-        return at_ends(self.forward(items, counts), counts)
+        super().__init__(width, (_Block(width, length, dropout) for _ in range(blocks)), dropout, None)
 
 
 class _Block(nn.Module):

@@ -22,7 +22,7 @@ class GRU4Rec(nn.Module):
         self.out = nn.Linear(width, width)
 
     def forward(self, items: Tensor, counts: Tensor) -> Tensor:
-        """See `SASRec.forward`; padding stands after a history's end, so `counts` is not needed."""
+        """See `BlockStack.forward`; padding stands after a history's end, so `counts` is not needed."""
         hidden = self.dropout(items)
         for layer in self.layers:
             hidden = self.dropout(layer(hidden)[0])
@@ -30,5 +30,5 @@ class GRU4Rec(nn.Module):
         return states
 
     def last_states(self, items: Tensor, counts: Tensor) -> Tensor:
-        """See `SASRec.last_states`."""
+        """See `BlockStack.last_states`."""
         return at_ends(self.forward(items, counts), counts)

@@ -11,31 +11,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ssna.stage2_adapt.blocks import BlockStack
 from ssna.stage2_adapt.dropout import Dropout
-from ssna.stage2_adapt.positions import Positions, at_ends
+from ssna.stage2_adapt.positions import Positions
 
 
-class HSTU(nn.Module):
-    """Item vectors of histories in, one state a position out, from which the next item is scored."""
+class HSTU(BlockStack):
+    """Pointwise aggregated attention over a history."""
 
     def __init__(self, width: int, length: int, blocks: int, heads: int, dropout: float) -> None:
-        super().__init__()
-        self.positions = Positions(length, width)
-        self.dropout = Dropout(dropout)
-        self.blocks = nn.ModuleList(_Block(width, length, heads, dropout) for _ in range(blocks))
-        self.norm = nn.LayerNorm(width)
-
-    def forward(self, items: Tensor, counts: Tensor) -> Tensor:
-        """See `SASRec.forward`."""
-        hidden = self.dropout(self.positions(items, counts))
-        for block in self.blocks:
-            hidden = block(hidden)
-        states: Tensor = self.norm(hidden)
-        return states
-
-    def last_states(self, items: Tensor, counts: Tensor) -> Tensor:
-        """See `SASRec.last_states`."""
-        return at_ends(self.forward(items, counts), counts)
+        positions = Positions(length, width)
+        super().__init__(width, (_Block(width, length, heads, dropout) for _ in range(blocks)), dropout, positions)
 
 
 class _Block(nn.Module):

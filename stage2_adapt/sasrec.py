@@ -12,43 +12,21 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ssna.stage2_adapt.blocks import BlockStack
 from ssna.stage2_adapt.dropout import Dropout
 from ssna.stage2_adapt.positions import Positions, at_ends
 
 
-class SASRec(nn.Module):
-    """Item vectors of histories in, one state a position out, from which the next item is scored."""
+class SASRec(BlockStack):
+    """Causal self-attention over a history."""
 
     def __init__(self, width: int, length: int, blocks: int, heads: int, dropout: float) -> None:
-        super().__init__()
-        self.positions = Positions(length, width)
-        self.dropout = Dropout(dropout)
-        self.blocks = nn.ModuleList(_Block(width, heads, dropout) for _ in range(blocks))
-        self.norm = nn.LayerNorm(width)
-
-    def forward(self, items: Tensor, counts: Tensor) -> Tensor:
-        """States ``(B, L, d)`` of left-aligned histories ``(B, L, d)``, each of which sees no later item.
-
-        Padding after a history's end therefore changes nothing before it.
-
-        Args:
-            items: item vectors, no more than `length` of a history.
-            counts: ``(B,)``, items in each history.
-        """
-        hidden = self.dropout(self.positions(items, counts))
-        for block in self.blocks:
-            hidden = block(hidden)
-        states: Tensor = self.norm(hidden)
-        return states
+        positions = Positions(length, width)
+        super().__init__(width, (_Block(width, heads, dropout) for _ in range(blocks)), dropout, positions)
 
     def last_states(self, items: Tensor, counts: Tensor) -> Tensor:
-        """Of each history, the state at its end ``(B, d)``; all that scoring needs, and all that the last block makes.
-
-        Args:
-            items: see `forward`.
-            counts: likewise, at least 1.
-        """
-        hidden = self.dropout(self.positions(items, counts))
+        """See `BlockStack.last_states`; the last block makes no other states."""
+        hidden = self.first_states(items, counts)
         for block in self.blocks[:-1]:
             hidden = block(hidden)
         last = cast(_Block, self.blocks[-1])
