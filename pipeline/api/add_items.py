@@ -104,10 +104,10 @@ def add_items(
     result = {"known": int(known.sum()), "without_text": len(every) - int(known.sum()) - len(with_text)}
     if not len(with_text):
         return AddedItems(0, 0, **result, extracted=0, candidates=len(opened.items) + len(before))
-    states, extracted = [], 0
+    where, states, extracted = str(resolve_device(device)), [], 0
     for cache, source, described in zip(caches, sources, config["caches"], strict=True):
         texts = with_text.select(text_of_items(described["text"], with_text.schema))[TEXT]
-        layers, where = len(described["layers"]), str(resolve_device(device))
+        layers = len(described["layers"])
         extracted += _extract(cache, source, texts, with_text[ITEM], layers, trust_remote_code, where, on_progress)
         selection = Cache.open(cache.path).select(keys_of_texts(texts), layers)
         states.append(read_lowest_first(selection, slice(0, len(texts))))

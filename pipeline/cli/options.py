@@ -46,6 +46,14 @@ def device_option(command: Command) -> Command:
     )(command)
 
 
+def top_option(function: Callable[..., Any]) -> Callable[[Command], Command]:
+    """`--top`, the k of a function."""
+    return click.option(
+        "-k", "--top", "k", type=int, default=default_of(function, "k"), show_default=True, metavar="K",
+        help="How many.",
+    )  # fmt: skip
+
+
 def filter_history_option(command: Command) -> Command:
     """`--filter-history`."""
     return click.option("--filter-history", is_flag=True, help="Rank items of the user's history last.")(command)

@@ -9,7 +9,7 @@ import click
 import polars as pl
 
 from ssna.api.recommend import RANK, SCORE, Recommendation, recommend, recommend_users
-from ssna.cli.options import default_of, device_option, json_option
+from ssna.cli.options import device_option, json_option, top_option
 from ssna.columns import ITEM, USER
 from ssna.errors import OutputError
 from ssna.runs import write_parquet
@@ -29,16 +29,7 @@ Example: ssna recommend runs/text --history 50 --history 181 --top 5
 @click.option("--all-users", is_flag=True, help="Every user of the dataset instead, into --output.")
 @click.option("--output", type=click.Path(path_type=Path), metavar="FILE", help="Parquet file of all users' items.")
 @click.option("--overwrite", is_flag=True, help="Replace a file that is there.")
-@click.option(
-    "-k",
-    "--top",
-    "k",
-    type=int,
-    default=default_of(recommend, "k"),
-    show_default=True,
-    metavar="K",
-    help="How many.",
-)
+@top_option(recommend)
 @click.option("--allow-repeats", is_flag=True, help="Items of the history may be recommended again.")
 @click.option("--explain", is_flag=True, help="Show which item of the history each one is nearest to.")
 @device_option

@@ -7,16 +7,14 @@ from dataclasses import asdict
 import click
 
 from ssna.api.similar import similar
-from ssna.cli.options import default_of, device_option, json_option
+from ssna.cli.options import device_option, json_option, top_option
 from ssna.terminal import print_json, print_table
 
 
 @click.command("similar", epilog="\b\nExample: ssna similar runs/text 50 --top 5")
 @click.argument("run")
 @click.argument("item")
-@click.option(
-    "-k", "--top", "k", type=int, default=default_of(similar, "k"), show_default=True, metavar="K", help="How many."
-)
+@top_option(similar)
 @device_option
 @json_option
 def similar_command(run: str, item: str, k: int, device: str, as_json: bool) -> None:
