@@ -48,10 +48,10 @@ class Page:
         assert "error" not in answer, answer
         return answer["result"]
 
-    def open(self, path: Path) -> None:
-        """Open a file and wait until it is loaded."""
+    def open(self, place: Path | str) -> None:
+        """Open a file, or an address, and wait until it is loaded."""
         self._loaded = False
-        self.send("Page.navigate", url=path.resolve().as_uri())
+        self.send("Page.navigate", url=place if isinstance(place, str) else place.resolve().as_uri())
         while not self._loaded:
             self._read()
 
@@ -60,6 +60,32 @@ class Page:
         answer = self.send("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
         assert "exceptionDetails" not in answer, answer
         return answer["result"].get("value")
+
+    def values(self, selector: str, expression: str) -> list[Any]:
+        """Of each element `e` that a selector finds."""
+        found: list[Any] = self.value(f"[...document.querySelectorAll({json.dumps(selector)})].map(e => {expression})")
+        return found
+
+    def texts(self, selector: str) -> list[str]:
+        """What the elements of a selector say."""
+        return self.values(selector, "e.innerText")
+
+    def click(self, selector: str) -> None:
+        """Click the first element of a selector, as a hand would."""
+        element = f"document.querySelector({json.dumps(selector)})"
+        self.value(f"{element}.scrollIntoView({{block: 'center', behavior: 'instant'}})")
+        ((x, y, width, height),) = self.values(
+            selector, "(b => [b.x, b.y, b.width, b.height])(e.getBoundingClientRect())"
+        )[:1]
+        for kind in ("mousePressed", "mouseReleased"):
+            self.send(
+                "Input.dispatchMouseEvent", type=kind, x=x + width / 2, y=y + height / 2, button="left", clickCount=1
+            )
+
+    def type(self, selector: str, text: str) -> None:
+        """Type into the first element of a selector."""
+        self.value(f"document.querySelector({json.dumps(selector)}).focus()")
+        self.send("Input.insertText", text=text)
 
     def resize(self, width: int, height: int = 800) -> None:
         """Make the window as wide as a phone, say."""

@@ -7,7 +7,6 @@ import shutil
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -194,12 +193,6 @@ def page(workplace: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         yield opened
 
 
-def values(page: Page, selector: str, expression: str) -> list[Any]:
-    """Of each element that a selector finds."""
-    found: list[Any] = page.value(f"[...document.querySelectorAll({json.dumps(selector)})].map(e => {expression})")
-    return found
-
-
 VISIBLE = "e.getClientRects().length > 0"
 
 
@@ -209,28 +202,28 @@ def test_it_opens_without_a_word_of_complaint_and_asks_for_nothing_else(page: Pa
 
 
 def test_every_chart_and_map_is_drawn(page: Page) -> None:
-    marks = values(page, "svg.chart", "e.querySelectorAll('.mark').length")
+    marks = page.values("svg.chart", "e.querySelectorAll('.mark').length")
     # Loss and validation, best epochs of 4 runs; 5 runs at 3 cut-offs; 3 with layers; 5 in the head and the tail.
     assert marks[:6] == [4, 4, 15, 15, 3, 3]
     assert len(marks) == 8
     assert min(marks[6:]) >= 10
-    assert values(page, "svg.chart", "e.querySelectorAll('polyline').length") == [4, 4, 0, 0, 2, 2, 0, 0]
+    assert page.values("svg.chart", "e.querySelectorAll('polyline').length") == [4, 4, 0, 0, 2, 2, 0, 0]
     painted = "e.getContext('2d').getImageData(0, 0, e.width, e.height).data.filter((a, i) => i % 4 == 3 && a).length"
-    assert values(page, "canvas", "e.getAttribute('aria-label')") == [f"Map of the items of {n}" for n in NAMES[:4]]
-    assert min(values(page, "canvas", painted)) > 24 * 5
-    assert values(page, ".bars", "e.rows.length - 1") == [1, 3, 3]
-    assert min(values(page, ".bar span", "e.clientWidth")) > 0
+    assert page.values("canvas", "e.getAttribute('aria-label')") == [f"Map of the items of {n}" for n in NAMES[:4]]
+    assert min(page.values("canvas", painted)) > 24 * 5
+    assert page.values(".bars", "e.rows.length - 1") == [1, 3, 3]
+    assert min(page.values(".bar span", "e.clientWidth")) > 0
 
 
 def test_a_user_can_be_picked(page: Page) -> None:
-    shown = values(page, ".user", VISIBLE)
+    shown = page.values(".user", VISIBLE)
     assert shown == [True] + [False] * 19
     before = page.value("document.querySelector('main').innerText")
     page.value("const s = document.querySelector('select'); s.value = '7'; s.dispatchEvent(new Event('change'))")
-    assert values(page, ".user", VISIBLE).index(True) == 7
-    assert sum(values(page, ".user", VISIBLE)) == 1
-    picked = values(page, "select option", "e.textContent")[7]
-    (article,) = [text for text in values(page, ".user", f"{VISIBLE} ? e.innerText : ''") if text]
+    assert page.values(".user", VISIBLE).index(True) == 7
+    assert sum(page.values(".user", VISIBLE)) == 1
+    picked = page.values("select option", "e.textContent")[7]
+    (article,) = [text for text in page.values(".user", f"{VISIBLE} ? e.innerText : ''") if text]
     assert article.startswith(f"User {picked}")
     assert article not in before
 
@@ -244,16 +237,16 @@ def test_pointing_at_an_item_shows_its_title_as_text_on_each_map(page: Page) -> 
         " return [box.x + x, box.y + y]; })()"
     )
     page.send("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
-    assert values(page, ".tip", "e.innerText.split(' · ')[0]") == [HOSTILE] * 4
-    assert all(values(page, ".tip", VISIBLE))
+    assert page.values(".tip", "e.innerText.split(' · ')[0]") == [HOSTILE] * 4
+    assert all(page.values(".tip", VISIBLE))
     page.send("Input.dispatchMouseEvent", type="mouseMoved", x=1, y=1)
-    assert not any(values(page, ".tip", VISIBLE))
+    assert not any(page.values(".tip", VISIBLE))
 
 
 def test_the_page_is_never_wider_than_a_phone(page: Page) -> None:
     page.resize(360)
     assert page.value("document.documentElement.scrollWidth") <= 360
-    assert max(values(page, "canvas, svg.chart, select", "e.getBoundingClientRect().right")) <= 360
+    assert max(page.values("canvas, svg.chart, select", "e.getBoundingClientRect().right")) <= 360
     page.send("Emulation.clearDeviceMetricsOverride")
 
 
@@ -261,7 +254,7 @@ def test_it_is_dark_where_that_is_preferred_and_its_text_can_be_read(page: Page)
     for scheme in ("light", "dark"):
         page.media(prefers_color_scheme=scheme)
         background, texts = (
-            [luminance(colour) for colour in set(values(page, selector, f"getComputedStyle(e).{name}"))]
+            [luminance(colour) for colour in set(page.values(selector, f"getComputedStyle(e).{name}"))]
             for selector, name in (("body, section", "backgroundColor"), ("p:not(.tip), td, th, li, h2", "color"))
         )
         assert (max(background) < 0.1) if scheme == "dark" else (min(background) > 0.8)
@@ -281,9 +274,9 @@ def luminance(colour: str) -> float:
 
 def test_in_print_everything_is_there_without_controls_on_white(page: Page) -> None:
     page.media("print", prefers_color_scheme="dark")
-    assert all(values(page, ".user", VISIBLE))
-    assert not any(values(page, "nav, select", VISIBLE))
+    assert all(page.values(".user", VISIBLE))
+    assert not any(page.values("nav, select", VISIBLE))
     assert {
-        luminance(colour) > 0.9 for colour in values(page, "body, section", "getComputedStyle(e).backgroundColor")
+        luminance(colour) > 0.9 for colour in page.values("body, section", "getComputedStyle(e).backgroundColor")
     } == {True}
     page.media()

@@ -12,18 +12,18 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import httpx2
 import pytest
 
 import ssna
 from ssna import AdaptOptions, Dataset, adapt
+from tests.chromium import Page, chromium_page
 from tests.helpers import ssna_in_process
 
-ELEMENT = "element-6066-11e4-a52e-4f735466cecf"  # The key of elements in the WebDriver protocol (W3C).
+CHROMIUM = shutil.which("chromium")
 # As the installed command, and at its end which modules it had loaded that it should not.
 SCRIPT = """
 import sys
@@ -113,135 +113,61 @@ def test_a_missing_package_is_named(run: Path, monkeypatch: pytest.MonkeyPatch) 
     )
 
 
-class Browser:
-    """A headless Chromium, driven by the WebDriver protocol."""
-
-    def __init__(self, driver: str, profile: Path) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            port = free.getsockname()[1]
-        self.process = subprocess.Popen(
-            [driver, f"--port={port}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        self.url = f"http://127.0.0.1:{port}"
-        self.until(self._ready)
-        flags = [
-            "--headless=new",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--disable-dev-shm-usage",
-            f"--user-data-dir={profile}",
-        ]
-        wanted = {"goog:chromeOptions": {"args": flags}, "goog:loggingPrefs": {"browser": "ALL"}}
-        made = self._post(f"{self.url}/session", {"capabilities": {"alwaysMatch": wanted}})
-        self.session = f"{self.url}/session/{made['sessionId']}"
-
-    def _ready(self) -> bool:
-        try:
-            return bool(httpx2.get(f"{self.url}/status").json()["value"]["ready"])
-        except httpx2.TransportError:
-            return False
-
-    def _post(self, url: str, body: dict[str, Any]) -> Any:
-        answer = httpx2.post(url, json=body, timeout=60)
-        assert answer.status_code == 200, answer.text
-        return answer.json()["value"]
-
-    def open(self, url: str) -> None:
-        """Go to a page, and wait for it."""
-        self._post(f"{self.session}/url", {"url": url})
-
-    def run(self, script: str, *arguments: Any) -> Any:
-        """What a script in the page returns."""
-        return self._post(f"{self.session}/execute/sync", {"script": script, "args": list(arguments)})
-
-    def texts(self, selector: str) -> list[str]:
-        """What the elements of a selector say."""
-        found: list[str] = self.run(
-            "return [...document.querySelectorAll(arguments[0])].map(e => e.innerText)", selector
-        )
-        return found
-
-    def _element(self, selector: str) -> str:
-        found: str = self._post(f"{self.session}/element", {"using": "css selector", "value": selector})[ELEMENT]
-        return found
-
-    def click(self, selector: str) -> None:
-        """Click the first element of a selector, as a hand would."""
-        self._post(f"{self.session}/element/{self._element(selector)}/click", {})
-
-    def type(self, selector: str, text: str) -> None:
-        """Type into the first element of a selector."""
-        self._post(f"{self.session}/element/{self._element(selector)}/value", {"text": text})
-
-    def complaints(self) -> list[Any]:
-        """What the page logged as errors since the last call."""
-        logged = self._post(f"{self.session}/se/log", {"type": "browser"})
-        return [line for line in logged if line["level"] == "SEVERE"]
-
-    @staticmethod
-    def until(true: Any) -> None:
-        """Wait until a condition holds."""
-        for _ in range(600):
-            if true():
-                return
-            time.sleep(0.1)
-        raise AssertionError("it never came to be")
-
-    def close(self) -> None:
-        """End both processes."""
-        httpx2.delete(self.session, timeout=60)
-        self.process.terminate()
-        self.process.wait(timeout=60)
-
-
 @pytest.fixture
-def browser(tmp_path: Path) -> Iterator[Browser]:
-    """Chromium."""
-    driver = shutil.which("chromedriver")
-    if driver is None:
-        pytest.skip("chromedriver is not installed (Debian: apt-get install chromium-driver)")
-    made = Browser(driver, tmp_path / "profile")
-    yield made
-    made.close()
+def browser(tmp_path: Path) -> Iterator[Page]:
+    """Headless Chromium."""
+    if CHROMIUM is None:
+        pytest.skip("there is no chromium here (Debian: apt-get install chromium)")
+    with chromium_page(CHROMIUM, tmp_path / "profile") as opened:
+        yield opened
 
 
-def test_the_page_searches_clicks_and_recommends_in_chromium(serving: Serving, browser: Browser, run: Path) -> None:
+def until(true: Callable[[], bool]) -> None:
+    """Wait until a condition holds."""
+    for _ in range(600):
+        if true():
+            return
+        time.sleep(0.1)
+    raise AssertionError("it never came to be")
+
+
+def test_the_page_searches_clicks_and_recommends_in_chromium(serving: Serving, browser: Page, run: Path) -> None:
     items = {item.item_id: item.title for item in ssna.recommend(run, user="u000", k=100, allow_repeats=True).items}
     browser.open(serving.url)
-    browser.until(lambda: browser.texts("#about") == ["sasrec, 24 items"])
+    until(lambda: browser.texts("#about") == ["sasrec, 24 items"])
     browser.type("#search", items["i7"])
-    browser.until(lambda: browser.texts("#found .title") == [items["i7"]])
+    until(lambda: browser.texts("#found .title") == [items["i7"]])
     browser.click("#found .title")
-    browser.until(lambda: browser.texts("#history .title") == [items["i7"]])
+    until(lambda: browser.texts("#history .title") == [items["i7"]])
 
     def shows(*history: str) -> bool:
         expected = ssna.recommend(run, history=history, k=10).items
         shown = zip(browser.texts("#items .title"), browser.texts("#items .score"), strict=True)
         return list(shown) == [(item.title, f"{item.score:.3f}") for item in expected]
 
-    browser.until(lambda: shows("i7"))
-    second = browser.run("return document.querySelector('#items li').dataset.item")
+    until(lambda: shows("i7"))
+    second = browser.value("document.querySelector('#items li').dataset.item")
     browser.click("#items .title")  # What is recommended joins the history.
-    browser.until(lambda: shows("i7", second))
+    until(lambda: shows("i7", second))
     browser.click("#history li:last-child button:last-child")
-    browser.until(lambda: shows("i7"))
+    until(lambda: shows("i7"))
     browser.click("#history .title")
-    browser.until(lambda: browser.texts("#heading") == [f"Similar to {items['i7']}"])
+    until(lambda: browser.texts("#heading") == [f"Similar to {items['i7']}"])
     alike = httpx2.get(f"{serving.url}/similar", params={"item": "i7"}).json()["items"]
     assert browser.texts("#items .title") == [item["title"] for item in alike]
     browser.click("#clear")
-    browser.until(lambda: browser.texts("#items .title") == [])
+    until(lambda: browser.texts("#items .title") == [])
     assert browser.texts("#problem") == [""]
-    assert browser.complaints() == []
+    assert browser.complaints == []
     serving.stop()
     browser.type("#search", "x")
-    browser.until(lambda: browser.texts("#problem")[0].startswith("This did not work"))
+    until(lambda: browser.texts("#problem")[0].startswith("This did not work"))
 
 
-def test_the_openapi_page_works_in_chromium_without_a_network(serving: Serving, browser: Browser) -> None:
+def test_the_openapi_page_works_in_chromium_without_a_network(serving: Serving, browser: Page) -> None:
     browser.open(f"{serving.url}/docs")
-    browser.until(lambda: "/recommend" in json.dumps(browser.texts(".opblock-summary-path")).replace("\\u200b", ""))
-    assert browser.complaints() == []
-    loaded = browser.run("return performance.getEntriesByType('resource').map(e => e.name)")
+    until(lambda: "/recommend" in json.dumps(browser.texts(".opblock-summary-path")).replace("\\u200b", ""))
+    assert browser.complaints == []
+    loaded = browser.value("performance.getEntriesByType('resource').map(e => e.name)")
     assert loaded
     assert [name for name in loaded if not name.startswith((serving.url, "data:"))] == []
