@@ -47,3 +47,14 @@ def shared_cache_root(tmp_path_factory: pytest.TempPathFactory, tiny_llm: Path, 
     root = tmp_path_factory.mktemp("caches")
     extract(dataset.path, tiny_llm, cache_root=root, device="cpu")
     return root
+
+
+@pytest.fixture(scope="session")
+def ids_run(tmp_path_factory: pytest.TempPathFactory, dataset: Dataset) -> Path:
+    """A finished run of item IDs; not to be changed."""
+    from ssna import AdaptOptions, adapt
+
+    folder = tmp_path_factory.mktemp("runs") / "ids"
+    options = AdaptOptions(side="none", width=16, length=6, batch_size=16, epochs=3, learning_rate=0.01)
+    adapt(dataset.path, folder, options=options, device="cpu")
+    return folder

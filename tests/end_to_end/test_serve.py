@@ -19,7 +19,6 @@ import httpx2
 import pytest
 
 import ssna
-from ssna import AdaptOptions, Dataset, adapt
 from tests.chromium import Page, chromium_page
 from tests.helpers import ssna_in_process
 
@@ -36,21 +35,12 @@ finally:
 """
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory, dataset: Dataset) -> Path:
-    """A run folder."""
-    folder = tmp_path_factory.mktemp("runs") / "ids"
-    options = AdaptOptions(side="none", width=16, length=6, batch_size=16, epochs=3, learning_rate=0.01)
-    adapt(dataset.path, folder, options=options, device="cpu")
-    return folder
-
-
 class Serving:
     """A process that serves the run, and its address."""
 
-    def __init__(self, run: Path) -> None:
+    def __init__(self, ids_run: Path) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-c", SCRIPT, "serve", str(run), "--port", "0", "--device", "cpu"],
+            [sys.executable, "-c", SCRIPT, "serve", str(ids_run), "--port", "0", "--device", "cpu"],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
         )  # fmt: skip
         assert self.process.stderr is not None
@@ -66,38 +56,38 @@ class Serving:
 
 
 @pytest.fixture
-def serving(run: Path) -> Iterator[Serving]:
+def serving(ids_run: Path) -> Iterator[Serving]:
     """The service on a free port."""
-    made = Serving(run)
+    made = Serving(ids_run)
     yield made
     if made.process.poll() is None:
         made.process.kill()
         made.process.communicate()
 
 
-def test_it_answers_loads_nothing_that_trains_and_ends_quietly(serving: Serving, run: Path) -> None:
+def test_it_answers_loads_nothing_that_trains_and_ends_quietly(serving: Serving, ids_run: Path) -> None:
     assert serving.said == f"serving at {serving.url}, OpenAPI page at {serving.url}/docs; Ctrl-C ends it\n"
     assert httpx2.get(f"{serving.url}/health").json()["status"] == "ok"
     answer = httpx2.post(f"{serving.url}/recommend", json={"history": ["i3", "i4"], "k": 3}).json()
     assert [i["item_id"] for i in answer["items"]] == [
-        item.item_id for item in ssna.recommend(run, history=["i3", "i4"], k=3).items
+        item.item_id for item in ssna.recommend(ids_run, history=["i3", "i4"], k=3).items
     ]
     printed, said = serving.stop()
     assert (serving.process.returncode, printed, said) == (0, "[]\n", "")
 
 
-def test_mistakes_end_in_one_sentence(run: Path, tmp_path: Path) -> None:
+def test_mistakes_end_in_one_sentence(ids_run: Path, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         for arguments, status, message in (
             ([tmp_path / "missing"], 1, "does not exist; expected a folder made by `ssna adapt`."),
             (
-                [run, "--port", port],
+                [ids_run, "--port", port],
                 1,
                 f"cannot listen at 127.0.0.1, port {port} (Address already in use). Give an address",
             ),
-            ([run, "--host", "no such host"], 1, "cannot listen at no such host, port 8000 ("),
-            ([run, "--port", "70000"], 2, "70000 is not in the range 0<=x<=65535. See `ssna serve --help`."),
+            ([ids_run, "--host", "no such host"], 1, "cannot listen at no such host, port 8000 ("),
+            ([ids_run, "--port", "70000"], 2, "70000 is not in the range 0<=x<=65535. See `ssna serve --help`."),
         ):
             done = ssna_in_process("serve", *arguments)
             assert (done.returncode, done.stdout) == (status, "")
@@ -105,10 +95,10 @@ def test_mistakes_end_in_one_sentence(run: Path, tmp_path: Path) -> None:
             assert len(done.stderr.splitlines()) == 1
 
 
-def test_a_missing_package_is_named(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_is_named(ids_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     there = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda asked: None if asked == "uvicorn" else there(asked))
-    assert ssna_in_process("serve", run).stderr == (
+    assert ssna_in_process("serve", ids_run).stderr == (
         "Error: the service needs the package uvicorn, which is not installed. Install it: pip install 'ssna[serve]'.\n"
     )
 
@@ -131,8 +121,8 @@ def until(true: Callable[[], bool]) -> None:
     raise AssertionError("it never came to be")
 
 
-def test_the_page_searches_clicks_and_recommends_in_chromium(serving: Serving, browser: Page, run: Path) -> None:
-    items = {item.item_id: item.title for item in ssna.recommend(run, user="u000", k=100, allow_repeats=True).items}
+def test_the_page_searches_clicks_and_recommends_in_chromium(serving: Serving, browser: Page, ids_run: Path) -> None:
+    items = {item.item_id: item.title for item in ssna.recommend(ids_run, user="u000", k=100, allow_repeats=True).items}
     browser.open(serving.url)
     until(lambda: browser.texts("#about") == ["sasrec, 24 items"])
     browser.type("#search", items["i7"])
@@ -141,7 +131,7 @@ def test_the_page_searches_clicks_and_recommends_in_chromium(serving: Serving, b
     until(lambda: browser.texts("#history .title") == [items["i7"]])
 
     def shows(*history: str) -> bool:
-        expected = ssna.recommend(run, history=history, k=10).items
+        expected = ssna.recommend(ids_run, history=history, k=10).items
         shown = zip(browser.texts("#items .title"), browser.texts("#items .score"), strict=True)
         return list(shown) == [(item.title, f"{item.score:.3f}") for item in expected]
 

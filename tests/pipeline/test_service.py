@@ -20,33 +20,24 @@ from ssna.service import make_service
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory, dataset: Dataset) -> Path:
-    """A run folder."""
-    folder = tmp_path_factory.mktemp("runs") / "ids"
-    options = AdaptOptions(side="none", width=16, length=6, batch_size=16, epochs=3, learning_rate=0.01)
-    adapt(dataset.path, folder, options=options, device="cpu")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def client(run: Path) -> TestClient:
+def client(ids_run: Path) -> TestClient:
     """Of that run's service."""
-    return client_of(run)
+    return client_of(ids_run)
 
 
-def client_of(run: Path) -> TestClient:
+def client_of(ids_run: Path) -> TestClient:
     cpu = torch.device("cpu")
-    return TestClient(make_service(open_run(run, cpu), cpu))
+    return TestClient(make_service(open_run(ids_run, cpu), cpu))
 
 
-def expected(run: Path, **arguments: Any) -> Any:
-    answer = asdict(ssna.recommend(run, **arguments))
+def expected(ids_run: Path, **arguments: Any) -> Any:
+    answer = asdict(ssna.recommend(ids_run, **arguments))
     for item in answer["items"]:
         item["score"] = pytest.approx(item["score"], rel=1e-6)
     return answer
 
 
-def test_recommendations_are_those_of_ssna_recommend(client: TestClient, run: Path) -> None:
+def test_recommendations_are_those_of_ssna_recommend(client: TestClient, ids_run: Path) -> None:
     for arguments in (
         {"history": ["i3", "i4", "i3"]},
         {"history": ["i3", "i4", "i3"], "k": 20, "allow_repeats": True},
@@ -54,12 +45,12 @@ def test_recommendations_are_those_of_ssna_recommend(client: TestClient, run: Pa
     ):
         for answer in (client.post("/recommend", json=arguments), client.get("/recommend", params=arguments)):
             assert answer.status_code == 200
-            assert answer.json() == expected(run, **arguments)  # type: ignore[arg-type]
+            assert answer.json() == expected(ids_run, **arguments)  # type: ignore[arg-type]
 
 
-def test_similar_items_have_the_greatest_cosines(client: TestClient, run: Path) -> None:
-    ids = open_run(run, torch.device("cpu")).items["item_id"].to_list()
-    embeddings = load_file(run / "model.safetensors")["sequence.item_embeddings"][1:].astype(np.float64)
+def test_similar_items_have_the_greatest_cosines(client: TestClient, ids_run: Path) -> None:
+    ids = open_run(ids_run, torch.device("cpu")).items["item_id"].to_list()
+    embeddings = load_file(ids_run / "model.safetensors")["sequence.item_embeddings"][1:].astype(np.float64)
     unit = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
     row = ids.index("i5")
     cosines = unit @ unit[row]
@@ -72,8 +63,8 @@ def test_similar_items_have_the_greatest_cosines(client: TestClient, run: Path) 
     assert sorted([item["item_id"] for item in everything] + ["i5"]) == sorted(ids)
 
 
-def test_items_are_found_by_a_part_of_their_title(client: TestClient, run: Path) -> None:
-    titles = open_run(run, torch.device("cpu")).items["title"].to_list()
+def test_items_are_found_by_a_part_of_their_title(client: TestClient, ids_run: Path) -> None:
+    titles = open_run(ids_run, torch.device("cpu")).items["title"].to_list()
     found = [item["title"] for item in client.get("/items", params={"query": " BOOT", "k": 100}).json()]
     assert set(found) == {title for title in titles if "boot" in title}
     begins = [title.startswith("boot") for title in found]
@@ -194,5 +185,5 @@ def test_a_popularity_run_recommends_but_has_no_similar_items(dataset: Dataset, 
     assert client.post("/recommend", json={"history": ["i1"]}).json() == expected(tmp_path / "run", history=["i1"])
     answer = client.get("/similar", params={"item": "i1"})
     assert (answer.status_code, answer.json()["detail"]) == (
-        409, "this run is a popularity baseline, whose items have no embeddings",
+        409, "this ids_run is a popularity baseline, whose items have no embeddings",
     )  # fmt: skip
