@@ -185,5 +185,5 @@ def test_a_popularity_run_recommends_but_has_no_similar_items(dataset: Dataset, 
     assert client.post("/recommend", json={"history": ["i1"]}).json() == expected(tmp_path / "run", history=["i1"])
     answer = client.get("/similar", params={"item": "i1"})
     assert (answer.status_code, answer.json()["detail"]) == (
-        409, "this ids_run is a popularity baseline, whose items have no embeddings",
+        409, "this run is a popularity baseline, whose items have no embeddings",
     )  # fmt: skip
