@@ -12,12 +12,12 @@ validation: of the search space by the first seed, and of what is called best by
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import click
 from grid.cells import Results, Row, cells_of, fill_in
-from grid.methods import METHODS
+from grid.methods import EQUAL, METHODS, width_of_equal_size
 from grid.tables import tables
 
 from ssna.cache import Cache, find_cache
@@ -31,17 +31,24 @@ LAYERS = (1, 2, 3, 4, 6, 9, 12)
 STUDIED = "residual"
 
 
-def rows_of(dataset: str, llms: Sequence[str], layers: dict[str, int]) -> list[Row]:
-    """The grid of a dataset, the most wanted rows first."""
+def rows_of(dataset: str, llms: Sequence[str], sizes: Mapping[str, tuple[int, int]]) -> list[Row]:
+    """The grid of a dataset, the most wanted rows first.
+
+    Args:
+        dataset: its fingerprint.
+        llms: names of caches.
+        sizes: of each, its layers and their width.
+    """
     rows = []
     for name, method in METHODS.items():
         seeds = 1 if not method.searched else 5 if name in FIVE_SEEDS else 3
         if method.num_llms <= len(llms):
-            rows.append(Row(dataset, tuple(llms[: method.num_llms]), name, {}, seeds))
+            base = {"side_width": width_of_equal_size(name, *sizes[llms[0]])} if name in EQUAL else {}
+            rows.append(Row(dataset, tuple(llms[: method.num_llms]), name, base, seeds))
     for llm in llms[1:]:
         rows += [Row(dataset, (llm,), name, {}, 3) for name in MORE_LLMS]
     for number, llm in enumerate(llms):
-        rows += [Row(dataset, (llm,), STUDIED, {"layers": a}, 1 if number else 3) for a in LAYERS if a < layers[llm]]
+        rows += [Row(dataset, (llm,), STUDIED, {"layers": a}, 1 if number else 3) for a in LAYERS if a < sizes[llm][0]]
     return rows
 
 
@@ -65,9 +72,10 @@ def run(
 ) -> None:
     """Train the missing cells."""
     caches = {llm: find_cache(cache_root, llm) for llm in llms}
-    layers = {llm: Cache.open(path).max_layers for llm, path in caches.items()}
+    opened = {llm: Cache.open(path) for llm, path in caches.items()}
+    sizes = {llm: (each.max_layers, each.manifest["llm"]["state_width"]) for llm, each in opened.items()}
     paths = {open_dataset(path).fingerprint: path for path in datasets}
-    rows = [row for dataset in paths for row in rows_of(dataset, llms, layers) if row.method in methods]
+    rows = [row for dataset in paths for row in rows_of(dataset, llms, sizes) if row.method in methods]
     fill_in(RESULTS, lambda results: cells_of(rows, results), paths, caches, threads)
 
 

@@ -25,10 +25,10 @@ from ssna import AdaptOptions, adapt
 from ssna.api.evaluate import evaluate_run
 from ssna.runs import METRICS_FILE, open_run
 from ssna.stage2_adapt import item_encoder
-from ssna.stage2_adapt.evaluation import popularity_groups
 from ssna.stage2_adapt.sequences import cases_of, targets_of, training_counts
 
 DEEPEST = 20  # Ranks beyond it count as nothing at any k, and are not kept.
+RARITY = ("most popular fifth", "others of the more popular half", "least popular half", "never seen in training")
 CRITERION = "ndcg@10"
 
 
@@ -191,9 +191,18 @@ def _train(cell: Cell, dataset: Path, caches: Mapping[str, Path], threads: int |
         **{name: found[name] for name in (*kept, "trainable_parameters", "peak_memory_bytes", "total_seconds")},
         "curve": [round(epoch["valid"].get(CRITERION, 0.0), 5) for epoch in epochs],
         "ranks": pack(ranks),
-        "groups": pack(popularity_groups(counts)[targets].astype(np.uint8)),
+        "rarity": pack(rarity_of(counts)[targets]),
         "commit": commit(),
     }
+
+
+def rarity_of(counts: np.ndarray) -> np.ndarray:
+    """Of each item, by its training interactions, its position in `RARITY`; of equals, the first are more popular."""
+    trained = counts > 0
+    place = np.empty(len(counts), np.int64)
+    place[np.argsort(-counts, kind="stable")] = np.arange(len(counts))
+    share = place / max(1, int(trained.sum()))
+    return np.where(trained, (share >= 0.2).astype(np.uint8) + (share >= 0.5), 3).astype(np.uint8)
 
 
 @contextmanager

@@ -10,7 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ssna import AdaptOptions
 from ssna.stage2_adapt.dropout import Dropout
+from ssna.stage2_adapt.options import SideName
 from ssna.stage2_adapt.side_network import _INITIAL_GAIN, SideNetwork, _stacked_linear
 
 EXPERTS = 8
@@ -92,7 +94,26 @@ METHODS: dict[str, Method] = {
     "residual": Method("SSNA, residual", {"side": "residual"}),
     "gru-ids": Method("SSNA, gru, and item IDs", {"side": "gru", "item_id": True}),
     "residual-ids": Method("SSNA, residual, and item IDs", {"side": "residual", "item_id": True}),
+    "mean-equal": Method("adapters averaged, as many parameters as SSNA", {"side": "mean"}),
+    "gate-equal": Method("adapters gated, as many parameters as SSNA", {"side": "gate"}),
+    "concat-equal": Method("adapters side by side, as many parameters as SSNA", {"side": "concat"}),
     "two-llms": Method("SSNA, residual, two LLMs", {"side": "residual"}, 2),
 }
+EQUAL = ("mean-equal", "gate-equal", "concat-equal")
+
+
+def width_of_equal_size(method: str, num_layers: int, state_width: int) -> int:
+    """The `--side-width` with which a method's side network has nearest to as many parameters as SSNA's."""
+    wanted, width = _size("residual", num_layers, state_width, None), AdaptOptions.width
+    side = METHODS[method].options["side"]
+    return min(range(width // 2, 3 * width), key=lambda each: abs(_size(side, num_layers, state_width, each) - wanted))
+
+
+def _size(side: SideName, num_layers: int, state_width: int, side_width: int | None) -> int:
+    with torch.device("meta"):
+        network = SideNetwork(num_layers, state_width, AdaptOptions.width, integration=side, side_width=side_width)
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
 # What every method may choose from, on validation, with the first seed. The same number of trials for all.
 SEARCH: tuple[Mapping[str, Any], ...] = ({}, {"dropout": 0.4})

@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from grid.cells import Results, unpack
-from grid.methods import METHODS
-from grid.statistics import Comparison, compare, holm, per_user
+from grid.cells import RARITY, Results, unpack
+from grid.methods import EQUAL, METHODS
+from grid.statistics import Comparison, compare, excess, holm, per_user
 
 METRICS = ("recall@10", "ndcg@10")
-GROUPS = ("head", "tail", "unseen")
+ID_MODELS = ("ids", "ids-gru4rec")
+SEQUENTIAL = ("gru", "residual")
+SEQUENTIAL_WITH_IDS = ("gru-ids", "residual-ids")
 
 
 @dataclass(frozen=True)
@@ -39,12 +41,13 @@ class Outcome:
     def users(self, metric: str, group: int | None = None) -> np.ndarray:
         """The metric of each user, or of those whose target is of a group, averaged over seeds."""
         mean: np.ndarray = np.mean([per_user(unpack(line["ranks"]), metric) for line in self.lines], axis=0)
-        return mean if group is None else mean[unpack(self.lines[0]["groups"]) == group]
+        return mean if group is None else mean[unpack(self.lines[0]["rarity"]) == group]
 
     @property
     def title(self) -> str:
         """Of its row."""
-        return METHODS[self.method].title + ("" if not self.llms else f" ({' + '.join(self.llms)})")
+        layers = "" if self.layers is None else f", a = {self.layers}"
+        return METHODS[self.method].title + layers + ("" if not self.llms else f" ({' + '.join(self.llms)})")
 
 
 def outcomes_of(lines: Iterable[Mapping[str, Any]]) -> list[Outcome]:
@@ -73,7 +76,8 @@ def tables(results: Results) -> str:
     for dataset, name in names.items():
         outcomes = outcomes_of(line for line in results.lines.values() if line["dataset"] == dataset)
         whole = [outcome for outcome in outcomes if outcome.layers is None]
-        parts += [f"## {name}", _all_rows(whole), _comparisons(whole), _rare(whole), _by_layers(outcomes)]
+        pairs = [*_pairs(whole), *_pairs_of_layers(outcomes)]
+        parts += [f"## {name}", _all_rows(whole), _comparisons(pairs), _rare(whole), _by_layers(outcomes)]
     return "\n\n".join(part for part in parts if part)
 
 
@@ -84,8 +88,7 @@ def _all_rows(outcomes: Sequence[Outcome]) -> str:
     ]
     for each in outcomes:
         epochs = ", ".join(str(line["best_epoch"]) for line in each.lines)
-        valid = f"{each.valid:.4f}".replace("0.", ".")
-        cells = [str(len(each.lines)), valid, *map(each.metric, METRICS), epochs]
+        cells = [str(len(each.lines)), _short(each.valid), *map(each.metric, METRICS), epochs]
         lines.append(f"| {each.title} | {' | '.join(cells)} | {each.lines[0]['trainable_parameters']:,} |")
     return "\n".join(lines)
 
@@ -96,22 +99,33 @@ def best(outcomes: Iterable[Outcome]) -> Outcome | None:
 
 
 def _pairs(outcomes: Sequence[Outcome]) -> list[tuple[Outcome, Outcome]]:
-    """The best SSNA and the best single layer, it and IDs, with IDs and IDs, and of each LLM it and the mean."""
-    ids = best(each for each in outcomes if each.method in ("ids", "ids-gru4rec"))
+    """The best SSNA and the best single layer, it and IDs, with IDs and IDs, and of each LLM it and other forms."""
+    ids = best(each for each in outcomes if each.method in ID_MODELS)
     pairs = list[tuple[Outcome | None, Outcome | None]]()
-    ours = best(each for each in outcomes if each.method in ("gru", "residual"))
+    ours = best(each for each in outcomes if each.method in SEQUENTIAL)
     pairs += [(ours, best(each for each in outcomes if METHODS[each.method].one_layer)), (ours, ids)]
-    pairs.append((best(each for each in outcomes if each.method in ("gru-ids", "residual-ids")), ids))
+    pairs.append((best(each for each in outcomes if each.method in SEQUENTIAL_WITH_IDS), ids))
     for llms in dict.fromkeys(each.llms for each in outcomes if len(each.llms) == 1):
         mine = [each for each in outcomes if each.llms == llms]
-        sequential = best(each for each in mine if each.method in ("gru", "residual"))
-        pairs.append((sequential, next((each for each in mine if each.method == "mean"), None)))
+        sequential = best(each for each in mine if each.method in SEQUENTIAL)
+        pairs += [(sequential, each) for each in mine if each.method in ("mean", *EQUAL)]
     pairs.append((best(each for each in outcomes if each.method == "two-llms"), ours))
     return [(first, second) for first, second in pairs if first is not None and second is not None]
 
 
-def _comparisons(outcomes: Sequence[Outcome]) -> str:
-    pairs, found = _pairs(outcomes), list[Comparison]()
+def _pairs_of_layers(outcomes: Sequence[Outcome]) -> list[tuple[Outcome, Outcome]]:
+    """Of each LLM and method whose layers were studied, the best number of layers and one."""
+    ones = [each for each in outcomes if each.layers == 1]
+    pairs = []
+    for one in ones:
+        same = [each for each in outcomes if (each.method, each.llms) == (one.method, one.llms)]
+        deepest = best(each for each in same if each is not one)
+        pairs += [] if deepest is None else [(deepest, one)]
+    return pairs
+
+
+def _comparisons(pairs: Sequence[tuple[Outcome, Outcome]]) -> str:
+    found = list[Comparison]()
     for ours, theirs in pairs:
         found += [compare(ours.users(metric), theirs.users(metric)) for metric in METRICS]
     if not found:
@@ -132,21 +146,41 @@ def _share(value: float) -> str:
 
 
 def _rare(outcomes: Sequence[Outcome]) -> str:
-    """Recall@10 by how popular the target was in training, beside what chance would find."""
-    lines = [
-        "| Recall@10 of targets that are | popular (the head) | the rest | never seen in training |",
-        "|---|---|---|---|",
-    ]
+    """Recall@10 by how popular the target was in training, beside chance, and by how much text is above IDs."""
+    if not outcomes:
+        return ""
+    lines = [f"| Recall@10 of targets | {' | '.join(RARITY)} |", f"|---|{'---|' * len(RARITY)}"]
     for each in outcomes:
-        found = [each.users("recall@10", group) for group in range(len(GROUPS))]
-        shares = [f"{values.mean():.4f}".replace("0.", ".") if len(values) else "" for values in found]
-        lines.append(f"| {each.title} | {' | '.join(shares)} |")
-    if outcomes:
-        groups = unpack(outcomes[0].lines[0]["groups"])
-        counts = [f"{int((groups == group).sum()):,}" for group in range(len(GROUPS))]
-        chance = f"{10 / outcomes[0].lines[0]['candidates']:.4f}".replace("0.", ".")
-        lines += [f"| chance | {chance} | {chance} | {chance} |", f"| targets | {' | '.join(counts)} |"]
+        lines.append(f"| {each.title} | {' | '.join(_recall(each, group) for group in range(len(RARITY)))} |")
+    rarity = unpack(outcomes[0].lines[0]["rarity"])
+    chance = _short(10 / outcomes[0].lines[0]["candidates"])
+    lines.append(f"| chance | {' | '.join([chance] * len(RARITY))} |")
+    lines.append(f"| targets | {' | '.join(f'{int((rarity == group).sum()):,}' for group in range(len(RARITY)))} |")
+    ids = best(each for each in outcomes if each.method in ID_MODELS)
+    ours = best(each for each in outcomes if each.method in SEQUENTIAL)
+    if ids is not None and ours is not None:
+        lines += ["", f"{ours.title} less {ids.title}, Recall@10, 95 % interval:", ""]
+        lines += ["| targets | difference | interval | times chance, at least |", "|---|---|---|---|"]
+        for group, name in enumerate(RARITY):
+            mine, theirs = ours.users("recall@10", group), ids.users("recall@10", group)
+            if len(mine):
+                difference, low, high = excess(mine, theirs)
+                lowest = excess(mine, 0 * mine)[1] * outcomes[0].lines[0]["candidates"] / 10
+                lines.append(f"| {name} | {_signed(difference)} | {_signed(low)} to {_signed(high)} | {lowest:.0f} |")
     return "\n".join(lines)
+
+
+def _recall(outcome: Outcome, group: int) -> str:
+    found = outcome.users("recall@10", group)
+    return _short(float(found.mean())) if len(found) else ""
+
+
+def _short(value: float) -> str:
+    return f"{value:.4f}".replace("0.", ".")
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.4f}".replace("0.", ".").replace("-", "−")
 
 
 def _by_layers(outcomes: Sequence[Outcome]) -> str:
@@ -155,11 +189,8 @@ def _by_layers(outcomes: Sequence[Outcome]) -> str:
         return ""
     methods = {(each.method, each.llms) for each in studied}
     whole = [each for each in outcomes if each.layers is None and (each.method, each.llms) in methods]
-    lines = ["| | layers | seeds | valid NDCG@10 | Recall@10 | NDCG@10 |", "|---|---|---|---|---|---|"]
+    lines = ["| | seeds | valid NDCG@10 | Recall@10 | NDCG@10 |", "|---|---|---|---|---|"]
     for each in sorted([*studied, *whole], key=lambda each: (each.llms, each.layers or 1_000)):
-        valid = f"{each.valid:.4f}".replace("0.", ".")
-        lines.append(
-            f"| {each.title} | {each.layers or 'all'} | {len(each.lines)} | {valid} | {each.metric('recall@10')} | "
-            f"{each.metric('ndcg@10')} |"
-        )
+        cells = [str(len(each.lines)), _short(each.valid), *map(each.metric, METRICS)]
+        lines.append(f"| {each.title} | {' | '.join(cells)} |")
     return "\n".join(lines)
