@@ -25,31 +25,34 @@ from ssna.dataset import open_dataset
 
 RESULTS = Path(__file__).parent / "results" / "accuracy.jsonl"
 PLOTS = Path(__file__).parent.parent / "docs" / "plots"
-FIVE_SEEDS = ("ids", "last-whitened", "mean", "residual")
+FIVE_SEEDS = ("ids", "last-whitened", "mean", "residual", "residual-ids")
 MORE_LLMS = ("last-whitened", "mean", "residual", "residual-ids")
 LAYERS = (1, 2, 3, 4, 6, 9, 12)
 STUDIED = "residual"
 
 
-def rows_of(dataset: str, llms: Sequence[str], sizes: Mapping[str, tuple[int, int]]) -> list[Row]:
-    """The grid of a dataset, the most wanted rows first.
+def parts_of(datasets: Sequence[str], llms: Sequence[str], sizes: Mapping[str, tuple[int, int]]) -> list[list[Row]]:
+    """The grid, the most wanted rows first: what the claims rest on, other methods, other LLMs, numbers of layers.
 
     Args:
-        dataset: its fingerprint.
+        datasets: fingerprints.
         llms: names of caches.
         sizes: of each, its layers and their width.
     """
-    rows = []
-    for name, method in METHODS.items():
-        seeds = 1 if not method.searched else 5 if name in FIVE_SEEDS else 3
-        if method.num_llms <= len(llms):
-            base = {"side_width": width_of_equal_size(name, *sizes[llms[0]])} if name in EQUAL else {}
-            rows.append(Row(dataset, tuple(llms[: method.num_llms]), name, base, seeds))
-    for llm in llms[1:]:
-        rows += [Row(dataset, (llm,), name, {}, 3) for name in MORE_LLMS]
-    for number, llm in enumerate(llms):
-        rows += [Row(dataset, (llm,), STUDIED, {"layers": a}, 1 if number else 3) for a in LAYERS if a < sizes[llm][0]]
-    return rows
+    claimed, others, more, studied = list[Row](), list[Row](), list[Row](), list[Row]()
+    for dataset in datasets:
+        for name, method in METHODS.items():
+            if method.num_llms <= len(llms):
+                seeds = 1 if not method.searched else 5 if name in FIVE_SEEDS else 3
+                base = {"side_width": width_of_equal_size(name, *sizes[llms[0]])} if name in EQUAL else {}
+                part = claimed if name in FIVE_SEEDS else others
+                part.append(Row(dataset, tuple(llms[: method.num_llms]), name, base, seeds))
+        more += [Row(dataset, (llm,), name, {}, 3) for llm in llms[1:] for name in MORE_LLMS]
+        for llm in llms:
+            seeds = 3 if llm == llms[0] else 1
+            depths = [a for a in LAYERS if a < sizes[llm][0]]
+            studied += [Row(dataset, (llm,), STUDIED, {"layers": a}, seeds) for a in depths]
+    return [claimed, others, more, studied]
 
 
 @click.group()
@@ -75,8 +78,9 @@ def run(
     opened = {llm: Cache.open(path) for llm, path in caches.items()}
     sizes = {llm: (each.max_layers, each.manifest["llm"]["state_width"]) for llm, each in opened.items()}
     paths = {open_dataset(path).fingerprint: path for path in datasets}
-    rows = [row for dataset in paths for row in rows_of(dataset, llms, sizes) if row.method in methods]
-    fill_in(RESULTS, lambda results: cells_of(rows, results), paths, caches, threads)
+    parts = parts_of(list(paths), llms, sizes)
+    wanted = [[row for row in rows if row.method in methods] for rows in parts]
+    fill_in(RESULTS, lambda found: [cell for rows in wanted for cell in cells_of(rows, found)], paths, caches, threads)
 
 
 @main.command()
