@@ -76,7 +76,7 @@ def run(
     """Train the missing cells."""
     caches = {llm: find_cache(cache_root, llm) for llm in llms}
     opened = {llm: Cache.open(path) for llm, path in caches.items()}
-    sizes = {llm: (each.max_layers, each.manifest["llm"]["state_width"]) for llm, each in opened.items()}
+    sizes = {llm: (each.max_layers, int(each.manifest.llm["state_width"])) for llm, each in opened.items()}
     paths = {open_dataset(path).fingerprint: path for path in datasets}
     parts = parts_of(list(paths), llms, sizes)
     wanted = [[row for row in rows if row.method in methods] for rows in parts]
