@@ -31,15 +31,13 @@ class ItemEncoder(nn.Module):
         state_sizes: Sequence[tuple[int, int]],
         num_trained: int,
         options: AdaptOptions,
-        whitenings: Sequence[Tensor | None] = (),
     ) -> None:
         """Make the parts that the options ask for.
 
         Args:
-            state_sizes: of each LLM, layers A and width D of its states; none for a model without a side network.
+            state_sizes: of each LLM, layers A and width K of its prepared states; none without a side network.
             num_trained: T.
             options: of the side networks, the ID embedding and their fusion.
-            whitenings: of each LLM, a fixed map ``(A, D, D)`` of its states, which belongs to the model.
         """
         super().__init__()
         side_widths = options.for_each_llm("side_width", len(state_sizes))
@@ -52,11 +50,8 @@ class ItemEncoder(nn.Module):
                 side_width=side_width,
                 activation=options.activation,
                 dropout=options.side_dropout,
-                whitening=whitening,
             )
-            for (layers, width), side_width, whitening in zip(
-                state_sizes, side_widths, whitenings or [None] * len(state_sizes), strict=True
-            )
+            for (layers, width), side_width in zip(state_sizes, side_widths, strict=True)
         )
         self.id_table: nn.Parameter | None = None
         if options.learns_ids:
@@ -70,7 +65,7 @@ class ItemEncoder(nn.Module):
         """Vectors ``(n, d)`` of items: the sum of all parts, or, with gates, weighted by what the texts say.
 
         Args:
-            states: of each LLM, prepared, of exactly these items ``(A, n, D)``.
+            states: of each LLM, prepared, of exactly these items ``(A, n, K)``.
             items: their numbers ``(n,)``, from 1.
         """
         if not self.sides:
@@ -104,7 +99,7 @@ def encode(
 
     Args:
         encoder: of the items.
-        states: gives, of each LLM, the prepared states of the items at these places: ``(A, last - first, D)``.
+        states: gives, of each LLM, the prepared states of the items at these places: ``(A, last - first, K)``.
         items: their numbers ``(n,)``, from 1.
         recompute: whether the backward pass asks for the states again and computes again what lies between them and the
             vectors, so that neither is held for all items; the gradients are the same.

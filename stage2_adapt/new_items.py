@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 
 import torch
 from torch import Tensor
@@ -22,18 +23,13 @@ def encode_new_items(parameters: Mapping[str, Tensor], options: AdaptOptions, st
         options: of the run.
         states: of each LLM, as the cache has them but for the order of layers: ``(A, n, D)``, lowest layer first.
     """
-    preparations = [
-        Preparation(parameters[f"sides.{number}.mean"], parameters[f"sides.{number}.deviation"])
-        for number in range(len(states))
-    ]
-    constants = {f"sides.{number}.{name}" for number in range(len(states)) for name in ("mean", "deviation")}
-    encoder = ItemEncoder(
-        [(len(part), part.shape[2]) for part in states],
-        len(parameters.get("id_table", ())),
-        options,
-        [parameters.get(f"sides.{number}.whitening") for number in range(len(states))],
-    )
-    encoder.load_state_dict({name: value for name, value in parameters.items() if name not in constants})
+    of_encoder, preparations = dict(parameters), list[Preparation]()
+    for number in range(len(states)):
+        names = {field.name: f"sides.{number}.{field.name}" for field in fields(Preparation)}
+        preparations.append(Preparation(**{name: of_encoder.pop(key, None) for name, key in names.items()}))  # type: ignore[arg-type]
+    sizes = [(len(part), preparation.width) for part, preparation in zip(states, preparations, strict=True)]
+    encoder = ItemEncoder(sizes, len(parameters.get("id_table", ())), options)
+    encoder.load_state_dict(of_encoder)
     encoder.eval()
     unknown = len(parameters.get("id_table", ())) + 1  # The number of any item that was not trained on.
     vectors = []

@@ -51,6 +51,8 @@ class AdaptOptions:
     """Templates over the items' fields that were extracted, likewise; None takes the items' own text"""
     preparation: PreparationName = "standardize"
     """What is done to the states first"""
+    components: ForEachLLM = 128
+    """K, the principal components of each layer's states that are read, of every LLM or of each; None reads all"""
     side_width: ForEachLLM = None
     """m, of the adapters and their integration, likewise; None takes `width`"""
     side_dropout: float = 0.0
@@ -133,10 +135,10 @@ class AdaptOptions:
             ) from error
         whole = ("width", "length", "blocks", "heads", "negatives", "batch_size", "epochs", "patience")
         given = [(name, getattr(self, name)) for name in whole]
-        for name in ("layers", "side_width", "text"):
+        for name in ("layers", "components", "side_width", "text"):
             if isinstance(value := getattr(self, name), list):  # As JSON has it.
                 object.__setattr__(self, name, tuple(value))
-        for name in ("layers", "side_width"):
+        for name in ("layers", "components", "side_width"):
             value = getattr(self, name)
             given += [(name, one) for one in (value if isinstance(value, tuple) else [value])]
         for name, value in given:
@@ -176,6 +178,7 @@ class AdaptOptions:
             OptionError: if options are given for another number of LLMs, or fuse what is only one part.
         """
         self.for_each_llm("layers", num_llms)
+        self.for_each_llm("components", num_llms)
         self.for_each_llm("side_width", num_llms)
         self.for_each_llm("text", num_llms)
         if self.fusion == "gate" and num_llms + self.learns_ids < 2:
@@ -184,7 +187,7 @@ class AdaptOptions:
                 "second --llm, or leave --fusion out."
             )
 
-    def for_each_llm(self, name: Literal["layers", "side_width", "text"], count: int) -> list[Any]:
+    def for_each_llm(self, name: Literal["layers", "components", "side_width", "text"], count: int) -> list[Any]:
         """The value of an option for each of so many LLMs.
 
         Raises:

@@ -47,20 +47,17 @@ class SideNetwork(nn.Module):
         side_width: int | None = None,
         activation: ActivationName = "gelu",
         dropout: float = 0.0,
-        whitening: Tensor | None = None,
     ) -> None:
         """Make the parts that the integration needs.
 
         Args:
             num_layers: A.
-            state_width: D.
+            state_width: K, of a prepared state.
             width: d, of the item vector.
             integration: how the adapters' outputs become one.
             side_width: m; None means d.
             activation: of the adapters.
             dropout: share of the adapters' outputs that is dropped in training.
-            whitening: ``(A, D, D)``, a fixed map of the states that comes first. It is multiplied into the weights,
-                which takes less work than into the states and gives the same vectors.
         """
         super().__init__()
         inner = side_width or width
@@ -79,27 +76,23 @@ class SideNetwork(nn.Module):
             self.integration = _INTEGRATIONS[integration](adapted, inner)
             if inner != width:
                 self.out = nn.Linear(inner, width, bias=False)
-        self.whitening: Tensor | None
-        self.register_buffer("whitening", whitening)
         self.skip = nn.Linear(state_width, width, bias=False)
         self.norm = nn.LayerNorm(width)
         nn.init.constant_(self.norm.weight, _INITIAL_GAIN)
 
     def forward(self, states: Tensor) -> Tensor:
-        """Item vectors ``(n, d)`` from prepared states ``(A, n, D)``, lowest layer first."""
+        """Item vectors ``(n, d)`` from prepared states ``(A, n, K)``, lowest layer first."""
         if not torch.is_autocast_enabled(states.device.type):  # Under it, products read them as they are.
             states = states.to(self.skip.weight.dtype)
-        skip = self.skip.weight if self.whitening is None else self.skip.weight @ self.whitening[-1].T
-        item = functional.linear(states[-1], skip)
+        item: Tensor = self.skip(states[-1])
         if self.integration is not None:
             item = item + self.out(self.integration(self.dropout(self._adapt(states))))
         vector: Tensor = self.norm(item)
         return vector
 
     def _adapt(self, states: Tensor) -> Tensor:
-        """All adapters as batched products: ``(A, n, D)`` to ``(A, n, m)``."""
-        down = self.down if self.whitening is None else self.whitening[self._first :] @ self.down
-        down = torch.baddbmm(self.down_bias, states[self._first :], down)
+        """All adapters as batched products: ``(A, n, K)`` to ``(A, n, m)``."""
+        down = torch.baddbmm(self.down_bias, states[self._first :], self.down)
         return down + torch.baddbmm(self.inner_bias, self._activation(down), self.inner)
 
 

@@ -16,29 +16,32 @@ from ssna.stage2_adapt.options import OptionError, PreparationName
 
 # Dimensions that vary less than this share of the mean deviation of their layer vary by rounding only.
 _SMALLEST_DEVIATION = 1e-4
-# Directions in which standardised training states vary less than this share of the mean variance are dropped when
-# they are whitened: what is in them is rounding, and there are some whenever there are fewer items than dimensions.
+# Directions in which standardised training states vary less than this share of the mean variance are dropped: what is
+# in them is rounding, and there are some whenever there are fewer items than dimensions.
 _SMALLEST_VARIANCE = 1e-4
 _BYTES_AT_ONCE = 2**25  # Of the states that are looked at to fit the preparation, or prepared.
 
 
 @dataclass(frozen=True)
 class Preparation:
-    """What is done to the states ``(A, n, D)`` before the side network reads them; the constants belong to the run.
-
-    A map is not applied to the states but multiplied into the weights that read them (`SideNetwork.forward`).
-    """
+    """What is done to the states ``(A, n, D)`` before the side network reads them; the constants belong to the run."""
 
     mean: Tensor
     """``(A, D)``"""
     deviation: Tensor
     """``(A, D)``"""
-    whitening: Tensor | None = None
-    """``(A, D, D)``, a map of standardised states that gives them the identity as covariance"""
+    projection: Tensor | None = None
+    """``(A, D, K)``, a map of standardised states to their principal components; None for none, and then K is D"""
+
+    @property
+    def width(self) -> int:
+        """K, of a prepared state."""
+        return self.mean.shape[1] if self.projection is None else self.projection.shape[2]
 
     def apply(self, states: Tensor) -> Tensor:
-        """The states ``(A, n, D)`` centred and scaled, in their own memory."""
-        return states.sub_(self.mean[:, None]).div_(self.deviation[:, None])
+        """The states ``(A, n, K)`` of raw ones ``(A, n, D)``, whose memory is used."""
+        states = states.sub_(self.mean[:, None]).div_(self.deviation[:, None])
+        return states if self.projection is None else torch.bmm(states, self.projection)
 
 
 def read_lowest_first(rows: Selection, places: slice | npt.NDArray[np.int64]) -> Tensor:
@@ -51,38 +54,44 @@ def read_lowest_first(rows: Selection, places: slice | npt.NDArray[np.int64]) ->
     return torch.from_numpy(states)
 
 
-def fit_preparation(blocks: Iterable[Tensor], name: PreparationName) -> Preparation:
+def fit_preparation(blocks: Iterable[Tensor], name: PreparationName, components: int | None = None) -> Preparation:
     """The constants for these states, blocks ``(A, n, D)`` of the distinct ones of the training items.
 
     `standardize` gives every dimension of every layer mean 0 and deviation 1: raw LLM states are anisotropic, so that
     without it texts differ by a few per cent of a vector that all share. A dimension that is the same for all of these
-    is scaled as its layer is on average: other items may differ in it. `whiten` also removes the correlations between
-    dimensions by PCA. `none` changes nothing.
+    is scaled as its layer is on average: other items may differ in it. Of layers with more dimensions than `components`
+    only so many principal components are read, with one scale for all, such that their mean variance is 1. `whiten`
+    gives each of them variance 1, also if none are left out. `none` changes nothing, and leaves nothing out.
     """
-    count, near, total, products = 0, torch.zeros(0), torch.zeros(0), torch.zeros(0)
+    count, correlated, empty = 0, False, torch.zeros(0)
+    near, total, products = empty, empty, empty
     for block in blocks:
+        layers, _, width = block.shape
         if name == "none":
-            layers, _, width = block.shape
             return Preparation(torch.zeros(layers, width), torch.ones(layers, width))
         states = block.double()
         if not count:  # Sums of differences from a vector near the mean lose nothing to rounding.
+            correlated = name == "whiten" or width > (components or width)
             near = states.mean(dim=1, keepdim=True)
+            total = torch.zeros_like(near[:, 0])
+            products = states.new_zeros(layers, width, width) if correlated else torch.zeros_like(total)
         states -= near
-        squared = states.transpose(1, 2) @ states if name == "whiten" else (states * states).sum(dim=1)
-        total = states.sum(dim=1) + (total if count else 0)
-        products = squared + (products if count else 0)
+        total += states.sum(dim=1)
+        if correlated:  # Added where the sums are: of wide states there is not room for many of them.
+            products.baddbmm_(states.transpose(1, 2), states)
+        else:
+            products += states.square().sum(dim=1)
         count += block.shape[1]
     shift = total / count  # (A, D)
     mean = (near[:, 0] + shift).float()
-    if name == "standardize":
-        variance = products / count - shift * shift
-        return Preparation(mean, _deviations(variance))
-    covariance = products / count - shift[:, :, None] * shift[:, None]  # (A, D, D)
-    deviation = _deviations(covariance.diagonal(dim1=1, dim2=2))
-    maps = [
-        _whitening(layer / (scale[:, None] * scale))
-        for layer, scale in zip(covariance, deviation.double(), strict=True)
-    ]
+    squares = products.diagonal(dim1=1, dim2=2) if correlated else products
+    deviation = _deviations(squares / count - shift * shift)
+    if not correlated:
+        return Preparation(mean, deviation)
+    maps = []
+    for layer, moved, scale in zip(products, shift, deviation.double(), strict=True):
+        covariance = (layer / count - moved[:, None] * moved) / (scale[:, None] * scale)
+        maps.append(_projection(covariance, components, name == "whiten"))
     return Preparation(mean, deviation, torch.stack(maps))
 
 
@@ -94,13 +103,15 @@ def _deviations(variance: Tensor) -> Tensor:
     return torch.where(deviation > _SMALLEST_DEVIATION * of_layer, deviation, usual).float()
 
 
-def _whitening(covariance: Tensor) -> Tensor:
-    """The map ``(D, D)`` from standardised states of this covariance to their principal components at variance 1."""
-    variances, directions = torch.linalg.eigh(covariance)
+def _projection(covariance: Tensor, components: int | None, whiten: bool) -> Tensor:
+    """The map ``(D, K)`` from standardised states of this covariance to their principal components, largest first."""
+    variances, directions = (each.flip(-1)[..., :components] for each in torch.linalg.eigh(covariance))
+    # An eigenvector has no sign of its own, and which one is found differs between machines.
+    largest = directions.gather(0, directions.abs().argmax(dim=0, keepdim=True))
     kept = variances > _SMALLEST_VARIANCE * variances.mean()
-    scales = torch.where(kept, variances.clamp_min(1e-30).rsqrt(), 0)
-    whitening: Tensor = (directions * scales).float()
-    return whitening
+    scale = variances if whiten else variances[kept].mean()
+    projection: Tensor = (directions * largest.sign() * torch.where(kept, scale.clamp_min(1e-30).rsqrt(), 0)).float()
+    return projection
 
 
 def blocks_of(rows: Selection, places: npt.NDArray[np.int64] | None = None) -> Iterator[Tensor]:
@@ -123,11 +134,11 @@ class ItemStates(Protocol):
         ...
 
     def between(self, first: int, last: int) -> list[Tensor]:
-        """Of each LLM, those of items `first` + 1 to `last`: ``(A, last - first, D)``."""
+        """Of each LLM, those of items `first` + 1 to `last`: ``(A, last - first, K)``."""
         ...
 
     def of(self, items: Tensor) -> list[Tensor]:
-        """Of each LLM, those of these items ``(n,)``, numbers from 1: ``(A, n, D)``."""
+        """Of each LLM, those of these items ``(n,)``, numbers from 1: ``(A, n, K)``."""
         ...
 
 
@@ -136,7 +147,7 @@ class ResidentStates:
     """All states on the device."""
 
     parts: Sequence[Tensor] = ()
-    """Of each LLM ``(A, N, D)``; none for a model without a side network"""
+    """Of each LLM ``(A, N, K)``; none for a model without a side network"""
     items_at_once: None = None
 
     @classmethod
@@ -150,7 +161,7 @@ class ResidentStates:
         """Read and prepare them; besides the result no more than a block is held."""
         parts = []
         for rows, preparation in zip(selections, preparations, strict=True):
-            states = torch.empty(len(rows.layers), len(rows), rows.width, dtype=dtype, device=device)
+            states = torch.empty(len(rows.layers), len(rows), preparation.width, dtype=dtype, device=device)
             done = 0
             for block in blocks_of(rows):
                 states[:, done : done + block.shape[1]] = preparation.apply(block)
@@ -219,10 +230,14 @@ class StreamedStates:
         return parts
 
 
-def bytes_of_states(selections: Sequence[Selection], dtype: torch.dtype = torch.float32) -> int:
+def bytes_of_states(
+    selections: Sequence[Selection], preparations: Sequence[Preparation], dtype: torch.dtype = torch.float32
+) -> int:
     """What `ResidentStates` of these take."""
-    return len(selections[0]) * _bytes_of_item(selections, dtype) if selections else 0
+    items = zip(selections, preparations, strict=True)
+    return sum(dtype.itemsize * len(rows.layers) * len(rows) * preparation.width for rows, preparation in items)
 
 
-def _bytes_of_item(selections: Sequence[Selection], dtype: torch.dtype = torch.float32) -> int:
-    return sum(dtype.itemsize * len(rows.layers) * rows.width for rows in selections)
+def _bytes_of_item(selections: Sequence[Selection]) -> int:
+    """Of its states as they are read."""
+    return sum(torch.float32.itemsize * len(rows.layers) * rows.width for rows in selections)

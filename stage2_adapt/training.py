@@ -60,9 +60,7 @@ class TrainingData:
     states: ItemStates = field(default_factory=ResidentStates)
     """Of items 1 to N"""
     state_sizes: Sequence[tuple[int, int]] = ()
-    """Of each LLM, its layers A and their width D"""
-    whitenings: Sequence[Tensor | None] = ()
-    """Of each LLM, the map (A, D, D) that whitens its states, if they shall be"""
+    """Of each LLM, its layers A and the width K of a prepared state"""
 
 
 @dataclass(frozen=True)
@@ -104,7 +102,7 @@ class _BatchStates:
     """The states of one process's share of a batch's items."""
 
     between: Callable[[int, int], Sequence[Tensor]]
-    """Of each LLM, those of the items from one place of the share to another: ``(A, last - first, D)``"""
+    """Of each LLM, those of the items from one place of the share to another: ``(A, last - first, K)``"""
     read_anew: bool
     """Whether they are read each time, so that the backward pass shall ask again instead of keeping them"""
 
@@ -124,7 +122,7 @@ class Training:
                 "no user has two interactions to train on. Expected sequences of at least two interactions besides "
                 "those held out; lower --min-user and --min-item of `ssna prepare`, or use more data."
             )
-        self._encoder = ItemEncoder(data.state_sizes, data.num_trained, options, data.whitenings).to(device)
+        self._encoder = ItemEncoder(data.state_sizes, data.num_trained, options).to(device)
         self._recommender = SequenceRecommender(data.num_items, options).to(device)
         counts = torch.from_numpy(training_counts(data.sequences, data.split, data.num_items)[1:])
         self._recommender.log_counts.copy_(counts.clamp_min(1).log())

@@ -103,11 +103,13 @@ def start(
     fitted_on = np.sort(first)[:constants_of] + 1
     if method == UNCACHED:
         states = LiveStates(reader, tokens, options.for_each_llm("layers", 1)[0] or reader.files.num_blocks)
-        states.preparation = _fit(states.raw, fitted_on, options.preparation, device)
-        return Training(TrainingData(*shared, states, [states.size], [states.preparation.whitening]), options, device)
+        kept = options.for_each_llm("components", 1)[0]
+        states.preparation = _fit(states.raw, fitted_on, options.preparation, kept, device)
+        size = (states.size[0], states.preparation.width)
+        return Training(TrainingData(*shared, states, [size]), options, device)
     torch.manual_seed(options.seed)
     encoder = LLMEncoder(reader, tokens, method, checkpointing, options).eval()
-    encoder.preparation = _fit(encoder.raw, fitted_on, "standardize", device)
+    encoder.preparation = _fit(encoder.raw, fitted_on, "standardize", None, device)
     rate = TRAINED[method][1] if learning_rate is None else learning_rate
     return LLMTraining(TrainingData(*shared), options, device, encoder, rate)
 
@@ -117,10 +119,11 @@ def _fit(
     raw: Callable[[npt.NDArray[np.int64]], Tensor],
     items: npt.NDArray[np.int64],
     name: PreparationName,
+    components: int | None,
     device: torch.device,
 ) -> Preparation:
     """The constants of these items' states, on the device."""
     blocks = (raw(items[first : first + _ITEMS_AT_ONCE]).cpu() for first in range(0, len(items), _ITEMS_AT_ONCE))
-    fitted = fit_preparation(blocks, name)
+    fitted = fit_preparation(blocks, name, components)
     on_device = {key: value if value is None else value.to(device) for key, value in vars(fitted).items()}
     return Preparation(**on_device)

@@ -25,12 +25,8 @@ class MixtureOfExperts(nn.Module):
     The norm is ours, so that item vectors start as small as those of all other methods.
     """
 
-    def __init__(
-        self, num_layers: int, state_width: int, width: int, *, whitening: Tensor | None = None, **unused: Any
-    ) -> None:
+    def __init__(self, num_layers: int, state_width: int, width: int, **unused: Any) -> None:
         super().__init__()
-        self.whitening: Tensor | None
-        self.register_buffer("whitening", None if whitening is None else whitening[-1])
         self.bias = nn.Parameter(torch.zeros(EXPERTS, 1, state_width))
         self.experts = _stacked_linear(EXPERTS, state_width, width)
         nn.init.normal_(self.experts, std=0.02)
@@ -41,8 +37,8 @@ class MixtureOfExperts(nn.Module):
         nn.init.constant_(self.norm.weight, _INITIAL_GAIN)
 
     def forward(self, states: Tensor) -> Tensor:
-        """Item vectors ``(n, d)`` from prepared states ``(A, n, D)``, of which the top layer's are read."""
-        top = states[-1].float() if self.whitening is None else states[-1].float() @ self.whitening
+        """Item vectors ``(n, d)`` from prepared states ``(A, n, K)``, of which the top layer's are read."""
+        top = states[-1].float()
         logits = top @ self.gate
         if self.training:
             logits = logits + torch.randn_like(logits) * (functional.softplus(top @ self.noise) + 1e-2)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 import ssna
@@ -68,6 +69,8 @@ from ssna.stage2_adapt import (
     save_tensors,
 )
 from ssna.tensorboard import event_writer
+
+_FITTED_ON = 2**15  # Texts: more would say nothing new, and of wide states the products of all take long.
 
 
 def adapt(
@@ -262,14 +265,11 @@ def _prepare_training(
             f"{int(corpus.sequences.lengths.max()):,} interactions): training lasts all {options.epochs} epochs, and "
             "the last one counts as the best."
         )
-    preparations = []
-    for source in inputs.sources:
-        fitted_on = distinct_training_items(source.texts, corpus.num_trained)
-        preparations.append(fit_preparation(blocks_of(source.rows, fitted_on), options.preparation))
+    preparations = processes.first(_fit_preparations(inputs, options) if processes.leads else [])
     budget = free_memory_bytes(device) // 2 if memory_budget is None else memory_budget
     dtype = dtype_of_products(options, device)
     states: ItemStates
-    if (wanted := bytes_of_states(selections, dtype)) > budget:
+    if (wanted := bytes_of_states(selections, preparations, dtype)) > budget:
         states = StreamedStates.within(budget, selections, preparations, device, dtype)
         if on_note is not None:
             on_note(
@@ -284,8 +284,7 @@ def _prepare_training(
         len(corpus.items),
         corpus.num_trained,
         states,
-        [(len(rows.layers), rows.width) for rows in selections],
-        [preparation.whitening for preparation in preparations],
+        [(len(rows.layers), preparation.width) for rows, preparation in zip(selections, preparations, strict=True)],
     )
     training = Training(data, options, device, processes)
     if on_note is not None and options.warmup >= options.epochs * training.steps:
@@ -296,12 +295,23 @@ def _prepare_training(
     return _Prepared(training, _constants(preparations))
 
 
+def _fit_preparations(inputs: Inputs, options: AdaptOptions) -> list[Preparation]:
+    """Of each LLM, on the distinct texts of the training items, or as many of them as say enough, evenly taken."""
+    preparations = []
+    components = options.for_each_llm("components", len(inputs.sources))
+    for source, kept in zip(inputs.sources, components, strict=True):
+        places = distinct_training_items(source.texts, inputs.corpus.num_trained)
+        chosen = np.linspace(0, len(places) - 1, min(len(places), _FITTED_ON)).round().astype(np.int64)
+        preparations.append(fit_preparation(blocks_of(source.rows, places[chosen]), options.preparation, kept))
+    return preparations
+
+
 def _constants(preparations: Sequence[Preparation]) -> dict[str, torch.Tensor]:
-    """What standardised each LLM's states, as model.safetensors names it."""
+    """What prepared each LLM's states, as model.safetensors names it."""
     constants = dict[str, torch.Tensor]()
     for number, preparation in enumerate(preparations):
-        constants[f"items.sides.{number}.mean"] = preparation.mean
-        constants[f"items.sides.{number}.deviation"] = preparation.deviation
+        each = {name: value for name, value in vars(preparation).items() if value is not None}
+        constants |= {f"items.sides.{number}.{name}": value for name, value in each.items()}
     return constants
 
 

@@ -75,6 +75,15 @@ _OF_ADAPTERS = {"side_width", "side_dropout", "activation"}
 )
 @_option("preparation", "Of the states.", type=click.Choice(PREPARATIONS))
 @click.option(
+    "--components",
+    multiple=True,
+    default=[str(AdaptOptions.components)],
+    show_default=True,
+    callback=whole_numbers,
+    metavar="K",
+    help="Principal components of each layer's states that are read, or all; once for each LLM if they differ.",
+)
+@click.option(
     "--side-width",
     multiple=True,
     callback=whole_numbers,
@@ -182,7 +191,10 @@ def _note_what_is_not_used(chosen: AdaptOptions) -> None:
         _note_unused(given & {*of_training, "tensorboard"}, "--model popularity, which is counted and not trained")
         return
     if not chosen.needs_states:
-        _note_unused(given & {*_OF_ADAPTERS, "preparation", "memory_budget"}, "--side none, which reads no LLM states")
+        _note_unused(
+            given & {*_OF_ADAPTERS, "preparation", "components", "memory_budget"},
+            "--side none, which reads no LLM states",
+        )
     elif chosen.side == "frozen":
         _note_unused(given & _OF_ADAPTERS, "--side frozen, which has no adapters")
     if chosen.model in ("gru4rec", "fmlp"):

@@ -27,14 +27,14 @@ def test_whitening_is_fitted_on_the_training_items(dataset: Dataset, shared_cach
     options = AdaptOptions(preparation="whiten", epochs=1, width=8, candidates="all")
     adapt(dataset.path, tmp_path / "run", llm="tiny-bert", options=options, cache_root=shared_cache_root)
     tensors, _ = load_tensors(tmp_path / "run/model.safetensors")
-    mean, deviation, whitening = (
-        tensors[f"items.sides.0.{name}"].numpy() for name in ("mean", "deviation", "whitening")
+    mean, deviation, projection = (
+        tensors[f"items.sides.0.{name}"].numpy() for name in ("mean", "deviation", "projection")
     )
     corpus = load_corpus(dataset, options)
     texts = corpus.items["text"].head(corpus.num_trained).unique()
     states = Cache.open(find_cache(shared_cache_root, "tiny-bert")).select(keys_of_texts(texts), 3).read()
-    top = ((states[:, 0].astype(np.float64) - mean[-1]) / deviation[-1]) @ whitening[-1]
-    kept = np.abs(whitening[-1]).sum(axis=0) > 0
+    top = ((states[:, 0].astype(np.float64) - mean[-1]) / deviation[-1]) @ projection[-1]
+    kept = np.abs(projection[-1]).sum(axis=0) > 0
     assert kept.any()
     np.testing.assert_allclose(np.cov(top[:, kept].T, bias=True), np.eye(kept.sum()), atol=1e-2)
 

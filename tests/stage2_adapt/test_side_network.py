@@ -95,12 +95,6 @@ def test_sequential_integrations_start_as_the_mean(integration: SideName) -> Non
     torch.testing.assert_close(part(layers), layers.mean(0))
 
 
-def test_whitening_in_the_weights_is_whitening_of_the_states() -> None:
-    whitening, states = torch.randn(3, 5, 5), torch.randn(3, 7, 5)
-    inside, outside = make("gru", whitening=whitening), make("gru")
-    torch.testing.assert_close(inside(states), outside(states @ whitening), rtol=1e-4, atol=1e-5)
-
-
 def made_up_states() -> Tensor:
     rng = np.random.default_rng(0)
     mixed = rng.normal(5, 3, (2, 40, 3)) @ rng.normal(size=(2, 3, 3))
@@ -124,8 +118,7 @@ def test_standardised_states_have_mean_0_and_deviation_1_in_each_dimension() -> 
 def test_whitened_states_have_the_identity_as_covariance() -> None:
     states = made_up_states()
     preparation = fit_preparation([states[:, :7], states[:, 7:30]], "whiten")
-    assert preparation.whitening is not None
-    done = (preparation.apply(states.clone()) @ preparation.whitening)[:, :30]
+    done = preparation.apply(states.clone())[:, :30]
     for layer in done:
         np.testing.assert_allclose(layer.T @ layer / 30, np.eye(3), atol=1e-4)
 
@@ -134,11 +127,40 @@ def test_directions_in_which_training_states_do_not_vary_are_dropped() -> None:
     states = made_up_states()
     states[:, :, 2] = states[:, :, 0] + states[:, :, 1]
     preparation = fit_preparation([states], "whiten")
-    assert preparation.whitening is not None
-    done = preparation.apply(states.clone()) @ preparation.whitening
-    np.testing.assert_allclose(done.std(1, correction=0).sort(dim=1).values, [[0, 1, 1]] * 2, atol=1e-3)
+    done = preparation.apply(states.clone())
+    np.testing.assert_allclose(done.std(1, correction=0), [[1, 1, 0]] * 2, atol=1e-3)
+
+
+def test_of_wider_states_the_directions_in_which_they_vary_most_are_read_at_one_scale() -> None:
+    states = made_up_states()
+    preparation = fit_preparation([states[:, :7], states[:, 7:]], "standardize", 2)
+    done = preparation.apply(states.clone())
+    assert done.shape == (2, 40, 2)
+    assert preparation.width == 2
+    whole = fit_preparation([states], "standardize").apply(states.clone()).double()
+    for layer, standardised in zip(done, whole, strict=True):
+        # The independent reference: singular vectors, whose signs are free.
+        left, sizes, _ = np.linalg.svd(standardised.numpy(), full_matrices=False)
+        expected = left[:, :2] * sizes[:2]
+        expected *= np.sqrt(40 * 2 / (sizes[:2] ** 2).sum())
+        signs = np.sign((expected * layer.numpy()).sum(axis=0))
+        np.testing.assert_allclose(layer, expected * signs, atol=1e-4)
+    for enough in (3, 100, None):
+        assert fit_preparation([states], "standardize", enough).projection is None
+
+
+def test_whitening_fewer_directions_gives_the_first_of_all() -> None:
+    states = made_up_states()
+    every, two = (fit_preparation([states], "whiten", kept).apply(states.clone()) for kept in (None, 2))
+    torch.testing.assert_close(two, every[:, :, :2])
+
+
+def test_directions_have_the_sign_with_which_their_largest_entry_is_positive() -> None:
+    projection = fit_preparation([made_up_states()], "whiten").projection
+    assert projection is not None
+    assert bool((projection.amax(dim=1) > -projection.amin(dim=1)).all())
 
 
 def test_without_preparation_states_stay_as_they_are() -> None:
     states = made_up_states()
-    assert torch.equal(fit_preparation([states], "none").apply(states.clone()), states)
+    assert torch.equal(fit_preparation([states], "none", 2).apply(states.clone()), states)
