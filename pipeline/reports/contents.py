@@ -17,12 +17,14 @@ from ssna.errors import RunError
 from ssna.reports.layers import LayerShares, layer_shares, llm_of
 from ssna.runs import CONFIG_FILE, METRICS_FILE, MODEL_FILE, RESULTS_FILE, Run, read_json
 from ssna.stage2_adapt import (
+    POPULARITY_GROUPS,
     AdaptOptions,
     Evaluation,
     SequenceRecommender,
     bootstrap_interval,
     cases_of,
     evaluate_fully,
+    intervals_by_group,
     load_tensors,
     metrics_by_case,
     targets_of,
@@ -37,6 +39,8 @@ MAPPED_ITEMS = 5000
 SAMPLED_USERS = 20
 SHOWN_HISTORY = 10
 TOP = 10
+BY_POPULARITY = ("ndcg@10", "recall@10")
+"""Metrics that are shown by popularity"""
 # What the page shows of results.json
 _COSTS = ("trainable_parameters", "epochs", "best_epoch", "epoch_seconds", "total_seconds", "peak_memory_bytes")
 # Places on the map are whole numbers up to this.
@@ -92,6 +96,8 @@ class RunReport:
     intervals: Mapping[str, tuple[float, float]]
     """95 % intervals of the metrics, coverage excepted"""
     by_popularity: Mapping[str, Mapping[str, float]]
+    intervals_by_popularity: Mapping[str, Mapping[str, tuple[float, float]]]
+    """Of `BY_POPULARITY`, for each group that has targets"""
     shares: list[LayerShares]
     meaning: str
     """Of the shares, or why there are none"""
@@ -200,6 +206,7 @@ def read_run(run: Run, name: str, group: Group, device: torch.device) -> RunRepo
         test=test.metrics,
         intervals=_intervals(test),
         by_popularity=test.by_popularity,
+        intervals_by_popularity=intervals_by_group(test.ranks, test.group, POPULARITY_GROUPS, BY_POPULARITY, RESAMPLES),
         shares=shares,
         meaning=meaning,
         map=_item_map(run, group.mapped),

@@ -15,7 +15,7 @@ from markupsafe import Markup
 
 import ssna
 from ssna.reports.charts import COLOURS, marker
-from ssna.reports.contents import MAPPED_ITEMS, RESAMPLES, SHOWN_HISTORY, TOP, Group, RunReport
+from ssna.reports.contents import BY_POPULARITY, MAPPED_ITEMS, RESAMPLES, SHOWN_HISTORY, TOP, Group, RunReport
 from ssna.reports.figures import CUTOFFS, METRICS, by_cutoff, by_layers, by_popularity, curves
 from ssna.terminal import size
 
@@ -52,6 +52,7 @@ def render(groups: Sequence[Group]) -> str:
         groups=[_view(group) for group in groups],
         data=[_data(group) for group in groups],
         resamples=RESAMPLES,
+        by_popularity=BY_POPULARITY,
         shown_history=SHOWN_HISTORY,
         top=TOP,
     )

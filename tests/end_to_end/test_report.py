@@ -83,6 +83,21 @@ def test_the_page_shows_the_metrics_that_evaluate_prints_with_its_intervals(work
             assert f"{low:.4f}\N{EN DASH}{high:.4f}" in [texts[number + 1] for number in at]
 
 
+def test_metrics_by_popularity_have_the_intervals_that_their_charts_show(workplace: Path) -> None:
+    page = read(workplace / "report.html")
+    opened = open_run(workplace / "runs" / "ids", CPU)
+    found = read_run(opened, "ids", group_of(opened), CPU)
+    done = json.loads(run(workplace, "evaluate", "runs/ids", "--json").stdout)["test_by_popularity"]
+    assert set(found.intervals_by_popularity) == {name for name in done if done[name]["targets"]}
+    for name, metrics in found.intervals_by_popularity.items():
+        for key, (low, high) in metrics.items():
+            value = f"{done[name][key]:.4f}"
+            at = [number for number, text in enumerate(page.texts) if text == value]
+            assert f"{low:.4f}\N{EN DASH}{high:.4f}" in [page.texts[number + 1] for number in at]
+            label = {"ndcg@10": "NDCG@10", "recall@10": "Recall@10"}[key]
+            assert f"ids, {name}: {label} {value} ({low:.4f} to {high:.4f})" in page.texts
+
+
 def test_titles_and_names_are_text(workplace: Path) -> None:
     assert run(workplace, "report", "runs/<b>", "--output", "hostile.html").returncode == 0
     for page in ("report.html", "hostile.html"):
@@ -208,6 +223,7 @@ def test_every_chart_and_map_is_drawn(page: Page) -> None:
     assert len(marks) == 8
     assert min(marks[6:]) >= 10
     assert page.values("svg.chart", "e.querySelectorAll('polyline').length") == [4, 4, 0, 0, 2, 2, 0, 0]
+    assert page.values("svg.chart", "e.querySelectorAll('.whisker').length") == [0, 0, *marks[2:]]
     painted = "e.getContext('2d').getImageData(0, 0, e.width, e.height).data.filter((a, i) => i % 4 == 3 && a).length"
     assert page.values("canvas", "e.getAttribute('aria-label')") == [f"Map of the items of {n}" for n in NAMES[:4]]
     assert min(page.values("canvas", painted)) > 24 * 5
