@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -106,6 +106,12 @@ class RunReport:
     """To each sampled user"""
 
     @property
+    def dataset(self) -> str:
+        """Its name."""
+        name: str = self.config["dataset"]["name"]
+        return name
+
+    @property
     def llms(self) -> str:
         """The LLMs, and which text they read."""
         return ", ".join(llm_of(cache) for cache in self.config["caches"])
@@ -121,7 +127,6 @@ class RunReport:
 class Group:
     """Runs that were tested on the same, and what they share."""
 
-    dataset: str
     split: str
     num_users: int
     """That are tested"""
@@ -135,6 +140,11 @@ class Group:
     users: list[SampledUser]
     runs: list[RunReport] = field(default_factory=list)
 
+    @property
+    def dataset(self) -> str:
+        """The name of the runs' dataset, or their names: the same data may have been prepared with other texts."""
+        return ", ".join(dict.fromkeys(run.dataset for run in self.runs))
+
 
 def digest_of_test(run: Run) -> str:
     """A digest of a run's users, items, histories and split: where it is the same, metrics and item indices compare."""
@@ -142,6 +152,13 @@ def digest_of_test(run: Run) -> str:
     for array in (run.sequences.items, run.sequences.starts, run.split.train_end, run.split.valid_end):
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()
+
+
+def in_order(groups: Iterable[Group]) -> list[Group]:
+    """The groups as they come, but those of the same dataset together."""
+    given = list(groups)
+    datasets = [group.dataset for group in given]
+    return sorted(given, key=lambda group: datasets.index(group.dataset))
 
 
 def group_of(run: Run, seed: int = 0) -> Group:
@@ -165,7 +182,6 @@ def group_of(run: Run, seed: int = 0) -> Group:
         for place in drawn.tolist()
     ]
     return Group(
-        dataset=read_json(run.path / CONFIG_FILE)["dataset"]["name"],
         split=run.options.split,
         num_users=len(cases),
         num_items=num_items,

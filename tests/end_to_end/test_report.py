@@ -195,7 +195,52 @@ def test_a_report_is_replaced_when_asked_and_says_so_as_json(workplace: Path) ->
     (workplace / "again.html").write_bytes((workplace / "report.html").read_bytes())
     done = run(workplace, "report", "runs/ids", "--output", "again.html", "--overwrite", "--json")
     size = (workplace / "again.html").stat().st_size
-    assert json.loads(done.stdout) == {"output": "again.html", "runs": ["ids"], "groups": 1, "num_bytes": size}
+    group = {"dataset": "source", "split": "leave-one-out", "users": 60, "items": 24, "runs": ["ids"]}
+    assert json.loads(done.stdout) == {"output": "again.html", "groups": [group], "num_bytes": size}
+
+
+def test_parts_are_named_by_dataset_and_those_of_one_dataset_follow_each_other(workplace: Path) -> None:
+    """Here one of another shop comes between them; and one has the same data under another name."""
+    other = make_catalogue(workplace / "other-source", seed=1)
+    sources = [workplace / "source" / "users.tsv", workplace / "source" / "items.tsv"]
+    named = ["--format", "sequences", "--name"]
+    for arguments in (
+        ["prepare", other.users, other.items, "other", *named, "garden"],
+        ["prepare", *sources, "renamed", *named, "kitchen"],
+        ["adapt", "other", "--model", "popularity", "--output", "runs/other"],
+        ["adapt", "renamed", "--model", "popularity", "--output", "runs/renamed"],
+    ):
+        done = run(workplace, *arguments)
+        assert done.returncode == 0, done.stderr
+    runs = ["runs/popularity", "runs/other", "runs/<b>"]
+    done = run(workplace, "report", *runs, "--output", "shops.html")
+    rows = [line.split() for line in done.stdout.splitlines() if "leave-" in line]
+    assert rows == [
+        ["source", "leave-one-out", "60", "24", "popularity"],
+        ["source", "leave-last-2", rows[1][2], "24", "<b>"],
+        ["garden", "leave-one-out", "60", "24", "other"],
+    ]
+    page = read(workplace / "shops.html")
+    texts = page.texts
+    first = [number for number, text in enumerate(texts) if text in ("source", "garden")][:3]
+    assert [texts[number] for number in first] == ["source", "source", "garden"]
+    assert texts[first[2] + 1] == ", split leave-one-out, 60 users, 24 items: other"
+    assert page.tags.count("h1") == 3
+    assert run(workplace, "report", "runs/ids", "runs/renamed", "--output", "one.html").returncode == 0
+    page = read(workplace / "one.html")
+    assert page.tags.count("h1") == 1
+    assert "source, kitchen" in page.texts
+    assert {"dataset", "source", "kitchen"} <= set(page.texts)
+
+
+def test_progress_is_shown_in_a_terminal_alone(workplace: Path) -> None:
+    command = ["report", "runs/ids", "runs/popularity", "--overwrite", "--output", "progress.html"]
+    assert run(workplace, *command).stderr == ""
+    shown = ssna_in_process(*command, cwd=workplace, SSNA_CACHE="caches", FORCE_COLOR="1")
+    assert "ranking" in shown.stderr
+    assert "2/2" in shown.stderr
+    quiet = ssna_in_process(*command, "--quiet", cwd=workplace, SSNA_CACHE="caches", FORCE_COLOR="1")
+    assert (quiet.returncode, quiet.stderr) == (0, "")
 
 
 @pytest.fixture(scope="module")
