@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Iterator
 from html.parser import HTMLParser
@@ -270,7 +271,9 @@ def test_every_chart_and_map_is_drawn(page: Page) -> None:
     assert page.values("svg.chart", "e.querySelectorAll('polyline').length") == [4, 4, 0, 0, 2, 2, 0, 0]
     assert page.values("svg.chart", "e.querySelectorAll('.whisker').length") == [0, 0, *marks[2:]]
     painted = "e.getContext('2d').getImageData(0, 0, e.width, e.height).data.filter((a, i) => i % 4 == 3 && a).length"
-    assert page.values("canvas", "e.getAttribute('aria-label')") == [f"Map of the items of {n}" for n in NAMES[:4]]
+    assert page.values("canvas", "e.getAttribute('aria-label')") == [
+        f"Map of the items of {n}, arrow keys go from item to item" for n in NAMES[:4]
+    ]
     assert min(page.values("canvas", painted)) > 24 * 5
     assert page.values(".bars", "e.rows.length - 1") == [1, 3, 3]
     assert min(page.values(".bar span", "e.clientWidth")) > 0
@@ -302,6 +305,58 @@ def test_pointing_at_an_item_shows_its_title_as_text_on_each_map(page: Page) -> 
     assert all(page.values(".tip", VISIBLE))
     page.send("Input.dispatchMouseEvent", type="mouseMoved", x=1, y=1)
     assert not any(page.values(".tip", VISIBLE))
+
+
+def press(page: Page, key: str) -> None:
+    for kind in ("keyDown", "keyUp"):
+        page.send("Input.dispatchKeyEvent", type=kind, key=key, code=key)
+
+
+def test_arrow_keys_lead_to_the_nearest_item_in_their_direction_and_it_is_said(page: Page) -> None:
+    titles, xs, ys = (page.value(f"maps[1].{name}") for name in ("part.titles", "x", "y"))
+    page.value("maps[1].canvas.focus()")
+    before = page.value("window.scrollY")
+    press(page, "ArrowDown")
+    assert page.value("window.scrollY") == before
+    at = page.value("maps[1].shown")
+    assert at == min(range(24), key=lambda i: (xs[i] - 500) ** 2 + (ys[i] - 500) ** 2)
+    for key, dx, dy in [("ArrowLeft", -1, 0), ("ArrowUp", 0, 1), ("ArrowRight", 1, 0), ("ArrowDown", 0, -1)] * 3:
+        ahead = {
+            i: math.hypot(xs[i] - xs[at], ys[i] - ys[at])
+            for i in range(24)
+            if (xs[i] - xs[at]) * dx + (ys[i] - ys[at]) * dy > 0
+        }
+        straight = {
+            i: far
+            for i, far in ahead.items()
+            if (xs[i] - xs[at]) * dx + (ys[i] - ys[at]) * dy >= far * math.sqrt(0.5) * (1 - 1e-9)
+        }
+        at = min(straight or ahead or {at: 0}, key=lambda i: (straight or ahead or {at: 0})[i])
+        press(page, key)
+        count = page.value(f"maps[1].part.counts[{at}]")
+        assert page.texts(".tip") == [f"{titles[at]} · {count}"] * 4
+        assert page.values(".said", "e.textContent") == [f"{titles[at]} · {count} interactions"]
+    assert page.values(".said", "e.getAttribute('aria-live')") == ["polite"]
+    press(page, "Escape")
+    assert not any(page.values(".tip", VISIBLE))
+    press(page, "ArrowUp")
+    assert all(page.values(".tip", VISIBLE))
+    page.value("document.activeElement.blur()")
+    assert not any(page.values(".tip", VISIBLE))
+
+
+def test_page_keys_lead_through_all_items_and_round(page: Page) -> None:
+    page.value("maps[0].canvas.focus()")
+    press(page, "ArrowUp")
+    first = page.value("maps[0].shown")
+    gone = [first]
+    for _ in range(24):
+        press(page, "PageDown")
+        gone.append(page.value("maps[3].shown"))
+    assert sorted(gone[1:]) == list(range(24))
+    assert gone[-1] == first
+    press(page, "PageUp")
+    assert page.value("maps[0].shown") == gone[-2]
 
 
 def test_the_page_is_never_wider_than_a_phone(page: Page) -> None:
