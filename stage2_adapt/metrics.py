@@ -102,7 +102,9 @@ def intervals_by_group(
             _, case, counts = np.unique(ranks.case[mine], return_inverse=True, return_counts=True)
             values = metrics_by_case(Ranks(np.arange(len(case)), ranks.rank[mine], len(case)))
             found[name] = {
-                key: bootstrap_interval(np.bincount(case, weights=values[key]), resamples, counts=counts)
+                key: bootstrap_interval(
+                    np.bincount(case, weights=values[key]).astype(np.float64), resamples, counts=counts
+                )
                 for key in metrics
             }
     return found
