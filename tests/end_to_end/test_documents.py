@@ -14,6 +14,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 from collections.abc import Iterator
 from contextlib import redirect_stdout
@@ -31,7 +32,9 @@ import ssna
 from ssna import AdaptOptions, ExtractOptions
 from ssna.cli import cli
 from ssna.dataset import Dataset
+from tests import samples
 from tests.helpers import WORDS, make_tiny_llm, ssna_in_process
+from tests.samples import write, zipped
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -349,7 +352,6 @@ NOT_RUN = {
     "ssna serve .*": "tests/end_to_end/test_serve.py; it answers until it is interrupted",
     ".* cuda.*": "a GPU",
     ".* demo/.*": "MovieLens and MiniLM: `make demo`",
-    "ssna prepare (?!ratings.csv|data/raw|Industrial).* --format (?!table).*": "tests/pipeline/test_public_formats.py",
 }
 
 
@@ -380,6 +382,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     with gzip.open(folder / "meta_Industrial_and_Scientific.json.gz", "wt") as file:
         file.writelines(json.dumps({"asin": str(item), "title": title}) + "\n" for item, title in titles.items())
+    write_as_published(folder)
     for command in (
         "ssna prepare ratings.csv movies.csv data/mine --format table --user-column userId --item-column movieId",
         "ssna extract data/mine --llm llms/minilm --name minilm",
@@ -389,6 +392,30 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ):
         run_quickly(shlex.split(command), folder)
     return folder
+
+
+def write_as_published(folder: Path) -> None:
+    """The publishers' files that docs/datasets.md names, made up."""
+    write(
+        folder,
+        {
+            "Beauty_5.json.gz": samples.REVIEWS_2018,
+            "meta_Beauty.json.gz": samples.METADATA_2018,
+            "steam_reviews.json.gz": samples.STEAM_REVIEWS,
+            "steam_games.json.gz": samples.STEAM_GAMES,
+            **samples.MIND,
+            **{
+                f"downstream/Scientific/{name.replace('Toys', 'Scientific')}": content
+                for name, content in samples.UNISREC.items()
+            },
+        },
+    )
+    zipped(write(folder / "ml-1m", samples.ML_1M, "latin-1"))
+    zipped(write(folder / "goodbooks-10k", samples.GOODBOOKS))
+    yelp = write(folder / "yelp_dataset", samples.YELP)
+    with tarfile.open(folder / "yelp_dataset.tar", "w") as archive:
+        for name in samples.YELP:
+            archive.add(yelp / name, name)
 
 
 def run_quickly(words: list[str], folder: Path) -> None:
