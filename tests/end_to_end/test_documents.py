@@ -643,7 +643,7 @@ def test_the_tutorial_does_and_prints_what_it_shows(tmp_path: Path) -> None:
     for block, shown, printed in gone:
         check_printed(block, shown, printed)
     done = {line.split()[1] for block, _, _ in gone for line in block.text.splitlines() if line.startswith("ssna ")}
-    assert done == {"prepare", "extract", "adapt", "evaluate", "compare", "recommend", "add-items"}
+    assert done == {"prepare", "extract", "adapt", "evaluate", "compare", "recommend", "add-items", "report"}
 
 
 @pytest.mark.slow
