@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from ssna.api.extract import extract, plan_extraction
     from ssna.api.prepare import prepare
     from ssna.api.recommend import Item, Recommendation, RecommendedItem, ScoredItem, recommend, recommend_users
-    from ssna.api.report import Report, report
+    from ssna.api.report import Report, ReportGroup, report
     from ssna.api.serve import serve
     from ssna.api.similar import similar
     from ssna.api.study import study_layers
@@ -71,6 +71,7 @@ __all__ = [
     "Recommendation",
     "RecommendedItem",
     "Report",
+    "ReportGroup",
     "ScoredItem",
     "SsnaError",
     "TextRecommender",
@@ -119,6 +120,7 @@ _HOMES = {
     "Recommendation": "ssna.api.recommend",
     "RecommendedItem": "ssna.api.recommend",
     "Report": "ssna.api.report",
+    "ReportGroup": "ssna.api.report",
     "ScoredItem": "ssna.api.recommend",
     "SsnaError": "ssna.cache",
     "TextRecommender": "ssna.estimator",

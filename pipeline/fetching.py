@@ -9,8 +9,9 @@ import ssl
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -29,7 +30,19 @@ Progress = Callable[[int, int | None], None]
 """Called with the bytes that are there and those there will be (None if the server does not say)."""
 
 
-def fetch(url: str, path: Path, digest: str | None, progress: Progress) -> str:
+@dataclass(frozen=True)
+class Expected:
+    """A digest that a file should have."""
+
+    digest: str
+    """SHA-256 or MD5, as hex"""
+    source: str
+    """Who says so"""
+    otherwise: str
+    """A sentence on what to do if the file differs, and that is no accident"""
+
+
+def fetch(url: str, path: Path, expected: Sequence[Expected], progress: Progress) -> str:
     """Make the content of `url` the file `path`, and return its SHA-256.
 
     What came before an interruption stays in a file beside it, with what the server called that version; the next call
@@ -38,7 +51,7 @@ def fetch(url: str, path: Path, digest: str | None, progress: Progress) -> str:
     Args:
         url: of the file.
         path: where it goes; its folder is there.
-        digest: SHA-256 or MD5 of the content as hex, if its publisher gives one.
+        expected: what is known of the content.
         progress: told of the bytes.
 
     Raises:
@@ -55,17 +68,48 @@ def fetch(url: str, path: Path, digest: str | None, progress: Progress) -> str:
                 part.unlink(missing_ok=True)
             raise
     found = _digests(part)
-    if digest is not None and digest.lower() not in found:
+    if (difference := _difference(found, expected)) is not None:
         part.unlink()
+        version.unlink(missing_ok=True)
         raise DownloadError(
-            f"{url}: the digest of what came is {found[0]}, not {digest}, which its publisher gives; it was removed. "
-            "Run the same command again; if it says so again, the file has changed at its publisher."
+            f"{url}: the digest of what came is {difference[0]}; it was removed. Run the same command again; if it "
+            f"says so again: {difference[1]}"
         )
     fsync_file(part)
     part.replace(path)
     version.unlink(missing_ok=True)
     fsync_folder(path.parent)
     return found[0]
+
+
+def check(path: Path, expected: Sequence[Expected]) -> str:
+    """Hold a file that is there against what is known of it, and return its SHA-256.
+
+    Raises:
+        DownloadError: if it differs.
+    """
+    found = _digests(path)
+    if (difference := _difference(found, expected)) is not None:
+        raise DownloadError(
+            f"{path} was there, but its digest is {difference[0]}. Remove it and run the same command again, which "
+            f"fetches it anew; if it says so again: {difference[1]}"
+        )
+    return found[0]
+
+
+def _difference(found: tuple[str, str], expected: Sequence[Expected]) -> tuple[str, str] | None:
+    """The first digest that is not as it should be, in words, and what to do if that is no accident."""
+    for one in expected:
+        if one.digest.lower() not in found:
+            own = next(digest for digest in found if len(digest) == len(one.digest))
+            return f"{own}, not {one.digest}, which {one.source} gives", one.otherwise
+    return None
+
+
+def digest_in(content: bytes) -> str | None:
+    """The first SHA-256 or MD5 in what a checksum file holds."""
+    found = _DIGEST.search(content)
+    return None if found is None else found[0].decode().lower()
 
 
 def fetch_digest(url: str) -> str | None:
@@ -82,10 +126,10 @@ def fetch_digest(url: str) -> str | None:
             if error.code == http.client.NOT_FOUND:
                 return None
             raise
-    found = _DIGEST.search(content)
+    found = digest_in(content)
     if found is None:
         raise DownloadError(f"{url} holds neither an MD5 nor a SHA-256 (found '{content[:40]!r}'). Try again later.")
-    return found[0].decode().lower()
+    return found
 
 
 def _append(url: str, out: BinaryIO, version: Path, progress: Progress) -> None:

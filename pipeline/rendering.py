@@ -42,8 +42,15 @@ def render_items(items: pl.LazyFrame, template: str | None) -> tuple[pl.DataFram
         "items": len(distinct),
         "items_without_text": int((distinct["__text"] == "").sum()),
         "items_described_again": len(rendered) - len(distinct),
+        "items_described_otherwise": _described_otherwise(rendered),
     }
     return distinct.select(ITEM, pl.col("__text").alias(TEXT), *own_text, others), about
+
+
+def _described_otherwise(rendered: pl.DataFrame) -> int:
+    """How many items have several rows that are not the same."""
+    different = rendered.filter(pl.col(ITEM).is_duplicated()).unique()
+    return different.filter(pl.col(ITEM).is_duplicated())[ITEM].n_unique()
 
 
 def with_titles(items: pl.DataFrame, title_field: str | None) -> pl.DataFrame:

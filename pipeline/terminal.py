@@ -149,7 +149,11 @@ class _Rate(ProgressColumn):
         self._unit = unit
 
     def render(self, task: Task) -> Text:
-        return Text("" if task.speed is None else f"{task.speed:,.0f} {self._unit}/s")
+        return Text("" if not task.speed else _pace(task.speed, self._unit))
+
+
+def _pace(speed: float, unit: str) -> str:
+    return f"{speed:,.0f} {unit}/s" if speed >= 1 else f"{1 / speed:,.0f} s each"
 
 
 @contextmanager
@@ -185,7 +189,7 @@ def _plain_work(console: Console, doing: str, unit: str) -> Callable[[int, int],
             last = now
             rate = done / (now - started)
             console.print(
-                f"{doing}: {done:,} of {total:,} {unit}, {rate:,.0f} {unit}/s, {(total - done) / rate:.0f} s left"
+                f"{doing}: {done:,} of {total:,} {unit}, {_pace(rate, unit)}, {(total - done) / rate:.0f} s left"
             )
 
     return show

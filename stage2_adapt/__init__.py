@@ -10,9 +10,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from ssna.stage2_adapt.checkpoint import facts_of, load_tensors, save_tensors
-from ssna.stage2_adapt.evaluation import Evaluation, evaluate_fully
+from ssna.stage2_adapt.evaluation import POPULARITY_GROUPS, Evaluation, evaluate_fully
 from ssna.stage2_adapt.inner_products import QueryNetwork, item_vectors
-from ssna.stage2_adapt.metrics import bootstrap_interval, metrics_by_case, paired_p_value
+from ssna.stage2_adapt.metrics import bootstrap_interval, intervals_by_group, metrics_by_case, paired_p_value
 from ssna.stage2_adapt.options import (
     ACTIVATIONS,
     CANDIDATES,
@@ -64,6 +64,7 @@ __all__ = [
     "FUSIONS",
     "LOSSES",
     "MODELS",
+    "POPULARITY_GROUPS",
     "PRECISIONS",
     "PREPARATIONS",
     "SCHEDULES",
@@ -98,6 +99,7 @@ __all__ = [
     "facts_of",
     "fit_preparation",
     "gather_spans",
+    "intervals_by_group",
     "item_vectors",
     "leave_last",
     "left_out",

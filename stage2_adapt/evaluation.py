@@ -133,6 +133,8 @@ class Evaluation:
     """Recall@k, NDCG@k and MRR@k, means over cases, and coverage@k"""
     by_popularity: dict[str, dict[str, float]]
     """For targets of each of `POPULARITY_GROUPS`, their number and metrics; empty if nothing was ranked"""
+    group: Int64s
+    """Of each target, its position in `POPULARITY_GROUPS`"""
 
 
 def evaluate_fully(
@@ -148,11 +150,11 @@ def evaluate_fully(
     places = torch.full((model.num_items,), np.iinfo(np.int32).max, dtype=torch.int32, device=device)
     ranks = rank_targets(model, sequences, cases, device, filter_history, places)
     if not len(cases):
-        return Evaluation(ranks, {}, {})
+        return Evaluation(ranks, {}, {}, np.zeros(0, np.int64))
     _, targets = targets_of(sequences, cases)
     group = popularity_groups(training_counts(sequences, split, model.num_items))[targets]
     return Evaluation(
-        ranks, {**metrics_of(ranks), **coverage_of(places)}, metrics_by_group(ranks, group, POPULARITY_GROUPS)
+        ranks, {**metrics_of(ranks), **coverage_of(places)}, metrics_by_group(ranks, group, POPULARITY_GROUPS), group
     )
 
 

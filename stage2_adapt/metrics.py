@@ -81,12 +81,50 @@ def metrics_by_group(ranks: Ranks, group: npt.NDArray[np.int64], names: tuple[st
     return found
 
 
-def bootstrap_interval(values: Floats, resamples: int, seed: int = 0) -> tuple[float, float]:
-    """95 % interval of the mean over cases ``(C,)``, by resampling cases (percentile bootstrap; Efron 1979)."""
+def intervals_by_group(
+    ranks: Ranks, group: npt.NDArray[np.int64], names: tuple[str, ...], metrics: tuple[str, ...], resamples: int
+) -> dict[str, dict[str, tuple[float, float]]]:
+    """95 % intervals of these metrics of `metrics_by_group`, of each group that has targets.
+
+    Cases are resampled with all their targets of the group, since the targets of one case are not independent.
+
+    Args:
+        ranks: of all targets.
+        group: of each target ``(P,)``, a position in `names`.
+        names: of the groups.
+        metrics: their keys, such as `recall@10`.
+        resamples: how many.
+    """
+    found = dict[str, dict[str, tuple[float, float]]]()
+    for number, name in enumerate(names):
+        mine = group == number
+        if mine.any():
+            _, case, counts = np.unique(ranks.case[mine], return_inverse=True, return_counts=True)
+            values = metrics_by_case(Ranks(np.arange(len(case)), ranks.rank[mine], len(case)))
+            found[name] = {
+                key: bootstrap_interval(
+                    np.bincount(case, weights=values[key]).astype(np.float64), resamples, counts=counts
+                )
+                for key in metrics
+            }
+    return found
+
+
+def bootstrap_interval(
+    values: Floats, resamples: int, seed: int = 0, counts: npt.NDArray[np.int64] | None = None
+) -> tuple[float, float]:
+    """95 % interval of the mean over cases, by resampling cases (percentile bootstrap; Efron 1979).
+
+    Args:
+        values: of each case ``(C,)``, or the sum of its values if it has several.
+        resamples: how many.
+        seed: of the draws.
+        counts: how many values each case has ``(C,)``; None if one.
+    """
     generator, means = np.random.default_rng(seed), list[Floats]()
     for count in _blocks(resamples, len(values)):
         drawn = generator.integers(0, len(values), (count, len(values)))
-        means.append(values[drawn].mean(axis=1))
+        means.append(values[drawn].mean(axis=1) if counts is None else values[drawn].sum(1) / counts[drawn].sum(1))
     low, high = np.quantile(np.concatenate(means), INTERVAL)
     return float(low), float(high)
 

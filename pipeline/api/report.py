@@ -9,8 +9,23 @@ from pathlib import Path
 from ssna.cache import write_atomically
 from ssna.devices import resolve_device
 from ssna.errors import OutputError, RunError
-from ssna.reports import GENERATOR, Group, digest_of_test, group_of, read_run, render
+from ssna.reports import GENERATOR, Group, digest_of_test, group_of, in_order, read_run, render
 from ssna.runs import open_run, runs_of_study
+
+
+@dataclass(frozen=True)
+class ReportGroup:
+    """A part of a page: runs that were tested on the same, so that their metrics compare."""
+
+    dataset: str
+    """Its name; several, if runs of datasets with other names were tested on the same ids and histories"""
+    split: str
+    users: int
+    """That are tested"""
+    items: int
+    """That are ranked"""
+    runs: list[str]
+    """Their names on the page"""
 
 
 @dataclass(frozen=True)
@@ -18,10 +33,8 @@ class Report:
     """A page that was written."""
 
     output: Path
-    runs: list[str]
-    """Their names on the page"""
-    groups: int
-    """Of runs that were tested on the same; only within a group metrics compare"""
+    groups: list[ReportGroup]
+    """In the order of the page; those of the same dataset follow each other"""
     num_bytes: int
 
 
@@ -31,7 +44,7 @@ def report(
     *,
     overwrite: bool = False,
     device: str = "auto",
-    on_note: Callable[[str], None] | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
 ) -> Report:
     """Write a page with training curves, metrics, costs, layers, item vectors and sample users of finished runs.
 
@@ -40,7 +53,7 @@ def report(
         output: the HTML file.
         overwrite: replace the report that is there.
         device: a PyTorch device, or `auto`.
-        on_note: called with a sentence about what is going on.
+        on_progress: called with the number of runs that are read and ranked, and of all.
 
     Raises:
         RunError: if a folder is no finished run, or is named twice.
@@ -49,19 +62,24 @@ def report(
     folders = _run_folders([runs] if isinstance(runs, (str, Path)) else runs)
     output = Path(output)
     _check_output(output, overwrite)
-    where, groups = resolve_device(device), dict[str, Group]()
-    names = _names(folders)
-    for folder, name in zip(folders, names, strict=True):
+    where, found = resolve_device(device), dict[str, Group]()
+    progress = on_progress or (lambda done, total: None)
+    for number, (folder, name) in enumerate(zip(folders, _names(folders), strict=True)):
+        progress(number, len(folders))
         opened = open_run(folder, where)
-        if on_note is not None:
-            on_note(f"{folder}: ranking all items for every user")
-        if (key := digest_of_test(opened)) not in groups:
-            groups[key] = group_of(opened)
-        groups[key].runs.append(read_run(opened, name, groups[key], where))
-    page = render(list(groups.values()))
+        if (key := digest_of_test(opened)) not in found:
+            found[key] = group_of(opened)
+        found[key].runs.append(read_run(opened, name, found[key], where))
+    progress(len(folders), len(folders))
+    groups = in_order(found.values())
+    page = render(groups)
     output.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(output, page)
-    return Report(output, names, len(groups), len(page.encode()))
+    about = [
+        ReportGroup(group.dataset, group.split, group.num_users, group.num_items, [run.name for run in group.runs])
+        for group in groups
+    ]
+    return Report(output, about, len(page.encode()))
 
 
 def _run_folders(given: Sequence[Path | str]) -> list[Path]:

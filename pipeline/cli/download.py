@@ -7,11 +7,12 @@ from dataclasses import asdict
 
 import click
 
-from ssna.api.download import PUBLISHED, Download, download
+from ssna.api.download import NOTE, PUBLISHED, Download, Source, download
 from ssna.cli.options import json_option
 from ssna.terminal import download_progress, print_json, print_line, print_table, size
 
 _WIDTH = max(map(len, PUBLISHED))
+_SOURCES: dict[Source, str] = {"publisher": "its publisher", "ssna": "ssna", "note": "the last call"}
 
 
 def _line(name: str) -> str:
@@ -23,7 +24,8 @@ def _line(name: str) -> str:
 _HELP = "\n".join(
     [
         "Fetch the files of a public dataset into FOLDER (default: here), for `ssna prepare`.\n",
-        "An interrupted download goes on where it stopped. Read the publisher's terms on its page first.\n",
+        "An interrupted download goes on where it stopped, and a file that is there is checked. Read the publisher's "
+        "terms on its page first.\n",
         "\b\nNAME, and the publisher's page:",
         *map(_line, PUBLISHED),
     ]
@@ -51,6 +53,8 @@ def download_command(name: str, folder: str, as_json: bool) -> None:
 def _show(result: Download) -> None:
     rows = []
     for file in result.files:
-        checked = "agrees" if file.checked else "not compared, was there" if file.was_there else "none"
-        rows.append([str(file.path), size(file.bytes), file.sha256, checked])
-    print_table(["file", "size", "SHA-256", "publisher's digest"], rows)
+        names = [_SOURCES[source] for source in file.agrees_with]
+        lacking = [] if file.publisher_reached else ["publisher not reached"]
+        rows.append([str(file.path), size(file.bytes), file.sha256, ", ".join(names + lacking) or "nothing known yet"])
+    print_table(["file", "size", "SHA-256", "agrees with"], rows)
+    print_line(f"The SHA-256 of each is noted beside it ({NOTE}) and compared by the next call.")

@@ -94,3 +94,8 @@ def _show(dataset: Dataset) -> None:
         f"'{described['template']}', times read as {described['timestamps'] or 'order only'}, "
         f"fingerprint {dataset.fingerprint[:12]}"
     )
+    if otherwise := described["items_described_otherwise"]:
+        items = "1 item is" if otherwise == 1 else f"{count(otherwise)} items are"
+        print_line(
+            f"{items} described again with other values. If the first is not the right one, mend the items' file."
+        )

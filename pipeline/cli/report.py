@@ -8,7 +8,7 @@ import click
 
 from ssna.api.report import report
 from ssna.cli.options import device_option, json_option
-from ssna.terminal import print_json, print_line, print_note, size
+from ssna.terminal import count, print_json, print_line, print_table, size, work_progress
 
 
 @click.command("report", epilog="\b\nExample: ssna report runs/ids runs/text --output report.html")
@@ -22,10 +22,17 @@ def report_command(runs: tuple[str, ...], output: str, overwrite: bool, device: 
 
     The page needs no network. A study of layers stands for all its runs.
     """
-    done = report(runs, output, overwrite=overwrite, device=device, on_note=print_note)
+    with work_progress("ranking", "runs") as on_progress:
+        done = report(runs, output, overwrite=overwrite, device=device, on_progress=on_progress)
     if as_json:
         print_json({**asdict(done), "output": str(done.output)})
         return
-    print_line(f"{done.output}: {len(done.runs)} run{'s' if len(done.runs) > 1 else ''}, {size(done.num_bytes)}")
-    if done.groups > 1:
+    number = sum(len(group.runs) for group in done.groups)
+    print_line(f"{done.output}: {number} run{'s' if number > 1 else ''}, {size(done.num_bytes)}")
+    if len(done.groups) > 1:
         print_line("These runs were not tested on the same users and items: the page shows them apart.")
+        rows = [
+            [group.dataset, group.split, count(group.users), count(group.items), ", ".join(group.runs)]
+            for group in done.groups
+        ]
+        print_table(["dataset", "split", "users", "items", "runs"], rows)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,12 +17,14 @@ from ssna.errors import RunError
 from ssna.reports.layers import LayerShares, layer_shares, llm_of
 from ssna.runs import CONFIG_FILE, METRICS_FILE, MODEL_FILE, RESULTS_FILE, Run, read_json
 from ssna.stage2_adapt import (
+    POPULARITY_GROUPS,
     AdaptOptions,
     Evaluation,
     SequenceRecommender,
     bootstrap_interval,
     cases_of,
     evaluate_fully,
+    intervals_by_group,
     load_tensors,
     metrics_by_case,
     targets_of,
@@ -37,6 +39,8 @@ MAPPED_ITEMS = 5000
 SAMPLED_USERS = 20
 SHOWN_HISTORY = 10
 TOP = 10
+BY_POPULARITY = ("ndcg@10", "recall@10")
+"""Metrics that are shown by popularity"""
 # What the page shows of results.json
 _COSTS = ("trainable_parameters", "epochs", "best_epoch", "epoch_seconds", "total_seconds", "peak_memory_bytes")
 # Places on the map are whole numbers up to this.
@@ -92,12 +96,20 @@ class RunReport:
     intervals: Mapping[str, tuple[float, float]]
     """95 % intervals of the metrics, coverage excepted"""
     by_popularity: Mapping[str, Mapping[str, float]]
+    intervals_by_popularity: Mapping[str, Mapping[str, tuple[float, float]]]
+    """Of `BY_POPULARITY`, for each group that has targets"""
     shares: list[LayerShares]
     meaning: str
     """Of the shares, or why there are none"""
     map: ItemMap | None
     recommended: list[Recommended]
     """To each sampled user"""
+
+    @property
+    def dataset(self) -> str:
+        """Its name."""
+        name: str = self.config["dataset"]["name"]
+        return name
 
     @property
     def llms(self) -> str:
@@ -115,7 +127,6 @@ class RunReport:
 class Group:
     """Runs that were tested on the same, and what they share."""
 
-    dataset: str
     split: str
     num_users: int
     """That are tested"""
@@ -129,6 +140,11 @@ class Group:
     users: list[SampledUser]
     runs: list[RunReport] = field(default_factory=list)
 
+    @property
+    def dataset(self) -> str:
+        """The name of the runs' dataset, or their names: the same data may have been prepared with other texts."""
+        return ", ".join(dict.fromkeys(run.dataset for run in self.runs))
+
 
 def digest_of_test(run: Run) -> str:
     """A digest of a run's users, items, histories and split: where it is the same, metrics and item indices compare."""
@@ -136,6 +152,13 @@ def digest_of_test(run: Run) -> str:
     for array in (run.sequences.items, run.sequences.starts, run.split.train_end, run.split.valid_end):
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()
+
+
+def in_order(groups: Iterable[Group]) -> list[Group]:
+    """The groups as they come, but those of the same dataset together."""
+    given = list(groups)
+    datasets = [group.dataset for group in given]
+    return sorted(given, key=lambda group: datasets.index(group.dataset))
 
 
 def group_of(run: Run, seed: int = 0) -> Group:
@@ -159,7 +182,6 @@ def group_of(run: Run, seed: int = 0) -> Group:
         for place in drawn.tolist()
     ]
     return Group(
-        dataset=read_json(run.path / CONFIG_FILE)["dataset"]["name"],
         split=run.options.split,
         num_users=len(cases),
         num_items=num_items,
@@ -200,6 +222,7 @@ def read_run(run: Run, name: str, group: Group, device: torch.device) -> RunRepo
         test=test.metrics,
         intervals=_intervals(test),
         by_popularity=test.by_popularity,
+        intervals_by_popularity=intervals_by_group(test.ranks, test.group, POPULARITY_GROUPS, BY_POPULARITY, RESAMPLES),
         shares=shares,
         meaning=meaning,
         map=_item_map(run, group.mapped),

@@ -77,8 +77,11 @@ def by_cutoff(runs: Sequence[RunReport]) -> list[tuple[str, Markup]]:
 
 
 def _with_interval(run: RunReport, metric: str, label: str) -> str:
-    low, high = run.intervals[metric]
-    return f"{run.name}, {label} {run.test[metric]:.4f} ({low:.4f} to {high:.4f})"
+    return _labelled(run, label, run.test[metric], run.intervals[metric])
+
+
+def _labelled(run: RunReport, label: str, value: float, interval: tuple[float, float]) -> str:
+    return f"{run.name}, {label} {value:.4f} ({interval[0]:.4f} to {interval[1]:.4f})"
 
 
 def by_layers(runs: Sequence[RunReport]) -> list[tuple[str, Markup]]:
@@ -122,7 +125,10 @@ def by_popularity(runs: Sequence[RunReport]) -> list[tuple[str, Markup]]:
                 number,
                 place + _apart(number, len(runs)),
                 run.by_popularity[name][key],
-                f"{run.name}, {name}: {label} {run.by_popularity[name][key]:.4f}",
+                _labelled(
+                    run, f"{name}: {label}", run.by_popularity[name][key], run.intervals_by_popularity[name][key]
+                ),
+                run.intervals_by_popularity[name][key],
             )
             for number, run in enumerate(runs)
             for place, name in enumerate(names)

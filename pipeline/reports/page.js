@@ -3,6 +3,8 @@ document.documentElement.classList.add("scripted");
 const parts = JSON.parse(document.getElementById("data").textContent);
 const SIZE = 1000; // Places on a map are whole numbers up to this, MAP_SIZE of contents.py.
 const REACH = 16; // Pixels within which a pointer finds an item.
+const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
+const STEPS = { PageUp: -1, PageDown: 1 };
 
 function colour(name) {
   return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
@@ -68,12 +70,34 @@ function nearest(map, event) {
   return found;
 }
 
+// The item to which a key leads. An arrow: the nearest within 45 degrees of its direction, or else on that side. Since not
+// every item is one of these, and several may stand in one place, the page keys lead through all in their order.
+function neighbour(map, from, key) {
+  if (key in STEPS) return (from + STEPS[key] + map.x.length) % map.x.length;
+  const [dx, dy] = ARROWS[key];
+  let found, best = [Infinity, Infinity];
+  map.x.forEach((x, i) => {
+    const right = x - map.x[from], up = map.y[i] - map.y[from];
+    const along = right * dx + up * dy, across = Math.abs(right * dy) + Math.abs(up * dx);
+    if (along <= 0) return;
+    const rank = [across > along ? 1 : 0, right ** 2 + up ** 2];
+    if (rank[0] < best[0] || (rank[0] === best[0] && rank[1] < best[1])) [found, best] = [i, rank];
+  });
+  return found;
+}
+
+function middle(map) {
+  const distance = (i) => (map.x[i] - SIZE / 2) ** 2 + (map.y[i] - SIZE / 2) ** 2;
+  return map.x.reduce((best, _, i) => (distance(i) < distance(best) ? i : best), 0);
+}
+
 const maps = [];
 document.querySelectorAll(".maps").forEach((figures) => {
   const part = parts[figures.dataset.part];
   const mine = [...figures.querySelectorAll("canvas")].map((canvas) => ({
     canvas, part, tip: canvas.nextElementSibling, ...part.maps[canvas.dataset.run],
   }));
+  const said = figures.parentElement.querySelector(".said");
   maps.push(...mine);
   mine.forEach((map) => {
     const point = (event) => {
@@ -82,9 +106,20 @@ document.querySelectorAll(".maps").forEach((figures) => {
     };
     map.canvas.addEventListener("pointermove", point);
     map.canvas.addEventListener("pointerdown", point);
+    const clear = () => mine.forEach((other) => show(other, undefined));
     map.canvas.addEventListener("pointerleave", (event) => {
-      if (event.pointerType === "mouse") mine.forEach((other) => show(other, undefined));
+      if (event.pointerType === "mouse") clear();
     });
+    map.canvas.addEventListener("keydown", (event) => {
+      if (event.key === "Escape") clear();
+      if (!(event.key in ARROWS || event.key in STEPS)) return;
+      event.preventDefault(); // Else the page would scroll.
+      const item = map.shown === undefined ? middle(map) : neighbour(map, map.shown, event.key);
+      if (item === undefined) return; // There is none on that side.
+      mine.forEach((other) => show(other, item));
+      said.textContent = map.tip.textContent + " interactions";
+    });
+    map.canvas.addEventListener("blur", clear);
   });
 });
 

@@ -15,7 +15,7 @@ from markupsafe import Markup
 
 import ssna
 from ssna.reports.charts import COLOURS, marker
-from ssna.reports.contents import MAPPED_ITEMS, RESAMPLES, SHOWN_HISTORY, TOP, Group, RunReport
+from ssna.reports.contents import BY_POPULARITY, MAPPED_ITEMS, RESAMPLES, SHOWN_HISTORY, TOP, Group, RunReport
 from ssna.reports.figures import CUTOFFS, METRICS, by_cutoff, by_layers, by_popularity, curves
 from ssna.terminal import size
 
@@ -52,6 +52,7 @@ def render(groups: Sequence[Group]) -> str:
         groups=[_view(group) for group in groups],
         data=[_data(group) for group in groups],
         resamples=RESAMPLES,
+        by_popularity=BY_POPULARITY,
         shown_history=SHOWN_HISTORY,
         top=TOP,
     )
@@ -91,6 +92,7 @@ def _differing_options(runs: Sequence[RunReport]) -> list[tuple[str, list[str]]]
         {
             "model": run.options.model,
             "side": run.options.side if run.options.model != "popularity" else "none",
+            "dataset": run.dataset,
             "llm": run.llms or "none",
             "layers": ", ".join(str(len(cache["layers"])) for cache in run.config["caches"]) or "none",
             **{name: value for name, value in asdict(run.options).items() if name not in ("model", "side", "layers")},
@@ -99,7 +101,7 @@ def _differing_options(runs: Sequence[RunReport]) -> list[tuple[str, list[str]]]
     ]
     for run, row in zip(runs, rows, strict=True):
         if run.options.model == "popularity":  # It has no other options, whatever their defaults.
-            row |= {name: _MISSING for name in row if name not in (*_ALWAYS, "split", "candidates")}
+            row |= {name: _MISSING for name in row if name not in (*_ALWAYS, "dataset", "split", "candidates")}
     return [
         (name, values)
         for name in rows[0]

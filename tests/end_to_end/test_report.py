@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Iterator
 from html.parser import HTMLParser
@@ -81,6 +82,21 @@ def test_the_page_shows_the_metrics_that_evaluate_prints_with_its_intervals(work
         for name, (low, high) in found["intervals"].items():
             at = [number for number, text in enumerate(texts) if text == f"{found['test'][name]:.4f}"]
             assert f"{low:.4f}\N{EN DASH}{high:.4f}" in [texts[number + 1] for number in at]
+
+
+def test_metrics_by_popularity_have_the_intervals_that_their_charts_show(workplace: Path) -> None:
+    page = read(workplace / "report.html")
+    opened = open_run(workplace / "runs" / "ids", CPU)
+    found = read_run(opened, "ids", group_of(opened), CPU)
+    done = json.loads(run(workplace, "evaluate", "runs/ids", "--json").stdout)["test_by_popularity"]
+    assert set(found.intervals_by_popularity) == {name for name in done if done[name]["targets"]}
+    for name, metrics in found.intervals_by_popularity.items():
+        for key, (low, high) in metrics.items():
+            value = f"{done[name][key]:.4f}"
+            at = [number for number, text in enumerate(page.texts) if text == value]
+            assert f"{low:.4f}\N{EN DASH}{high:.4f}" in [page.texts[number + 1] for number in at]
+            label = {"ndcg@10": "NDCG@10", "recall@10": "Recall@10"}[key]
+            assert f"ids, {name}: {label} {value} ({low:.4f} to {high:.4f})" in page.texts
 
 
 def test_titles_and_names_are_text(workplace: Path) -> None:
@@ -180,7 +196,52 @@ def test_a_report_is_replaced_when_asked_and_says_so_as_json(workplace: Path) ->
     (workplace / "again.html").write_bytes((workplace / "report.html").read_bytes())
     done = run(workplace, "report", "runs/ids", "--output", "again.html", "--overwrite", "--json")
     size = (workplace / "again.html").stat().st_size
-    assert json.loads(done.stdout) == {"output": "again.html", "runs": ["ids"], "groups": 1, "num_bytes": size}
+    group = {"dataset": "source", "split": "leave-one-out", "users": 60, "items": 24, "runs": ["ids"]}
+    assert json.loads(done.stdout) == {"output": "again.html", "groups": [group], "num_bytes": size}
+
+
+def test_parts_are_named_by_dataset_and_those_of_one_dataset_follow_each_other(workplace: Path) -> None:
+    """Here one of another shop comes between them; and one has the same data under another name."""
+    other = make_catalogue(workplace / "other-source", seed=1)
+    sources = [workplace / "source" / "users.tsv", workplace / "source" / "items.tsv"]
+    named = ["--format", "sequences", "--name"]
+    for arguments in (
+        ["prepare", other.users, other.items, "other", *named, "garden"],
+        ["prepare", *sources, "renamed", *named, "kitchen"],
+        ["adapt", "other", "--model", "popularity", "--output", "runs/other"],
+        ["adapt", "renamed", "--model", "popularity", "--output", "runs/renamed"],
+    ):
+        done = run(workplace, *arguments)
+        assert done.returncode == 0, done.stderr
+    runs = ["runs/popularity", "runs/other", "runs/<b>"]
+    done = run(workplace, "report", *runs, "--output", "shops.html")
+    rows = [line.split() for line in done.stdout.splitlines() if "leave-" in line]
+    assert rows == [
+        ["source", "leave-one-out", "60", "24", "popularity"],
+        ["source", "leave-last-2", rows[1][2], "24", "<b>"],
+        ["garden", "leave-one-out", "60", "24", "other"],
+    ]
+    page = read(workplace / "shops.html")
+    texts = page.texts
+    first = [number for number, text in enumerate(texts) if text in ("source", "garden")][:3]
+    assert [texts[number] for number in first] == ["source", "source", "garden"]
+    assert texts[first[2] + 1] == ", split leave-one-out, 60 users, 24 items: other"
+    assert page.tags.count("h1") == 3
+    assert run(workplace, "report", "runs/ids", "runs/renamed", "--output", "one.html").returncode == 0
+    page = read(workplace / "one.html")
+    assert page.tags.count("h1") == 1
+    assert "source, kitchen" in page.texts
+    assert {"dataset", "source", "kitchen"} <= set(page.texts)
+
+
+def test_progress_is_shown_in_a_terminal_alone(workplace: Path) -> None:
+    command = ["report", "runs/ids", "runs/popularity", "--overwrite", "--output", "progress.html"]
+    assert run(workplace, *command).stderr == ""
+    shown = ssna_in_process(*command, cwd=workplace, SSNA_CACHE="caches", FORCE_COLOR="1")
+    assert "ranking" in shown.stderr
+    assert "2/2" in shown.stderr
+    quiet = ssna_in_process(*command, "--quiet", cwd=workplace, SSNA_CACHE="caches", FORCE_COLOR="1")
+    assert (quiet.returncode, quiet.stderr) == (0, "")
 
 
 @pytest.fixture(scope="module")
@@ -208,8 +269,11 @@ def test_every_chart_and_map_is_drawn(page: Page) -> None:
     assert len(marks) == 8
     assert min(marks[6:]) >= 10
     assert page.values("svg.chart", "e.querySelectorAll('polyline').length") == [4, 4, 0, 0, 2, 2, 0, 0]
+    assert page.values("svg.chart", "e.querySelectorAll('.whisker').length") == [0, 0, *marks[2:]]
     painted = "e.getContext('2d').getImageData(0, 0, e.width, e.height).data.filter((a, i) => i % 4 == 3 && a).length"
-    assert page.values("canvas", "e.getAttribute('aria-label')") == [f"Map of the items of {n}" for n in NAMES[:4]]
+    assert page.values("canvas", "e.getAttribute('aria-label')") == [
+        f"Map of the items of {n}, arrow keys go from item to item" for n in NAMES[:4]
+    ]
     assert min(page.values("canvas", painted)) > 24 * 5
     assert page.values(".bars", "e.rows.length - 1") == [1, 3, 3]
     assert min(page.values(".bar span", "e.clientWidth")) > 0
@@ -241,6 +305,58 @@ def test_pointing_at_an_item_shows_its_title_as_text_on_each_map(page: Page) -> 
     assert all(page.values(".tip", VISIBLE))
     page.send("Input.dispatchMouseEvent", type="mouseMoved", x=1, y=1)
     assert not any(page.values(".tip", VISIBLE))
+
+
+def press(page: Page, key: str) -> None:
+    for kind in ("keyDown", "keyUp"):
+        page.send("Input.dispatchKeyEvent", type=kind, key=key, code=key)
+
+
+def test_arrow_keys_lead_to_the_nearest_item_in_their_direction_and_it_is_said(page: Page) -> None:
+    titles, xs, ys = (page.value(f"maps[1].{name}") for name in ("part.titles", "x", "y"))
+    page.value("maps[1].canvas.focus()")
+    before = page.value("window.scrollY")
+    press(page, "ArrowDown")
+    assert page.value("window.scrollY") == before
+    at = page.value("maps[1].shown")
+    assert at == min(range(24), key=lambda i: (xs[i] - 500) ** 2 + (ys[i] - 500) ** 2)
+    for key, dx, dy in [("ArrowLeft", -1, 0), ("ArrowUp", 0, 1), ("ArrowRight", 1, 0), ("ArrowDown", 0, -1)] * 3:
+        ahead = {
+            i: math.hypot(xs[i] - xs[at], ys[i] - ys[at])
+            for i in range(24)
+            if (xs[i] - xs[at]) * dx + (ys[i] - ys[at]) * dy > 0
+        }
+        straight = {
+            i: far
+            for i, far in ahead.items()
+            if (xs[i] - xs[at]) * dx + (ys[i] - ys[at]) * dy >= far * math.sqrt(0.5) * (1 - 1e-9)
+        }
+        at = min(straight or ahead or {at: 0}, key=lambda i: (straight or ahead or {at: 0})[i])
+        press(page, key)
+        count = page.value(f"maps[1].part.counts[{at}]")
+        assert page.texts(".tip") == [f"{titles[at]} · {count}"] * 4
+        assert page.values(".said", "e.textContent") == [f"{titles[at]} · {count} interactions"]
+    assert page.values(".said", "e.getAttribute('aria-live')") == ["polite"]
+    press(page, "Escape")
+    assert not any(page.values(".tip", VISIBLE))
+    press(page, "ArrowUp")
+    assert all(page.values(".tip", VISIBLE))
+    page.value("document.activeElement.blur()")
+    assert not any(page.values(".tip", VISIBLE))
+
+
+def test_page_keys_lead_through_all_items_and_round(page: Page) -> None:
+    page.value("maps[0].canvas.focus()")
+    press(page, "ArrowUp")
+    first = page.value("maps[0].shown")
+    gone = [first]
+    for _ in range(24):
+        press(page, "PageDown")
+        gone.append(page.value("maps[3].shown"))
+    assert sorted(gone[1:]) == list(range(24))
+    assert gone[-1] == first
+    press(page, "PageUp")
+    assert page.value("maps[0].shown") == gone[-2]
 
 
 def test_the_page_is_never_wider_than_a_phone(page: Page) -> None:

@@ -9,7 +9,7 @@ import socket
 import threading
 import zipfile
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
 from pathlib import Path
@@ -111,15 +111,74 @@ def test_what_is_downloaded_is_checked_and_can_be_prepared(server: Server, tmp_p
     result = download("ml", tmp_path / "raw", on_progress=lambda *values: seen.append(values))
     (file,) = result.files
     assert (file.path, file.bytes, file.sha256) == (tmp_path / "raw" / "ml.zip", len(ZIP), SHA256)
-    assert file.checked
+    assert file.agrees_with == ("publisher",)
     assert not file.was_there
     assert file.path.read_bytes() == ZIP
-    assert left(tmp_path / "raw") == {"ml.zip"}
+    assert left(tmp_path / "raw") == {"ml.zip", "ml.zip.sha256"}
     assert seen[-1] == ("ml.zip", len(ZIP), len(ZIP))
     assert len(prepare(file.path, tmp_path / "out", format=result.format).interactions()) == 1
+    assert (tmp_path / "raw" / "ml.zip.sha256").read_text() == f"{SHA256}  ml.zip\n"  # For `sha256sum --check`.
     again = download("ml", tmp_path / "raw").files[0]
-    assert (again.sha256, again.was_there) == (SHA256, True)
-    assert [path for path, _ in server.asked] == ["/ml.zip.md5", "/ml.zip"]
+    assert (again.sha256, again.was_there, again.agrees_with) == (SHA256, True, ("publisher", "note"))
+    assert [path for path, _ in server.asked] == ["/ml.zip.md5", "/ml.zip", "/ml.zip.md5"]
+
+
+def test_a_file_that_is_there_is_held_against_its_publishers_digest(server: Server, tmp_path: Path) -> None:
+    """Also one that was put there by hand, and not by way of what an earlier call noted."""
+    (tmp_path / "ml.zip").write_bytes(ZIP[:-1])
+    truncated = hashlib.md5(ZIP[:-1]).hexdigest()
+    expected = rf"ml\.zip was there, but its digest is {truncated}, not {MD5}, which its publisher gives\. Remove it"
+    with pytest.raises(DownloadError, match=expected):
+        download("ml", tmp_path)
+    assert left(tmp_path) == {"ml.zip"}
+    assert (tmp_path / "ml.zip").read_bytes() == ZIP[:-1], "what is the user's is left alone"
+    (tmp_path / "ml.zip").unlink()
+    assert download("ml", tmp_path).files[0].agrees_with == ("publisher",)
+
+
+def test_without_a_publishers_digest_a_file_is_held_against_that_of_the_first_call(
+    server: Server, tmp_path: Path
+) -> None:
+    del server.files["/ml.zip.md5"]
+    assert download("ml", tmp_path).files[0].agrees_with == ()
+    assert download("ml", tmp_path).files[0].agrees_with == ("note",)
+    changed = ZIP[:-1] + b"x"
+    (tmp_path / "ml.zip").write_bytes(changed)
+    expected = rf"is {hashlib.sha256(changed).hexdigest()}, not {SHA256}, which .*ml\.zip\.sha256 gives"
+    with pytest.raises(DownloadError, match=f"was there, but its digest {expected}"):
+        download("ml", tmp_path)
+    (tmp_path / "ml.zip").unlink()
+    server.files["/ml.zip"] = changed  # At the publisher too.
+    with pytest.raises(DownloadError, match=f"what came {expected}; it was removed.*remove .*ml.zip.sha256 to accept"):
+        download("ml", tmp_path)
+    (tmp_path / "ml.zip.sha256").write_text("nothing")
+    with pytest.raises(DownloadError, match=r"ml\.zip\.sha256 holds no SHA-256; expected what an earlier download"):
+        download("ml", tmp_path)
+    (tmp_path / "ml.zip.sha256").unlink()
+    assert download("ml", tmp_path).files[0].path.read_bytes() == changed
+
+
+def test_a_digest_that_is_known_beforehand_is_compared(server: Server, tmp_path: Path) -> None:
+    module.PUBLISHED["ml"] = replace(module.PUBLISHED["ml"], sha256=SHA256)
+    assert download("ml", tmp_path).files[0].agrees_with == ("publisher", "ssna")
+    other = "0" * 64
+    module.PUBLISHED["ml"] = replace(module.PUBLISHED["ml"], sha256=other)
+    with pytest.raises(DownloadError, match=rf"was there, but its digest is {SHA256}, not {other}, which ssna gives"):
+        download("ml", tmp_path)
+    with pytest.raises(DownloadError, match=f"what came is {SHA256}, not {other}, .*from https://example.org yourself"):
+        download("ml", tmp_path / "new")
+    assert left(tmp_path / "new") == set()
+
+
+def test_a_file_that_is_there_is_enough_where_the_publisher_is_not_reached(server: Server, tmp_path: Path) -> None:
+    download("ml", tmp_path / "raw")
+    server.status = 503
+    file = download("ml", tmp_path / "raw").files[0]
+    assert (file.agrees_with, file.publisher_reached, file.was_there) == (("note",), False, True)
+    done = ssna_in_process("download", "ml", "raw", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"{SHA256}   the last call, publisher not reached" in done.stdout
+    assert "SHA-256 of each is noted beside it (.sha256)" in done.stdout
 
 
 def test_a_download_that_never_began_leaves_nothing(server: Server, tmp_path: Path) -> None:
@@ -137,7 +196,7 @@ def test_an_interrupted_download_goes_on_where_it_stopped(server: Server, tmp_pa
     server.break_after = None
     assert download("ml", tmp_path).files[0].sha256 == SHA256
     assert server.asked[-1] == ("/ml.zip", "bytes=50000-")
-    assert left(tmp_path) == {"ml.zip"}
+    assert left(tmp_path) == {"ml.zip", "ml.zip.sha256"}
 
 
 def test_a_part_of_another_version_is_not_continued(server: Server, tmp_path: Path) -> None:
@@ -165,26 +224,26 @@ def test_a_part_that_is_whole_already_is_taken(server: Server, tmp_path: Path) -
     (tmp_path / ".ml.zip.part").write_bytes(ZIP)
     (tmp_path / ".ml.zip.version").write_text(server.tag)
     assert download("ml", tmp_path).files[0].sha256 == SHA256
-    assert left(tmp_path) == {"ml.zip"}
+    assert left(tmp_path) == {"ml.zip", "ml.zip.sha256"}
 
 
 def test_content_that_is_not_what_its_publisher_says_is_removed(server: Server, tmp_path: Path) -> None:
     server.files["/ml.zip.md5"] = b"0" * 32
-    with pytest.raises(DownloadError, match=f"digest of what came is {SHA256}, not {'0' * 32}, which its publisher"):
+    with pytest.raises(DownloadError, match=f"digest of what came is {MD5}, not {'0' * 32}, which its publisher"):
         download("ml", tmp_path)
     assert "ml.zip" not in left(tmp_path)
     server.files["/ml.zip.md5"] = f"{SHA256}  ml.zip\n".encode()
-    assert download("ml", tmp_path).files[0].checked
+    assert download("ml", tmp_path).files[0].agrees_with == ("publisher",)
     server.files["/ml.zip.md5"] = b"<html>"
     with pytest.raises(DownloadError, match="holds neither an MD5 nor a SHA-256"):
         download("ml", tmp_path / "other")
 
 
-def test_a_file_without_a_published_digest_is_said_to_be_unchecked(server: Server, tmp_path: Path) -> None:
+def test_a_file_of_which_nothing_is_known_is_said_to_be_unchecked(server: Server, tmp_path: Path) -> None:
     del server.files["/ml.zip.md5"]
     done = ssna_in_process("download", "ml", "raw", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert re.search(rf"raw/ml\.zip\s.*{SHA256}\s+none", done.stdout)
+    assert re.search(rf"raw/ml\.zip\s.*{SHA256}\s+nothing known yet", done.stdout)
     assert "Next: ssna prepare raw/ml.zip ml --format movielens" in done.stdout
     printed = json.loads(ssna_in_process("download", "ml", "raw", "--json", cwd=tmp_path).stdout)
     assert printed["files"][0]["was_there"]
@@ -234,3 +293,7 @@ def test_every_published_dataset_has_a_format_and_secure_addresses() -> None:
         for url in published.urls:
             assert url.startswith("https://")
             assert ("{}" in url) == ("CATEGORY" in name) == (published.example is not None)
+        if published.sha256 is not None:
+            assert re.fullmatch("[0-9a-f]{64}", published.sha256)
+            assert len(published.urls) == 1
+            assert "latest" not in name, "it changes"

@@ -13,6 +13,7 @@ from ssna import Dataset, prepare
 from ssna.cache import DiskFullError
 from ssna.dataset import open_dataset, read_items
 from ssna.errors import DatasetError, OutputError
+from tests.helpers import ssna_in_process
 
 
 def write_source(folder: Path, users: str, items: str) -> list[Path]:
@@ -36,6 +37,30 @@ def test_all_items_are_kept_interacted_or_not_and_the_first_description_wins(tmp
         ("a", "A"), ("b", "B"), ("c", "C"), ("d", "D"), ("unused", "U")
     ]  # fmt: skip
     assert dataset.description["items_described_again"] == 1
+
+
+def test_items_whose_descriptions_differ_are_counted_and_said(tmp_path: Path) -> None:
+    """Two of `a` and three of `b` differ, in a field that the text has not; those of `c` are the same."""
+    pl.DataFrame({"user_id": ["u"] * 3, "item_id": ["a", "b", "c"]}).write_csv(tmp_path / "ratings.csv")
+    items = pl.DataFrame(
+        {
+            "item_id": ["a", "b", "c", "a", "b", "c", "b"],
+            "title": ["A", "B", "C", "A", "B", "C", "B"],
+            "tags": [["x"], ["x"], None, ["y"], ["x"], None, ["z"]],
+        }
+    )
+    items.write_parquet(tmp_path / "items.parquet")
+    command = ["prepare", "ratings.csv", "items.parquet", "out", "--format", "table", "--overwrite"]
+    printed = ssna_in_process(*command, cwd=tmp_path).stdout
+    assert "3 items described (4 more than once: the first description counts)" in printed
+    assert "\n2 items are described again with other values. If the first is not the right one" in printed
+    assert open_dataset(tmp_path / "out").description["items_described_otherwise"] == 2
+    items[[0, 1, 2, 3, 5]].write_parquet(tmp_path / "items.parquet")
+    assert "\n1 item is described again with other values." in ssna_in_process(*command, cwd=tmp_path).stdout
+    items[[0, 1, 2, 4, 5]].write_parquet(tmp_path / "items.parquet")
+    printed = ssna_in_process(*command, cwd=tmp_path).stdout
+    assert "2 more than once" in printed
+    assert "other values" not in printed
 
 
 def test_k_core_removes_interactions_but_no_items_and_is_counted(tmp_path: Path) -> None:

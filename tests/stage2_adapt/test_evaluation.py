@@ -17,6 +17,7 @@ from ssna.stage2_adapt.evaluation import NaNScoreError, popularity_groups, rank_
 from ssna.stage2_adapt.metrics import (
     Ranks,
     bootstrap_interval,
+    intervals_by_group,
     metrics_by_case,
     metrics_by_group,
     metrics_of,
@@ -193,6 +194,26 @@ def test_the_bootstrap_interval_is_that_of_the_normal_distribution_for_many_user
     assert low == pytest.approx(values.mean() - half, abs=half / 10)
     assert high == pytest.approx(values.mean() + half, abs=half / 10)
     assert bootstrap_interval(values, 50, seed=1) == bootstrap_interval(values, 50, seed=1)
+
+
+def test_intervals_by_group_are_those_of_users_with_all_their_targets_of_the_group() -> None:
+    names, metrics = ("head", "tail", "unseen"), ("recall@10", "ndcg@10")
+    # Of 200 users the first half has two heads that are both hit or both missed, the others a tail each.
+    case = np.concatenate([np.repeat(np.arange(100), 2), np.arange(100, 200)])
+    rank = np.where(np.random.default_rng(0).random(200)[case] < 0.5, 1, 30)
+    group = np.where(case < 100, 0, 1)
+    found = intervals_by_group(Ranks(case, rank, 200), group, names, metrics, 4000)
+    assert list(found) == ["head", "tail"]
+    hits = (rank == 1).astype(float)
+    for name, mine in (("head", hits[:200:2]), ("tail", hits[200:])):
+        assert found[name]["recall@10"] == found[name]["ndcg@10"] == bootstrap_interval(mine, 4000)
+    # A user with three targets, all hit, and one with one that is missed: 0, 3 of 4 or 1, as users are drawn.
+    uneven = intervals_by_group(
+        Ranks(np.array([0, 0, 0, 1]), np.array([1, 1, 1, 30]), 2), np.zeros(4, np.int64), names, metrics, 1000
+    )
+    assert uneven["head"]["recall@10"] == (0, 1)
+    drawn = {bootstrap_interval(np.array([3.0, 0]), 1, seed, np.array([3, 1]))[0] for seed in range(20)}
+    assert drawn == {0, 3 / 4, 1}
 
 
 def test_the_paired_p_value_is_exact_for_few_users() -> None:
