@@ -135,10 +135,10 @@ def estimate(
     else:
         seconds = flop / (tflops * 1e12)
     adapting = replace(adapting, layers=kept) if adapting.needs_states else adapting
-    read = files.state_width
+    width = files.state_width
     if adapting.preparation != "none":
-        read = min(adapting.for_each_llm("components", 1)[0] or read, read)
-    state, model, step = _training_bytes(adapting, items, kept, read, history, where)
+        width = min(adapting.for_each_llm("components", 1)[0] or width, width)
+    state, model, step = _training_bytes(adapting, items, kept, width, history, where)
     return Estimate(
         llm=files.source,
         parameters=size.parameters,

@@ -463,13 +463,15 @@ def test_a_study_of_layers_trains_a_run_for_each_and_goes_on(workplace: Path) ->
     assert not (workplace / "runs/too-deep").exists()
 
 
-def test_each_llm_may_have_layers_and_a_width_of_its_own(workplace: Path, tiny_llm: Path) -> None:
+def test_each_llm_may_have_layers_and_widths_of_its_own(workplace: Path, tiny_llm: Path) -> None:
     assert run(workplace, "extract", "data", "--llm", tiny_llm, "--name", "other", "--prefix", "a ").returncode == 0
     two = ["adapt", "data", "--llm", "tiny", "--llm", "other", *TINY, "--epochs", "1", "--output", "runs/two"]
-    done = run(workplace, *two, "--layers", "1", "--layers", "3", "--side-width", "8", "--side-width", "24")
+    widths = ["--side-width", "8", "--side-width", "24", "--components", "5", "--components", "all"]
+    done = run(workplace, *two, "--layers", "1", "--layers", "3", *widths)
     assert done.returncode == 0, done.stderr
     tensors = load_file(workplace / "runs/two/model.safetensors")
-    assert [tensors[f"items.sides.{number}.down"].shape for number in (0, 1)] == [(1, 16, 8), (3, 16, 24)]
+    assert [tensors[f"items.sides.{number}.down"].shape for number in (0, 1)] == [(1, 5, 8), (3, 16, 24)]
+    assert tensors["items.sides.0.projection"].shape == (1, 16, 5)
     wrong = run(workplace, *two, "--overwrite", "--layers", "1", "--layers", "2", "--layers", "3")
     assert "--layers was given 3 times, for 2 LLMs" in wrong.stderr
     study = [*two[:-1], "runs/two-study", "--side-width", "8", "--side-width", "24", "--layers", "1,2"]

@@ -47,7 +47,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
     llm = make_tiny_llm(root / "tiny-bert")
     ssna.extract(root / "data", llm, cache_root=root / "caches", device="cpu")
     for name, options in (
-        ("text", AdaptOptions(width=8, epochs=2, candidates="all", preparation="whiten", item_id=True)),
+        ("text", AdaptOptions(width=8, epochs=2, candidates="all", components=9, preparation="whiten", item_id=True)),
         ("ids", AdaptOptions(side="none", width=8, epochs=1, candidates="all")),
         ("popularity", AdaptOptions(model="popularity")),
     ):

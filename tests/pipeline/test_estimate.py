@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,8 @@ def test_memory_of_training_by_hand(tiny_llm: Path) -> None:
     options = AdaptOptions(width=8, length=5, batch_size=2, loss="in-batch")
     found = ssna.estimate(tiny_llm, 1000, layers=2, adapt_options=options, device="cpu", tflops=1)
     assert found.state_bytes == 1000 * 2 * 16 * 4
+    fewer = replace(options, components=5)
+    assert ssna.estimate(tiny_llm, 1000, layers=2, adapt_options=fewer, device="cpu", tflops=1).state_bytes == 40_000
     assert found.training_bytes == found.state_bytes + found.model_bytes + found.step_bytes
     # Item vectors (and one for padding) and the logarithm of counts, and as much again when all items are scored.
     table = 4 * (1001 * 8 + 1000)
