@@ -20,6 +20,7 @@ ScheduleName = Literal["constant", "cosine"]
 Precision = Literal["auto", "float32", "bfloat16"]
 Candidates = Literal["interacted", "all"]
 ForEachLLM = int | None | tuple[int | None, ...]
+_OfEachLLM = Literal["layers", "text", "components", "side_width"]
 
 MODELS: tuple[ModelName, ...] = get_args(ModelName)
 SIDES: tuple[SideName, ...] = get_args(SideName)
@@ -31,6 +32,7 @@ SCORERS: tuple[ScorerName, ...] = get_args(ScorerName)
 SCHEDULES: tuple[ScheduleName, ...] = get_args(ScheduleName)
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 CANDIDATES: tuple[Candidates, ...] = get_args(Candidates)
+_FOR_EACH_LLM: tuple[_OfEachLLM, ...] = get_args(_OfEachLLM)
 
 
 class OptionError(SsnaError):
@@ -120,7 +122,7 @@ class AdaptOptions:
         Raises:
             OptionError: for the first that does not fit.
         """
-        for field in fields(self):
+        for field in [field for field in fields(self) if field.name not in _FOR_EACH_LLM]:
             value, expected = getattr(self, field.name), _KINDS.get(type(field.default))
             if expected is not None and type(value) not in expected.types:
                 raise OptionError(f"--{_flag(field.name)} {value!r}: expected {expected.name}.")
@@ -135,7 +137,7 @@ class AdaptOptions:
             ) from error
         whole = ("width", "length", "blocks", "heads", "negatives", "batch_size", "epochs", "patience")
         given = [(name, getattr(self, name)) for name in whole]
-        for name in ("layers", "components", "side_width", "text"):
+        for name in _FOR_EACH_LLM:
             if isinstance(value := getattr(self, name), list):  # As JSON has it.
                 object.__setattr__(self, name, tuple(value))
         for name in ("layers", "components", "side_width"):
@@ -177,17 +179,15 @@ class AdaptOptions:
         Raises:
             OptionError: if options are given for another number of LLMs, or fuse what is only one part.
         """
-        self.for_each_llm("layers", num_llms)
-        self.for_each_llm("components", num_llms)
-        self.for_each_llm("side_width", num_llms)
-        self.for_each_llm("text", num_llms)
+        for name in _FOR_EACH_LLM:
+            self.for_each_llm(name, num_llms)
         if self.fusion == "gate" and num_llms + self.learns_ids < 2:
             raise OptionError(
                 "--fusion gate weighs the parts of an item vector, of which there is one here. Add --item-id or a "
                 "second --llm, or leave --fusion out."
             )
 
-    def for_each_llm(self, name: Literal["layers", "components", "side_width", "text"], count: int) -> list[Any]:
+    def for_each_llm(self, name: _OfEachLLM, count: int) -> list[Any]:
         """The value of an option for each of so many LLMs.
 
         Raises:
