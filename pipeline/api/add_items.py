@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 import torch
 
-from ssna.cache import Cache, keys_of_texts, manifests_below, resolve_cache_root
+from ssna.cache import Cache, keys_of_texts, lock, manifests_below, resolve_cache_root
 from ssna.columns import ITEM, TEXT, TITLE
 from ssna.dataset import is_dataset, open_dataset, read_items, text_of_items
 from ssna.devices import resolve_device
@@ -21,6 +21,7 @@ from ssna.runs import (
     CONFIG_FILE,
     RESULTS_FILE,
     VECTOR,
+    is_finished,
     item_parameters,
     open_run,
     read_added,
@@ -120,14 +121,29 @@ def add_items(
             VECTOR: pl.Series(vectors.numpy()).cast(pl.List(pl.Float32)),
         }
     )
-    if (run / RESULTS_FILE).stat().st_mtime_ns != finished:
-        raise RunError(f"{run} was trained again while the texts were read. Add the items again.")
-    before = read_added(run, opened.options.width)  # Another command may have added some meanwhile.
-    kept = before.filter(~pl.col(ITEM).is_in(new[ITEM].implode()))
-    write_parquet(run / ADDED_FILE, pl.concat([kept, new]))
-    replaced = len(before) - len(kept)
-    candidates = len(opened.items) + len(kept) + len(new)
+    replaced, total = _write(run, new, opened.options.width, finished)
+    candidates = len(opened.items) + total
     return AddedItems(len(new) - replaced, replaced, **result, extracted=extracted, candidates=candidates)
+
+
+def _write(run: Path, new: pl.DataFrame, width: int, finished: int) -> tuple[int, int]:
+    """Put new items beside those that were added before; how many of these they replace, and how many there are now.
+
+    Only this is locked: what takes long, the reading of the texts, two commands may do at once.
+    """
+    again = f"{run} was trained again while the texts were read. Add the items again."
+    try:
+        results = (run / RESULTS_FILE).open("r+b")
+    except FileNotFoundError as error:
+        raise RunError(again) from error
+    with results:
+        lock(results, wait=True)
+        if not is_finished(run) or (run / RESULTS_FILE).stat().st_mtime_ns != finished:
+            raise RunError(again)
+        before = read_added(run, width)
+        kept = before.filter(~pl.col(ITEM).is_in(new[ITEM].implode()))
+        write_parquet(run / ADDED_FILE, pl.concat([kept, new]))
+    return len(before) - len(kept), len(kept) + len(new)
 
 
 def _read(

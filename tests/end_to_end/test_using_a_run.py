@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -303,6 +304,30 @@ def test_a_run_that_is_trained_again_meanwhile_gets_no_items(
     with pytest.raises(RunError, match="was trained again while the texts were read"):
         ssna.add_items(run, write_csv(tmp_path / "new.csv", "n1,desk"))
     assert not len(read_added(run, 8))
+
+
+def test_of_two_that_add_items_at_once_neither_loses_any(
+    place: Place, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, done = api_of_add_items.write_parquet, dict[str, ssna.AddedItems]()
+
+    def add(name: str) -> None:
+        done[name] = ssna.add_items(run, write_csv(tmp_path / f"{name}.csv", f"{name},desk lamp", "both,ink"))
+
+    second = threading.Thread(target=add, args=("second",))
+
+    def write_slowly(*arguments: Any) -> None:
+        monkeypatch.setattr(api_of_add_items, "write_parquet", write)
+        second.start()
+        second.join(timeout=1)  # What it has read by now is without the first one's items, or it waits.
+        write(*arguments)
+
+    monkeypatch.setattr(api_of_add_items, "write_parquet", write_slowly)
+    add("first")
+    second.join()
+    assert set(read_added(run, 8)["item_id"]) == {"first", "both", "second"}
+    assert (done["first"].added, done["first"].replaced, done["first"].candidates) == (2, 0, 27)
+    assert (done["second"].added, done["second"].replaced, done["second"].candidates) == (1, 1, 28)
 
 
 def test_new_items_are_in_the_template_of_each_cache(place: Place, tmp_path: Path) -> None:
