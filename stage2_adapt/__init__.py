@@ -51,7 +51,6 @@ from ssna.stage2_adapt.states import (
     blocks_of,
     bytes_of_states,
     fit_preparation,
-    read_lowest_first,
 )
 
 if TYPE_CHECKING:
@@ -106,7 +105,6 @@ __all__ = [
     "nearest_items",
     "paired_p_value",
     "processes_of_torchrun",
-    "read_lowest_first",
     "save_tensors",
     "split_by_time",
     "targets_of",

@@ -30,7 +30,7 @@ from ssna.runs import (
 )
 from ssna.sources import read_items_table, workbench
 from ssna.stage1_extract import ExtractOptions, cache_fingerprint, extract_texts
-from ssna.stage2_adapt import encode_new_items, read_lowest_first
+from ssna.stage2_adapt import encode_new_items
 
 
 @dataclass(frozen=True)
@@ -105,14 +105,13 @@ def add_items(
     result = {"known": int(known.sum()), "without_text": len(every) - int(known.sum()) - len(with_text)}
     if not len(with_text):
         return AddedItems(0, 0, **result, extracted=0, candidates=len(opened.items) + len(before))
-    where, states, extracted = str(resolve_device(device)), [], 0
+    where, selections, extracted = str(resolve_device(device)), [], 0
     for cache, source, described in zip(caches, sources, config["caches"], strict=True):
         texts = with_text.select(text_of_items(described["text"], with_text.schema))[TEXT]
         layers = len(described["layers"])
         extracted += _extract(cache, source, texts, with_text[ITEM], layers, trust_remote_code, where, on_progress)
-        selection = Cache.open(cache.path).select(keys_of_texts(texts), layers)
-        states.append(read_lowest_first(selection, slice(0, len(texts))))
-    vectors = encode_new_items(item_parameters(run), opened.options, states)
+        selections.append(Cache.open(cache.path).select(keys_of_texts(texts), layers))
+    vectors = encode_new_items(item_parameters(run), opened.options, selections)
     new = pl.DataFrame(
         {
             ITEM: with_text[ITEM],

@@ -16,8 +16,9 @@ import torch
 
 import ssna
 import ssna.api.add_items as api_of_add_items
+import ssna.stage2_adapt.new_items as new_items
 from ssna import AdaptOptions
-from ssna.cache import Cache, find_cache, fingerprint_of, keys_of_texts
+from ssna.cache import Cache, Selection, find_cache, fingerprint_of, keys_of_texts
 from ssna.errors import RunError
 from ssna.runs import open_run, read_added
 from tests.helpers import Catalogue, make_catalogue, make_tiny_llm, ssna_in_process
@@ -202,6 +203,25 @@ def test_only_new_texts_are_read_and_each_item_is_counted(place: Place, run: Pat
     assert ssna.recommend(run, history=["n2"]).history[0].title == "guitar hammer"
     nothing = ssna.add_items(run, write_csv(tmp_path / "known.csv", "i3,x"))
     assert nothing == ssna.AddedItems(added=0, replaced=0, known=1, without_text=0, extracted=0, candidates=28)
+
+
+def test_of_many_new_items_few_states_are_held_at_once(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new = write_csv(tmp_path / "new.csv", *(f"n{number},boot camera {number}" for number in range(7)))
+    ssna.add_items(run, new)
+    whole, read, held = read_added(run, 8), Selection.read, list[int]()
+
+    def counting(rows: Selection, places: Any, into: Any) -> Any:
+        held.append(len(rows.row[places]))
+        return read(rows, places, into)
+
+    monkeypatch.setattr(new_items, "_BYTES_AT_ONCE", 3 * 3 * 16 * 4, raising=False)  # Of three items
+    monkeypatch.setattr(Selection, "read", counting)
+    ssna.add_items(run, new)
+    assert held == [3, 3, 1]
+    assert read_added(run, 8)["item_id"].equals(whole["item_id"])
+    np.testing.assert_allclose(read_added(run, 8)["vector"].to_list(), whole["vector"].to_list(), atol=1e-6)
 
 
 def test_new_items_come_from_a_dataset_folder_too(place: Place, run: Path, tmp_path: Path) -> None:
