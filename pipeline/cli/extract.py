@@ -9,7 +9,7 @@ import click
 
 from ssna.api.extract import extract, plan_extraction
 from ssna.cache import STORED_DTYPES, manifests_below
-from ssna.cli.options import cache_root_option, device_option, json_option, layers_number, option_of
+from ssna.cli.options import Command, cache_root_option, device_option, json_option, layers_number, option_of
 from ssna.devices import leads
 from ssna.stage1_extract import COMPUTE_DTYPES, POOLINGS, Extraction, ExtractOptions, Plan
 from ssna.terminal import count, print_json, print_line, print_note, print_table, size, work_progress
@@ -19,6 +19,18 @@ _EXAMPLES = """\b
 Example: ssna extract data/ml-100k --llm sentence-transformers/all-MiniLM-L6-v2
          torchrun --nproc-per-node 8 -m ssna extract data/ml-100k --llm Qwen/Qwen3-8B
 """
+
+
+def loading_options(command: Command) -> Command:
+    """`--batch-tokens`, `--device-map` and `--trust-remote-code`: how the LLM is loaded and fed."""
+    command = _option("trust_remote_code", "Run Python code that comes with the LLM.", is_flag=True)(command)
+    command = _option("device_map", "Spread an LLM that one device cannot hold.", type=click.Choice(["auto"]))(command)
+    return _option(
+        "batch_tokens",
+        "Tokens read at once.  [default: 2048 on a CPU, 16384 on a GPU]",
+        type=click.IntRange(1),
+        metavar="N",
+    )(command)
 
 
 @click.command("extract", epilog=_EXAMPLES)
@@ -47,16 +59,9 @@ Example: ssna extract data/ml-100k --llm sentence-transformers/all-MiniLM-L6-v2
     type=click.Choice(COMPUTE_DTYPES),
 )
 @_option("store", "Of the cached states.", type=click.Choice(STORED_DTYPES))
-@_option(
-    "batch_tokens",
-    "Tokens read at once.  [default: 2048 on a CPU, 16384 on a GPU]",
-    type=click.IntRange(1),
-    metavar="N",
-)
-@_option("device_map", "Spread an LLM that one device cannot hold.", type=click.Choice(["auto"]))
+@loading_options
 @_option("tensor_parallel", "Under torchrun: share each weight, not the texts.", is_flag=True)
 @_option("compile", "Compile the LLM (torch.compile).", is_flag=True)
-@_option("trust_remote_code", "Run Python code that comes with the LLM.", is_flag=True)
 @click.option("--dry-run", is_flag=True, help="Only say what would be done: texts, tokens, size on disk.")
 @device_option
 @cache_root_option

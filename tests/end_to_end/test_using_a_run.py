@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import numpy as np
 import polars as pl
 import pytest
@@ -18,7 +19,7 @@ import ssna
 import ssna.api.add_items as api_of_add_items
 import ssna.stage2_adapt.new_items as new_items
 from ssna import AdaptOptions
-from ssna.cache import Cache, Selection, find_cache, fingerprint_of, keys_of_texts
+from ssna.cache import Cache, Selection, find_cache, fingerprint_of, keys_of_texts, read_manifest
 from ssna.errors import RunError
 from ssna.runs import open_run, read_added
 from tests.helpers import Catalogue, make_catalogue, make_tiny_llm, ssna_in_process
@@ -280,10 +281,61 @@ def test_another_llm_than_the_runs_own_is_refused(place: Place, run: Path, tmp_p
     new = write_csv(tmp_path / "new.csv", "n1,desk hammer lamp")
     with pytest.raises(RunError, match="other-bert is not the LLM that .* was extracted from"):
         ssna.add_items(run, new, llm=str(other))
-    with pytest.raises(RunError, match="--llm was given 2 times; expected one for each of the run's 1 LLMs"):
+    with pytest.raises(RunError, match="found 2 × --llm; expected 1, one for each LLM of the run"):
         ssna.add_items(run, new, llm=[str(other), str(other)])
+    for nothing_to_read in ("n1,fiddle lamp boot", "i3,known"):
+        new = write_csv(tmp_path / "new.csv", nothing_to_read)
+        with pytest.raises(RunError, match="other-bert is not the LLM that .* was extracted from.*with --llm.$"):
+            ssna.add_items(run, new, llm=str(other))
     assert len(list(place.caches.glob("*/manifest.json"))) == 1
     assert not len(read_added(run, 8))
+
+
+def test_the_revision_that_the_cache_was_made_with_is_read_again(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    main, commit, asked = "a" * 40, "b" * 40, list[str | None]()
+    shutil.copytree(make_tiny_llm(tmp_path / "newer", seed=1), tmp_path / "snapshots" / main)
+    shutil.copytree(place.llm, tmp_path / "snapshots" / commit)
+
+    def download(repo: str, revision: str | None, allow_patterns: list[str]) -> str:
+        asked.append(revision)
+        return str(tmp_path / "snapshots" / (main if revision in (None, "main") else commit))
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    root, run = tmp_path / "caches", tmp_path / "run"
+    made = ssna.extract(place.data, "org/tiny", options=ssna.ExtractOptions(revision="v2"), cache_root=root)
+    assert read_manifest(Path(made.cache)).llm["revision"] == commit
+    (tmp_path / "users.tsv").write_text("u\ta b a b\n")
+    (tmp_path / "items.tsv").write_text("a\tnew words\nb\tboot\n")
+    other = ssna.prepare([tmp_path / "users.tsv", tmp_path / "items.tsv"], tmp_path / "other", format="sequences")
+    with pytest.raises(ssna.SsnaError, match=f"ssna extract .* --llm org/tiny .*--revision {commit}"):
+        ssna.adapt(other.path, run, llm="tiny", cache_root=root)
+    ssna.adapt(place.data, run, llm="tiny", options=AdaptOptions(width=8, epochs=1), cache_root=root)
+    asked.clear()
+    assert ssna.add_items(run, write_csv(tmp_path / "1.csv", "n1,desk ink")).extracted == 1
+    assert ssna.add_items(run, write_csv(tmp_path / "2.csv", "n2,ink desk"), llm="org/tiny").extracted == 1
+    assert set(asked) == {commit}
+    new = write_csv(tmp_path / "3.csv", "n3,desk desk")
+    with pytest.raises(RunError, match="org/tiny is not the LLM .* Give that one with --llm and its --revision."):
+        ssna.add_items(run, new, revision="main")
+    assert ssna.add_items(run, new, revision="v2").extracted == 1
+    with pytest.raises(RunError, match="found 2 × --revision; expected 1, one for each LLM of the run"):
+        ssna.add_items(run, new, revision=["v1", "v2"])
+
+
+def test_new_texts_are_read_as_the_command_says(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    extract, given = api_of_add_items.extract_texts, list[ssna.ExtractOptions]()
+
+    def noting(*arguments: Any) -> Any:
+        given.append(arguments[4])
+        return extract(*arguments)
+
+    monkeypatch.setattr(api_of_add_items, "extract_texts", noting)
+    write_csv(tmp_path / "new.csv", "n1,lamp lamp desk")
+    command = ["add-items", run, "new.csv", "--batch-tokens", "96", "--device-map", "auto", "--device", "cpu"]
+    assert ssna_in_process(*command, cwd=tmp_path).returncode == 0
+    assert [(options.batch_tokens, options.device_map) for options in given] == [(96, "auto")]
 
 
 def test_code_of_an_llm_is_not_run_unasked(place: Place, run: Path, tmp_path: Path) -> None:
