@@ -9,7 +9,7 @@ import click
 from ssna.api.add_items import add_items
 from ssna.cli.extract import loading_options
 from ssna.cli.options import cache_root_option, device_option, json_option
-from ssna.terminal import print_json, print_line, work_progress
+from ssna.terminal import count, counted, print_json, print_line, work_progress
 
 
 @click.command("add-items", epilog="\b\nExample: ssna add-items runs/text new-films.csv --item-column movieId")
@@ -48,7 +48,7 @@ def add_items_command(
         print_json(done.as_json())
         return
     others = [
-        f"{number:,} {what}"
+        f"{count(number)} {what}"
         for number, what in (
             (done.replaced, "added before and replaced"),
             (done.known, "known already"),
@@ -57,6 +57,6 @@ def add_items_command(
         if number
     ]
     print_line(
-        f"{run}: {done.added:,} items added{''.join(f', {other}' for other in others)}; {done.extracted:,} texts read; "
-        f"{done.candidates:,} items can be recommended"
+        f"{run}: {counted(done.added, 'item')} added{''.join(f', {other}' for other in others)}; "
+        f"{counted(done.extracted, 'text')} read; {counted(done.candidates, 'item')} can be recommended"
     )

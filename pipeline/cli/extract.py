@@ -12,7 +12,7 @@ from ssna.cache import STORED_DTYPES, manifests_below
 from ssna.cli.options import Command, cache_root_option, device_option, json_option, layers_number, option_of
 from ssna.devices import leads
 from ssna.stage1_extract import COMPUTE_DTYPES, POOLINGS, Extraction, ExtractOptions, Plan
-from ssna.terminal import count, print_json, print_line, print_note, print_table, size, work_progress
+from ssna.terminal import count, counted, print_json, print_line, print_note, print_table, size, work_progress
 
 _option = option_of(ExtractOptions)
 _EXAMPLES = """\b
@@ -88,9 +88,9 @@ def extract_command(dataset: str, llm: str, prefix: str | None, dry_run: bool, a
         print_line(extraction_line(done))
     if leads() and (others_of_name := same_named_caches(done)):
         print_note(
-            f"{len(others_of_name)} more with other settings have the name '{done.name}' "
-            f"({', '.join(path.name for path in others_of_name)}): `ssna adapt` will ask for --cache FOLDER. "
-            "Give each a --name of its own."
+            f"{counted(len(others_of_name), 'other cache has', 'other caches have')} the name '{done.name}', with "
+            f"other settings ({', '.join(path.name for path in others_of_name)}): `ssna adapt` will ask for "
+            "--cache FOLDER. Give each a --name of its own."
         )
 
 
@@ -105,10 +105,10 @@ def extraction_line(done: Extraction) -> str:
     cached = "all texts were already cached" if done.cached == done.texts else f"{count(done.cached)} cached before"
     padding = f" ({done.padding:.1%} padding)" if done.extracted else ""
     return (
-        f"{count(done.texts)} distinct texts: {cached}, {count(done.extracted)} extracted, "
-        f"{count(done.tokens)} tokens{padding}, {count(done.truncated)} truncated, {done.seconds:.1f} s, "
-        f"{len(done.layers)} layers ({done.pooling} pooling), {size(done.bytes)} on disk, cache '{done.name}' in "
-        f"{done.cache}"
+        f"{counted(done.texts, 'distinct text')}: {cached}, {count(done.extracted)} extracted, "
+        f"{counted(done.tokens, 'token')}{padding}, {count(done.truncated)} truncated, {done.seconds:.1f} s, "
+        f"{counted(len(done.layers), 'layer')} ({done.pooling} pooling), {size(done.bytes)} on disk, "
+        f"cache '{done.name}' in {done.cache}"
     )
 
 
@@ -118,8 +118,8 @@ def _show(plan: Plan, as_json: bool) -> None:
         print_json(plan.as_json())
         return
     print_line(
-        f"{count(plan.texts)} distinct texts: {count(plan.cached)} cached, {count(plan.missing)} to extract with "
-        f"{len(plan.layers)} layers ({plan.pooling} pooling), {count(plan.tokens)} tokens, "
+        f"{counted(plan.texts, 'distinct text')}: {count(plan.cached)} cached, {count(plan.missing)} to extract with "
+        f"{counted(len(plan.layers), 'layer')} ({plan.pooling} pooling), {counted(plan.tokens, 'token')}, "
         f"{count(plan.truncated)} truncated, {size(plan.bytes)} on disk"
     )
     if plan.missing:

@@ -8,7 +8,7 @@ import click
 
 from ssna.api.report import report
 from ssna.cli.options import device_option, json_option
-from ssna.terminal import print_json, print_line, print_note, size
+from ssna.terminal import counted, print_json, print_line, print_note, size
 
 
 @click.command("report", epilog="\b\nExample: ssna report runs/ids runs/text --output report.html")
@@ -26,6 +26,6 @@ def report_command(runs: tuple[str, ...], output: str, overwrite: bool, device: 
     if as_json:
         print_json({**asdict(done), "output": str(done.output)})
         return
-    print_line(f"{done.output}: {len(done.runs)} run{'s' if len(done.runs) > 1 else ''}, {size(done.num_bytes)}")
+    print_line(f"{done.output}: {counted(len(done.runs), 'run')}, {size(done.num_bytes)}")
     if done.groups > 1:
         print_line("These runs were not tested on the same users and items: the page shows them apart.")

@@ -434,8 +434,7 @@ def test_the_commands_say_what_was_done(run: Path, tmp_path: Path) -> None:
     write_csv(tmp_path / "new.csv", "n1,desk alpine", "i3,x", "none,", header="movie,title")
     done = ssna_in_process("add-items", run, "new.csv", "--item-column", "movie", cwd=tmp_path)
     assert done.stdout == (
-        f"{run}: 1 items added, 1 known already, 1 without text, passed over; 1 texts read; "
-        "26 items can be recommended\n"
+        f"{run}: 1 item added, 1 known already, 1 without text, passed over; 1 text read; 26 items can be recommended\n"
     )
     nearest = json.loads(ssna_in_process("similar", run, "n1", "--top", "2", "--json").stdout)
     assert [set(each) for each in nearest] == [{"item_id", "title", "score"}] * 2
