@@ -18,6 +18,7 @@ import torch
 import ssna
 import ssna.api.add_items as api_of_add_items
 import ssna.stage2_adapt.new_items as new_items
+import ssna.stage2_adapt.recommendation as recommendation
 from ssna import AdaptOptions
 from ssna.cache import Cache, Selection, find_cache, fingerprint_of, keys_of_texts, read_manifest
 from ssna.errors import RunError
@@ -100,7 +101,7 @@ def test_all_users_go_into_a_parquet_file(place: Place, tmp_path: Path) -> None:
     assert frame.equals(ssna.recommend_users(place.root / "text", k=3))
     again = ssna_in_process(*command, cwd=tmp_path)
     assert again.returncode == 1
-    assert "out/all.parquet exists. Give the name of a new file, or --overwrite" in again.stderr
+    assert "out/all.parquet exists. Give another --output, or --overwrite to replace it." in again.stderr
     counted = ssna_in_process(*command, "--overwrite", "--json", cwd=tmp_path)
     assert json.loads(counted.stdout) == {"output": "out/all.parquet", "users": 60, "rows": 180}
 
@@ -111,12 +112,11 @@ def test_all_users_go_into_a_parquet_file(place: Place, tmp_path: Path) -> None:
         (["--all-users"], "--all-users writes a Parquet file. Name it with --output."),
         (["--all-users", "--user", "u000", "--output", "x"], "--all-users goes with neither --user nor --history."),
         (["--user", "u000", "--output", "x"], "--output and --overwrite go with --all-users."),
-        (["--all-users", "--output", "x", "--explain"], "--explain goes with --user or --history."),
         (
             ["--all-users", "--output", "x.csv"],
             "x.csv: recommendations are written as Parquet; expected a name that ends",
         ),
-        (["--all-users", "--output", "."], "is a folder. Give the name of a new file."),
+        (["--all-users", "--output", "."], ". is a folder; expected the name of a file to write."),
         (["--all-users", "--output", "x.parquet", "--top", "0"], "--top 0: expected at least 1."),
     ],
 )
@@ -131,7 +131,7 @@ def test_only_recommendations_are_replaced(place: Place, tmp_path: Path) -> None
     (tmp_path / "mine.parquet").write_text("not to be lost")
     command = ["recommend", place.root / "text", "--all-users", "--output", "mine.parquet", "--overwrite"]
     done = ssna_in_process(*command, cwd=tmp_path)
-    assert "mine.parquet holds no recommendations, so --overwrite does not touch it" in done.stderr
+    assert "mine.parquet is no file of recommendations of ours, so --overwrite does not touch it" in done.stderr
     assert (tmp_path / "mine.parquet").read_text() == "not to be lost"
 
 
@@ -159,6 +159,70 @@ def test_each_recommendation_names_the_nearest_item_of_the_history(place: Place)
     assert ssna.recommend(place.root / "popularity", history=history).items[0].nearest is None
     repeated = ssna.recommend(place.root / "text", history=["i1"], k=25, allow_repeats=True).items
     assert [item.nearest for item in repeated if item.item_id == "i1"] == [None]
+
+
+def test_recommendations_for_all_are_explained_as_those_for_one(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ["recommend", place.root / "text", "--all-users", "--explain", "--top", "25", "--allow-repeats"]
+    done = ssna_in_process(*command, "--output", "all.parquet", cwd=tmp_path)
+    assert done.stdout == "all.parquet: 1,500 rows, the next 25 items of 60 users\n"
+    rows = pl.read_parquet(tmp_path / "all.parquet")
+    assert rows.columns == ["user_id", "item_id", "score", "rank", "nearest_item_id", "nearest_cosine"]
+    for user, mine in rows.group_by("user_id"):
+        alone = ssna.recommend(place.root / "text", user=user[0], k=25, allow_repeats=True).items
+        expected = {item.item_id: item.nearest for item in alone}
+        assert None not in expected.values()
+        found = {item: (near, cosine) for _, item, _, _, near, cosine in mine.iter_rows()}
+        for item, nearest in expected.items():
+            assert nearest is not None
+            assert found[item] == (nearest.item_id, pytest.approx(nearest.score, abs=1e-5))
+    monkeypatch.setattr(recommendation, "_NUMBERS_AT_ONCE", 1)  # One user at a time
+    again = ssna.recommend_users(place.root / "text", k=25, allow_repeats=True, explain=True)
+    assert again.drop("nearest_cosine").equals(rows.drop("nearest_cosine"))
+    overwritten = ssna_in_process(*command, "--output", "all.parquet", "--overwrite", cwd=tmp_path)
+    assert overwritten.returncode == 0
+
+
+def test_an_item_without_a_vector_is_near_to_nothing(place: Place) -> None:
+    rows = ssna.recommend_users(place.root / "ids", ["u000", "u001"], k=25, explain=True)
+    lonely = rows.filter(pl.col("item_id") == place.lonely)
+    assert lonely["nearest_item_id"].to_list() == lonely["nearest_cosine"].to_list() == [None, None]
+    assert rows.filter(pl.col("item_id") != place.lonely).null_count().sum_horizontal().item() == 0
+    alone = ssna.recommend(place.root / "ids", user="u000", k=25).items
+    assert [item.nearest for item in alone if item.item_id == place.lonely] == [None]
+
+
+@pytest.mark.parametrize("whom", [["--user", "u000"], ["--all-users", "--output", "all.parquet"]])
+def test_what_has_no_vectors_is_not_explained(place: Place, tmp_path: Path, whom: list[str]) -> None:
+    done = ssna_in_process("recommend", place.root / "popularity", *whom, "--explain", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        f"Error: {place.root / 'popularity'} ranks by popularity and has no item vectors. Give a run with a side "
+        "network or IDs, or leave --explain out.\n"
+    )
+    assert not any(tmp_path.iterdir())
+
+
+def test_that_there_are_fewer_than_asked_for_is_said(place: Place, tmp_path: Path) -> None:
+    run = place.root / "text"
+    seen = len({item.item_id for item in ssna.recommend(run, user="u000").history})
+    done = ssna_in_process("recommend", run, "--user", "u000", "--top", "1000")
+    assert done.stderr == (
+        f"--top 1,000: found only {25 - seen} items to recommend besides those of the history (--allow-repeats).\n"
+    )
+    done = ssna_in_process("recommend", run, "--history", "i1", "--top", "1000", "--allow-repeats", "--json")
+    assert done.stderr == "--top 1,000: found only 25 items to recommend.\n"
+    assert len(json.loads(done.stdout)["items"]) == 25
+    assert ssna_in_process("similar", run, "i1", "--top", "1000").stderr == "--top 1,000: found only 24 other items.\n"
+    for command in (["similar", run, "i1", "--top", "24"], ["recommend", run, "--history", "i1", "--top", "24"]):
+        assert ssna_in_process(*command).stderr == ""
+    counts = pl.read_parquet(run / "histories.parquet")["history"].list.n_unique()
+    command = ["recommend", run, "--all-users", "--output", "all.parquet", "--top", "1000"]
+    assert ssna_in_process(*command, cwd=tmp_path).stdout == (
+        f"all.parquet: {60 * 25 - counts.sum():,} rows, the next {25 - counts.max()} to {25 - counts.min()} items of "
+        "60 users (fewer than --top 1,000 where there are no more)\n"
+    )
 
 
 def test_models_without_vectors_have_no_similar_items(place: Place) -> None:
