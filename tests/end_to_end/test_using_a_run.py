@@ -9,8 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import faiss
+import httpx2
 import huggingface_hub
 import numpy as np
+import onnxruntime
 import polars as pl
 import pytest
 import torch
@@ -23,6 +26,7 @@ from ssna import AdaptOptions
 from ssna.cache import Cache, Selection, find_cache, fingerprint_of, keys_of_texts, read_manifest
 from ssna.errors import RunError
 from ssna.runs import open_run, read_added
+from tests.end_to_end.test_serve import started
 from tests.helpers import Catalogue, make_catalogue, make_tiny_llm, ssna_in_process
 
 CPU = torch.device("cpu")
@@ -492,6 +496,74 @@ def test_a_run_that_is_replaced_forgets_its_new_items(place: Place, run: Path, t
     options = AdaptOptions(side="none", width=8, epochs=1)
     ssna.adapt(place.data, run, options=options, overwrite=True)
     assert not len(read_added(run, 8))
+
+
+@pytest.fixture
+def grown(run: Path, tmp_path: Path) -> Path:
+    """A run with two items that came after training, one of them like the lonely one."""
+    ssna.add_items(run, write_csv(tmp_path / "new.csv", "twin,fiddle lamp boot", "other,ink jacket camera"))
+    return run
+
+
+def test_an_export_has_the_items_that_were_added(place: Place, grown: Path, tmp_path: Path) -> None:
+    done = ssna.export(grown, tmp_path / "out", formats=["npy", "parquet", "onnx", "faiss"])
+    ids = json.loads((tmp_path / "out/item_ids.json").read_text())
+    assert (done.num_items, ids[25:]) == (27, ["twin", "other"])
+    assert pl.read_parquet(tmp_path / "out/item_vectors.parquet")["title"][26] == "ink jacket camera"
+    vectors = np.load(tmp_path / "out/item_vectors.npy")
+    network = onnxruntime.InferenceSession(tmp_path / "out/queries.onnx")
+    history = ["twin", "i4"]
+    numbers = np.array([[ids.index(item) + 1 for item in history]])
+    (queries,) = network.run(None, {"histories": numbers, "counts": np.array([2])})
+    expected = {item.item_id: item.score for item in ssna.recommend(grown, history=history, k=27).items}
+    found = dict(zip(ids, (vectors @ queries[0]).tolist(), strict=True))
+    assert {item: found[item] for item in expected} == pytest.approx(expected, abs=1e-4)
+    assert "other" in expected
+    _, rows = faiss.read_index(str(tmp_path / "out/item_vectors.faiss")).search(queries, 27)
+    assert [ids[row] for row in rows[0] if ids[row] not in history] == list(expected)
+
+
+def test_items_that_were_added_are_served(place: Place, grown: Path) -> None:
+    with started(grown) as serving:
+        assert httpx2.get(f"{serving.url}/health").json()["items"] == 27
+        for history in (["i1", "i2"], ["twin"]):
+            answer = httpx2.post(f"{serving.url}/recommend", json={"history": history, "k": 27}).json()
+            expected = ssna.recommend(grown, history=history, k=27)
+            assert [item["item_id"] for item in answer["items"]] == [item.item_id for item in expected.items]
+            assert {"other", *history} <= {item["item_id"] for item in answer["items"] + answer["history"]}
+        alike = httpx2.get(f"{serving.url}/similar", params={"item": "twin", "k": 1}).json()
+        assert [item["item_id"] for item in alike["items"]] == [place.lonely]
+        assert httpx2.get(f"{serving.url}/items", params={"query": "ink jacket"}).json() == [
+            {"item_id": "other", "title": "ink jacket camera"}
+        ]
+
+
+def test_a_report_is_without_the_items_that_were_added(place: Place, grown: Path, tmp_path: Path) -> None:
+    ssna.report([grown], tmp_path / "with.html")
+    (grown / "added_items.parquet").unlink()
+    ssna.report([grown], tmp_path / "without.html")
+    assert (tmp_path / "with.html").read_text() == (tmp_path / "without.html").read_text()
+
+
+def test_a_finished_run_that_is_resumed_keeps_its_new_items_and_one_that_is_replaced_says_it_does_not(
+    place: Place, grown: Path
+) -> None:
+    before = (grown / "added_items.parquet").read_bytes()
+    command = [
+        *("adapt", place.data, "--llm", "tiny-bert", "--output", grown, "--cache-root", place.caches, "--width", "8"),
+        *("--epochs", "2", "--candidates", "all", "--preparation", "whiten", "--item-id"),
+    ]
+    resumed = ssna_in_process(*command, "--resume")
+    assert resumed.returncode == 0, resumed.stderr
+    assert (grown / "added_items.parquet").read_bytes() == before
+    assert "twin" in [item.item_id for item in ssna.recommend(grown, history=["i1"], k=30).items]
+    replaced = ssna_in_process(*command, "--overwrite")
+    assert replaced.returncode == 0, replaced.stderr
+    assert (
+        f"{grown}: the items of `ssna add-items` go with the run that is replaced. Add them again." in replaced.stderr
+    )
+    assert len(ssna.recommend(grown, history=["i1"], k=30).items) == 24
+    assert "add-items" not in ssna_in_process(*command, "--overwrite").stderr
 
 
 def test_the_commands_say_what_was_done(run: Path, tmp_path: Path) -> None:
