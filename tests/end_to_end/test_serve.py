@@ -120,7 +120,7 @@ def test_mistakes_end_in_one_sentence(ids_run: Path, tmp_path: Path) -> None:
                 1,
                 f"cannot listen at 127.0.0.1, port {port} (Address already in use). Give an address",
             ),
-            ([ids_run, "--host", "no such host"], 1, "cannot listen at no such host, port 8000 ("),
+            ([ids_run, "--host", "no such host"], 1, "at no such host, port 8000 (no such name or address). Give"),
             ([ids_run, "--port", "70000"], 2, "70000 is not in the range 0<=x<=65535. See `ssna serve --help`."),
         ):
             done = ssna_in_process("serve", *arguments)
