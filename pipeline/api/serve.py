@@ -69,7 +69,8 @@ def _listening(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), family=family)
     except OSError as error:
         # Python adds the address to what the system says; the errors of names have numbers of their own, below 0.
-        said = os.strerror(error.errno) if (error.errno or 0) > 0 else "no such name or address"
+        number = error.errno or 0
+        said = os.strerror(number) if number > 0 else "no such name or address"
         raise ServiceError(
             f"cannot listen at {host}, port {port} ({said}). Give an address of this machine (--host) and a free port "
             "(--port; 0 takes any)."

@@ -440,10 +440,17 @@ def test_a_run_that_is_trained_again_meanwhile_gets_no_items(
         ssna.adapt(place.data, run, options=AdaptOptions(side="none", width=8, epochs=1), overwrite=True)
         return encode(*arguments)
 
-    monkeypatch.setattr(api_of_add_items, "encode_new_items", slowly)
-    with pytest.raises(RunError, match="was trained again while the texts were read"):
-        ssna.add_items(run, write_csv(tmp_path / "new.csv", "n1,desk"))
-    assert not len(read_added(run, 8))
+    def still_training(*arguments: Any) -> torch.Tensor:
+        (run / "results.json").unlink()
+        return encode(*arguments)
+
+    for meanwhile in (slowly, still_training):
+        monkeypatch.setattr(api_of_add_items, "encode_new_items", meanwhile)
+        shutil.rmtree(run)
+        shutil.copytree(place.root / "text", run)
+        with pytest.raises(RunError, match="was trained again while the texts were read"):
+            ssna.add_items(run, write_csv(tmp_path / "new.csv", "n1,desk"))
+        assert not len(read_added(run, 8))
 
 
 def test_of_two_that_add_items_at_once_neither_loses_any(
