@@ -8,12 +8,17 @@ import os
 import secrets
 import shutil
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from ssna.cache.errors import CacheError, DiskFullError
+
+if sys.platform != "win32":
+    import fcntl
 
 TEMPORARY_PREFIX = ".tmp-"
 _LEFTOVER_SECONDS = 3600
@@ -87,6 +92,26 @@ def write_atomically(path: Path, content: bytes | str) -> None:
     """Write the whole file or nothing; text is written as UTF-8."""
     with replacing(path) as temporary:
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def lock(file: BinaryIO, wait: bool) -> bool:
+    """Keep out whoever else locks this file, until it is closed; does nothing where there are no such locks.
+
+    Args:
+        file: open for writing, without which NFS gives no lock; nothing is written to it.
+        wait: for another who has it.
+
+    Returns:
+        False if another has it and nobody waited.
+    """
+    if sys.platform != "win32":
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            return False
+        except OSError:  # A file system without locks.
+            pass
+    return True
 
 
 def check_writable(folder: Path) -> None:

@@ -127,8 +127,18 @@ class TextRecommender:
             if self._ids[ITEM].is_integer() and not new.schema[ITEM].is_integer():
                 raise SourceError(f"new item ids are {new.schema[ITEM]}; expected {self._ids[ITEM]}, as those fitted.")
             new.write_parquet(file)
-            llm = None if self.llm is None else str(self.llm)
-            return add_items(run, file, llm=llm, cache_root=self.cache_root, device=self.device)
+            reading = self.extraction or ExtractOptions()
+            return add_items(
+                run,
+                file,
+                llm=None if self.llm is None else str(self.llm),
+                revision=reading.revision,
+                trust_remote_code=reading.trust_remote_code,
+                batch_tokens=reading.batch_tokens,
+                device_map=reading.device_map,
+                cache_root=self.cache_root,
+                device=self.device,
+            )
 
     def _fitted(self) -> Path:
         if self.results_ is None:

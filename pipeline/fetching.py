@@ -6,7 +6,6 @@ import hashlib
 import http.client
 import re
 import ssl
-import sys
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
@@ -15,11 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from ssna.cache import fsync_file, fsync_folder, telling_when_full
+from ssna.cache import fsync_file, fsync_folder, lock, telling_when_full
 from ssna.errors import DownloadError
-
-if sys.platform != "win32":
-    import fcntl
 
 _CHUNK = 2**20
 _SECONDS_WITHOUT_BYTES = 60
@@ -60,7 +56,8 @@ def fetch(url: str, path: Path, expected: Sequence[Expected], progress: Progress
     """
     part, version = path.with_name(f".{path.name}.part"), path.with_name(f".{path.name}.version")
     with telling_when_full(path), part.open("ab") as out:
-        _lock(out, path)
+        if not lock(out, wait=False):
+            raise DownloadError(f"another process is fetching {path}. Wait for it, or give another folder.")
         try:
             _append(url, out, version, progress)
         except DownloadError:
@@ -184,17 +181,6 @@ def _remember_version(answer: http.client.HTTPResponse, version: Path) -> None:
         version.write_text(mark, encoding="utf-8")
     else:
         version.unlink(missing_ok=True)
-
-
-def _lock(out: BinaryIO, path: Path) -> None:
-    """Keep a second process from writing between; does nothing where there are no such locks."""
-    if sys.platform != "win32":
-        try:
-            fcntl.flock(out, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise DownloadError(f"another process is fetching {path}. Wait for it, or give another folder.") from error
-        except OSError:  # A file system without locks.
-            return
 
 
 def _digests(path: Path) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""Output folders: refused when they hold something, and filled so that a crash leaves nothing half-written."""
+"""What is written to: refused when it holds something, and folders filled so that a crash leaves none half-written."""
 
 from __future__ import annotations
 
@@ -33,6 +33,28 @@ def check_output(path: Path, overwrite: bool, is_ours: Callable[[Path], bool], w
             f"{path} is not empty and is no {what}, so --overwrite does not touch it. Give another folder, or empty it "
             "yourself."
         )
+
+
+def check_output_file(path: Path, overwrite: bool, is_ours: Callable[[Path], bool], what: str) -> None:
+    """Return if a file of ours may be written.
+
+    Args:
+        path: the file; it may be missing.
+        overwrite: whether a file of ours that is there may be replaced.
+        is_ours: tells a file that ssna made from all others, which are never touched.
+        what: what the file is, for the message.
+
+    Raises:
+        OutputError: if a folder stands there, or a file that may not be replaced.
+    """
+    if path.is_dir():
+        raise OutputError(f"{path} is a folder; expected the name of a file to write.")
+    if not path.exists():
+        return
+    if not overwrite:
+        raise OutputError(f"{path} exists. Give another --output, or --overwrite to replace it.")
+    if not is_ours(path):
+        raise OutputError(f"{path} is no {what} of ours, so --overwrite does not touch it. Give another --output.")
 
 
 def check_no_file(path: Path) -> None:

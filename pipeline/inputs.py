@@ -126,6 +126,8 @@ def _extract_command(cache: Cache, dataset: Dataset, template: str | None) -> st
     command = ["ssna", "extract", str(dataset.path), "--llm", manifest.llm["source"], "--name", manifest.name]
     if template is not None:
         command += ["--text", template]
+    if revision := manifest.llm.get("revision"):
+        command += ["--revision", revision]
     settings = manifest.settings
     for option, setting in EXTRACT_OPTIONS:
         command += [f"--{option}", str(settings[setting])]

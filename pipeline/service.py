@@ -2,7 +2,9 @@
 
 # No `from __future__ import annotations`: FastAPI reads the annotations of functions that are made here.
 
+import json
 import re
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from typing import Annotated, Any, Literal
@@ -35,6 +37,18 @@ LARGEST_BODY = 512 * 1024
 """Bytes; more than a history of that many ids takes, of which few letters are escaped"""
 
 _SHOWN_MISTAKES = 3
+_SHOWN_LETTERS = 60
+_BODY = 'an object such as {"history": ["50"], "k": 10}'
+_AN_ID = f"a text of 1 to {LONGEST_ID} characters"
+_EXPECTED = {
+    "user": _AN_ID,
+    "item": _AN_ID,
+    "history": f"a list of at most {LONGEST_HISTORY:,} item ids, oldest first",
+    "k": f"a whole number from 1 to {MOST_ITEMS}",
+    "allow_repeats": "true or false",
+    "query": f"a text of at most {LONGEST_ID} characters",
+}
+"""Of each field that a request may have"""
 
 _Id = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_ID)]
 _K = Annotated[int, Field(ge=1, le=MOST_ITEMS, description="How many items.")]
@@ -105,7 +119,7 @@ class Catalogue:
         """Item indices, oldest first; an unknown user or item ends the request."""
         if (request.user is None) == (not request.history):
             found = "neither" if request.user is None else "both"
-            raise HTTPException(422, f"expected a user or a history, found {found}")
+            raise HTTPException(422, f"expected a user or a history, found {found}; give one of them")
         if request.user is None:
             return [self.number(item) for item in request.history]
         place = self.run.user_ids.index_of(request.user)
@@ -148,15 +162,24 @@ class Catalogue:
         return [self.item(row + 1) for row in found["row"]]
 
 
-def make_service(run: Run, device: torch.device) -> FastAPI:
-    """The service of a run, whose recommender is on the device."""
+def make_service(run: Run, device: torch.device, hosts: Collection[str] | None = None) -> FastAPI:
+    """The service of a run, whose recommender is on the device.
+
+    Args:
+        run: what is served.
+        device: of the run.
+        hosts: names under which it is asked, in lower case and without a port; None means any.
+    """
     catalogue = Catalogue(run, device)
     demo = (files("ssna") / "demo.html").read_text(encoding="utf-8")
     service: FastAPI = FastAPIOffline(
         title="ssna", version=__version__, description="Recommendations from one run folder.", redoc_url=None
     )
     service.add_middleware(_BodyLimit)
+    if hosts is not None:
+        service.add_middleware(_HostCheck, hosts=hosts)
     service.add_exception_handler(RequestValidationError, _refuse)
+    service.add_exception_handler(400, _refuse_unreadable)
 
     @service.get("/", include_in_schema=False, response_class=HTMLResponse)
     def page() -> str:
@@ -197,11 +220,48 @@ class _Refusal(BaseModel):
 def _refuse(request: Request, error: Exception) -> JSONResponse:
     """One sentence for each of the first things that are wrong; FastAPI's own answer repeats the whole request."""
     assert isinstance(error, RequestValidationError)
-    wrong = [
-        f"{'.'.join(str(part) for part in found['loc'][1:]) or 'the body'}: {found['msg']}"
-        for found in error.errors()[:_SHOWN_MISTAKES]
-    ]
-    return JSONResponse({"detail": "; ".join(wrong)}, status_code=422)
+    mistakes = error.errors()
+    said = [_sentence(each, request.headers.get("content-type")) for each in mistakes[:_SHOWN_MISTAKES]]
+    if (more := len(mistakes) - len(said)) > 0:
+        said.append(f"There {'is' if more == 1 else 'are'} {more:,} more like {'this' if more == 1 else 'these'}.")
+    return JSONResponse({"detail": " ".join(said)}, status_code=422)
+
+
+def _refuse_unreadable(request: Request, error: Exception) -> JSONResponse:
+    """Of a body that is not even text, or nested too deeply; only FastAPI gives this status."""
+    return JSONResponse({"detail": f"the body cannot be read as JSON in UTF-8: give {_BODY}."}, status_code=400)
+
+
+def _sentence(mistake: Mapping[str, Any], content_type: str | None) -> str:
+    """What is wrong with one part of a request, and what to give instead."""
+    kind, (where, *place), found = mistake["type"], mistake["loc"], mistake["input"]
+    if where == "body" and (kind == "json_invalid" or not place):
+        if not re.fullmatch(r"application/(.+\+)?json", (content_type or "").partition(";")[0].strip().lower()):
+            sent = "without a Content-Type" if content_type is None else f"with the Content-Type {_shown(content_type)}"
+            return f"the body is sent {sent}: send it with application/json, as {_BODY}."
+        if kind == "json_invalid":
+            return f"the body is no JSON ({mistake['ctx']['error']} after {place[0]} characters): give {_BODY}."
+        return f"the body is {'empty' if kind == 'missing' else _shown(found)}: give {_BODY}."
+    field, *numbers = place
+    if kind == "extra_forbidden":
+        known = ", ".join(RecommendRequest.model_fields)
+        return f"there is no field {_shown(field)}, only {known}: leave it out, or correct its name."
+    expected = _AN_ID if numbers else _EXPECTED[field]
+    name = f"item {numbers[0] + 1} of the {field}" if numbers else field
+    return f"{name} is {'missing' if kind == 'missing' else _shown(found)}: give {expected}."
+
+
+def _shown(value: Any) -> str:
+    """A part of a request as its sender knows it, never long."""
+    if isinstance(value, list):
+        return f"a list of {len(value):,}"
+    if isinstance(value, dict):
+        return "an object"
+    if isinstance(value, str) and len(value) > _SHOWN_LETTERS:
+        return f"a text of {len(value):,} characters"
+    # Half of a surrogate pair could not be sent back as it is.
+    written = json.dumps(value, default=str, ensure_ascii=False).encode(errors="backslashreplace").decode()
+    return written if len(written) <= 2 * _SHOWN_LETTERS else f"{written[:_SHOWN_LETTERS]}…"
 
 
 def _responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -212,6 +272,30 @@ def _responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
         422: "The request is not as described",
     }
     return {status: {"model": _Refusal, "description": said[status]} for status in statuses}
+
+
+class _HostCheck:
+    """Refuses requests for other hosts.
+
+    Else a stranger's page, whose own name is made to mean this machine once it is loaded (DNS rebinding), could ask a
+    service that answers this machine alone, and read the answers.
+    """
+
+    # Not starlette's TrustedHostMiddleware: it does not say what to do, and older ones take no IPv6 address.
+    def __init__(self, app: ASGIApp, hosts: Collection[str]) -> None:
+        self.app, self.hosts = app, hosts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            host = Headers(scope=scope).get("host", "")
+            if re.sub(r":\d*$", "", host).lower() not in self.hosts:
+                detail = (
+                    f"the request is for the host {_shown(host)}, and this machine alone is answered, as "
+                    f"{', '.join(self.hosts)}: ask for one of these, or start `ssna serve` with another --host."
+                )
+                await JSONResponse({"detail": detail}, status_code=421)(scope, receive, send)
+                return
+        await self.app(scope, receive, send)
 
 
 class _BodyLimit:

@@ -131,6 +131,11 @@ def count(number: int) -> str:
     return f"{number:,}"
 
 
+def counted(number: int, one: str, many: str | None = None) -> str:
+    """A whole number with what it counts: of one, and of many where that is not the same with an s."""
+    return f"{count(number)} {one if number == 1 else many or f'{one}s'}"
+
+
 def size(num_bytes: int) -> str:
     """Bytes in the largest fitting unit."""
     value = float(num_bytes)

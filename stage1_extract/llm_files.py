@@ -6,7 +6,7 @@ import json
 import logging
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,7 @@ _VOCABULARIES = (
     "sentencepiece.bpe.model",
     "tokenizer.model",
 )
+_COMMIT = re.compile("[0-9a-f]{40}")
 _HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 _POOLING = "1_Pooling/config.json"
 # What to fetch of a hub repository: neither pickle weights nor the same weights for other frameworks.
@@ -68,6 +69,8 @@ class LLMFiles:
     """The GGUF file that holds everything"""
     code: Sequence[Path] = ()
     """Python files that come with the model and may be run"""
+    revision: str | None = None
+    """Commit of a hub id, as far as it is known, else what was asked for"""
 
     @property
     def trusted(self) -> bool:
@@ -149,7 +152,9 @@ def find_llm(llm: str, revision: str | None = None, trust_remote_code: bool = Fa
             f"{llm} is a file; expected the folder of a model (with {CONFIG} and {_WEIGHTS}), a .gguf file or a hub id."
         )
     _check_hub_id(llm)
-    return _files_in(_download(llm, revision, trust_remote_code), llm, trust_remote_code)
+    folder = _download(llm, revision, trust_remote_code)
+    commit = folder.name if _COMMIT.fullmatch(folder.name) else revision
+    return replace(_files_in(folder, llm, trust_remote_code), revision=commit)
 
 
 def find_config(llm: str, revision: str | None = None) -> LLMFiles:

@@ -198,6 +198,7 @@ def create(
     """A new cache of these settings."""
     about = {
         "source": files.source,
+        **({} if files.revision is None else {"revision": files.revision}),
         "architecture": files.architecture,
         "blocks": files.num_blocks,
         "state_width": state_width,

@@ -29,7 +29,7 @@ from ssna.stage2_adapt.options import (
 )
 from ssna.stage2_adapt.popularity import count_popularity
 from ssna.stage2_adapt.processes import Processes, processes_of_torchrun
-from ssna.stage2_adapt.recommendation import nearest_items, top_items, top_items_of_all
+from ssna.stage2_adapt.recommendation import nearest_in_histories, nearest_items, top_items, top_items_of_all
 from ssna.stage2_adapt.recommenders import Popularity, Recommender, SequenceRecommender
 from ssna.stage2_adapt.sequences import (
     SPLITS,
@@ -51,7 +51,6 @@ from ssna.stage2_adapt.states import (
     blocks_of,
     bytes_of_states,
     fit_preparation,
-    read_lowest_first,
 )
 
 if TYPE_CHECKING:
@@ -105,10 +104,10 @@ __all__ = [
     "left_out",
     "load_tensors",
     "metrics_by_case",
+    "nearest_in_histories",
     "nearest_items",
     "paired_p_value",
     "processes_of_torchrun",
-    "read_lowest_first",
     "save_tensors",
     "split_by_time",
     "targets_of",

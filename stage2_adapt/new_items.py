@@ -8,36 +8,36 @@ from dataclasses import fields
 import torch
 from torch import Tensor
 
-from ssna.stage2_adapt.item_encoder import ItemEncoder
+from ssna.cache import Selection
+from ssna.stage2_adapt.item_encoder import ItemEncoder, encode
 from ssna.stage2_adapt.options import AdaptOptions
-from ssna.stage2_adapt.states import Preparation
+from ssna.stage2_adapt.states import Preparation, StreamedStates
 
-_ITEMS_AT_ONCE = 2048
+_BYTES_AT_ONCE = 2**25
+"""Of the states, of which never more are held, however many items there are"""
 
 
-def encode_new_items(parameters: Mapping[str, Tensor], options: AdaptOptions, states: Sequence[Tensor]) -> Tensor:
+@torch.no_grad()
+def encode_new_items(
+    parameters: Mapping[str, Tensor], options: AdaptOptions, selections: Sequence[Selection]
+) -> Tensor:
     """Vectors ``(n, d)`` of items without training interactions, as training would end with; their ID vectors are zero.
 
     Args:
         parameters: of the item encoder by name, with what prepared each LLM's states (`sides.0.mean` and so on).
         options: of the run.
-        states: of each LLM, as the cache has them but for the order of layers: ``(A, n, D)``, lowest layer first.
+        selections: of each LLM, the n items' rows in its cache, at least one.
     """
     of_encoder, preparations = dict(parameters), list[Preparation]()
-    for number in range(len(states)):
-        names = {field.name: f"sides.{number}.{field.name}" for field in fields(Preparation)}
-        preparations.append(Preparation(**{name: of_encoder.pop(key, None) for name, key in names.items()}))  # type: ignore[arg-type]
-    sizes = [(len(part), preparation.width) for part, preparation in zip(states, preparations, strict=True)]
+    for number in range(len(selections)):
+        found = {field.name: of_encoder.pop(f"sides.{number}.{field.name}", None) for field in fields(Preparation)}
+        preparations.append(Preparation(**found))  # type: ignore[arg-type]
+    sizes = [(len(rows.layers), each.width) for rows, each in zip(selections, preparations, strict=True)]
     encoder = ItemEncoder(sizes, len(parameters.get("id_table", ())), options)
     encoder.load_state_dict(of_encoder)
     encoder.eval()
+    count = len(selections[0])
+    at_once = max(1, _BYTES_AT_ONCE // sum(4 * len(rows.layers) * rows.width for rows in selections))
+    states = StreamedStates(selections, preparations, torch.device("cpu"), at_once)
     unknown = len(parameters.get("id_table", ())) + 1  # The number of any item that was not trained on.
-    vectors = []
-    with torch.no_grad():
-        for first in range(0, states[0].shape[1], _ITEMS_AT_ONCE):
-            block = [
-                preparation.apply(part[:, first : first + _ITEMS_AT_ONCE].clone())
-                for preparation, part in zip(preparations, states, strict=True)
-            ]
-            vectors.append(encoder(block, torch.full((block[0].shape[1],), unknown)))
-    return torch.cat(vectors)
+    return encode(encoder, states.between, torch.full((count,), unknown), recompute=False, at_most=at_once)

@@ -14,6 +14,7 @@ from ssna.stage2_adapt.sequences import Sequences, gather_spans
 
 _USERS_AT_ONCE = 128
 _SCORES_AT_ONCE = 2**24
+_NUMBERS_AT_ONCE = 2**24
 
 
 @torch.no_grad()
@@ -69,21 +70,47 @@ def top_items_of_all(
         yield best.indices.cpu() + 1, best.values.cpu()
 
 
-def nearest_items(vectors: Tensor, to: list[int], among: list[int] | None, k: int) -> tuple[Tensor, Tensor]:
-    """Of each item, the k nearest others by the cosine of their vectors: indices and cosines ``(len(to), k)``.
-
-    Where an item itself is all there is to choose from, its cosine is minus infinity.
+def nearest_items(vectors: Tensor, item: int, k: int) -> tuple[list[int], list[float]]:
+    """The k items nearest to another by the cosine of their vectors, nearest first, and the cosines.
 
     Args:
         vectors: ``(N + 1, d)``, of items 1 to N.
-        to: item indices.
-        among: item indices to choose from; None for all.
-        k: how many, at most as many as there are others.
+        item: an item index.
+        k: how many; fewer if there are not k others.
     """
-    chosen = torch.arange(1, len(vectors)) if among is None else torch.tensor(among)
-    unit = functional.normalize(vectors[chosen.to(vectors.device)], dim=1)
-    given = torch.tensor(to)
-    cosines = functional.normalize(vectors[given.to(vectors.device)], dim=1) @ unit.T
-    cosines = cosines.masked_fill((given[:, None] == chosen).to(cosines.device), -torch.inf)
-    best = cosines.topk(min(k, len(chosen)), dim=1)
-    return chosen[best.indices.cpu()], best.values.cpu()
+    unit = functional.normalize(vectors[1:], dim=1)
+    cosines = unit @ unit[item - 1]  # (N,)
+    cosines[item - 1] = -torch.inf
+    best = cosines.topk(min(k, len(cosines) - 1))
+    return (best.indices + 1).tolist(), best.values.tolist()
+
+
+@torch.no_grad()
+def nearest_in_histories(vectors: Tensor, items: Tensor, histories: Sequences) -> tuple[Tensor, Tensor]:
+    """Of each recommended item, that of the user's history which is nearest by the cosine of their vectors.
+
+    Where an item has no vector, or is all that the history has, the cosine is minus infinity.
+
+    Args:
+        vectors: ``(N + 1, d)``, of items 1 to N; zero of an item without one.
+        items: recommended item indices ``(B, k)``.
+        histories: of the B users, none empty.
+
+    Returns:
+        Item indices and cosines ``(B, k)``, on the CPU.
+    """
+    packed, starts = torch.from_numpy(histories.items).to(vectors.device), torch.from_numpy(histories.starts)
+    longest = int(histories.lengths.max(initial=1))
+    at_once = max(1, _NUMBERS_AT_ONCE // (longest * max(vectors.shape[1], items.shape[1])))
+    blocks = []
+    for first in range(0, max(1, len(items)), at_once):
+        mine = items[first : first + at_once].to(vectors.device)
+        start, end = starts[:-1][first : first + at_once], starts[1:][first : first + at_once]
+        seen, _ = gather_spans(packed, start, end, longest)  # (B, S)
+        given, past = (functional.normalize(vectors[which], dim=2) for which in (mine, seen))
+        cosines = given @ past.transpose(1, 2)  # (B, k, S)
+        impossible = (seen == 0)[:, None] | (seen[:, None] == mine[:, :, None]) | ~given.any(dim=2, keepdim=True)
+        best = cosines.masked_fill(impossible, -torch.inf).max(dim=2)
+        blocks.append((seen.gather(1, best.indices).cpu(), best.values.cpu()))
+    near, nearness = zip(*blocks, strict=True)
+    return torch.cat(near), torch.cat(nearness)

@@ -24,6 +24,7 @@ from ssna.extras import check_installed
 from ssna.folders import check_output
 from ssna.inputs import Inputs, Source, distinct_training_items, read_inputs
 from ssna.runs import (
+    ADDED_FILE,
     CHECKPOINT_FILE,
     CONFIG_FILE,
     HISTORIES_FILE,
@@ -155,6 +156,10 @@ def adapt(
         if processes.leads:
             output.mkdir(parents=True, exist_ok=True)
             if overwrite:
+                if on_note is not None and (output / ADDED_FILE).exists():
+                    on_note(
+                        f"{output}: the items of `ssna add-items` go with the run that is replaced. Add them again."
+                    )
                 clear_run(output)
             clear_leftovers(output)
             if not (output / CONFIG_FILE).exists():  # A resumed run keeps what it was started with.

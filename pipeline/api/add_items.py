@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 import torch
 
-from ssna.cache import Cache, keys_of_texts, manifests_below, resolve_cache_root
+from ssna.cache import Cache, Selection, keys_of_texts, lock, manifests_below, resolve_cache_root
 from ssna.columns import ITEM, TEXT, TITLE
 from ssna.dataset import is_dataset, open_dataset, read_items, text_of_items
 from ssna.devices import resolve_device
@@ -21,6 +21,7 @@ from ssna.runs import (
     CONFIG_FILE,
     RESULTS_FILE,
     VECTOR,
+    is_finished,
     item_parameters,
     open_run,
     read_added,
@@ -29,7 +30,7 @@ from ssna.runs import (
 )
 from ssna.sources import read_items_table, workbench
 from ssna.stage1_extract import ExtractOptions, cache_fingerprint, extract_texts
-from ssna.stage2_adapt import encode_new_items, read_lowest_first
+from ssna.stage2_adapt import encode_new_items
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,10 @@ def add_items(
     item_column: str | None = None,
     encoding: str | None = None,
     llm: str | Sequence[str] | None = None,
+    revision: str | Sequence[str] | None = None,
     trust_remote_code: bool = False,
+    batch_tokens: int | None = None,
+    device_map: str | None = None,
     cache_root: Path | str | None = None,
     device: str = "auto",
     on_progress: Callable[[int, int], None] | None = None,
@@ -79,7 +83,11 @@ def add_items(
         item_column: of the item ids in the table; None means `item_id`.
         encoding: of a text file; None means UTF-8.
         llm: where the LLM is now, if it is not where it was extracted from; of several one for each.
+        revision: branch, tag or commit of an LLM that is a hub id, likewise; None means the one that its cache was
+            extracted from, as far as the cache knows it.
         trust_remote_code: whether Python code that comes with the LLM may be run, if it was for the cache.
+        batch_tokens: see `ExtractOptions`.
+        device_map: likewise.
         cache_root: the folder of all caches; None means where the run's caches were, else the usual one.
         device: a PyTorch device, or `auto`.
         on_progress: called with the texts done and the texts to do, of each LLM.
@@ -94,8 +102,10 @@ def add_items(
     config = read_json(run / CONFIG_FILE)
     if not config["caches"]:
         raise RunError(f"{run} reads no item texts (it has no side network). Give a run with one (`ssna adapt --llm`).")
-    caches = [_cache_of(described, cache_root) for described in config["caches"]]
-    sources = _sources_of(caches, llm)
+    readers = _readers_of(config, cache_root, llm, revision, batch_tokens, device_map)
+    where = str(resolve_device(device))
+    for reader in readers if llm is not None or revision is not None else ():
+        reader.check(where)  # Also if there turns out to be nothing to read.
     every, titles = _read(Path(items), text, config["dataset"]["template"], item_column, encoding)
     known = every[ITEM].is_in(opened.items[ITEM].implode())
     wanted = ~known & (every[TEXT] != "")
@@ -104,14 +114,19 @@ def add_items(
     result = {"known": int(known.sum()), "without_text": len(every) - int(known.sum()) - len(with_text)}
     if not len(with_text):
         return AddedItems(0, 0, **result, extracted=0, candidates=len(opened.items) + len(before))
-    where, states, extracted = str(resolve_device(device)), [], 0
-    for cache, source, described in zip(caches, sources, config["caches"], strict=True):
+    selections, extracted = [], 0
+    for reader, described in zip(readers, config["caches"], strict=True):
         texts = with_text.select(text_of_items(described["text"], with_text.schema))[TEXT]
-        layers = len(described["layers"])
-        extracted += _extract(cache, source, texts, with_text[ITEM], layers, trust_remote_code, where, on_progress)
-        selection = Cache.open(cache.path).select(keys_of_texts(texts), layers)
-        states.append(read_lowest_first(selection, slice(0, len(texts))))
-    vectors = encode_new_items(item_parameters(run), opened.options, states)
+        if reader.lacks(texts):
+            if reader.options.trust_remote_code and not trust_remote_code:
+                raise RunError(
+                    f"{reader.source} comes with Python code of its own, which {reader.cache.path} was extracted with. "
+                    "Read that code, and give --trust-remote-code if it may be run."
+                )
+            reader.check(where)
+            extracted += reader.extract(texts, with_text[ITEM], where, on_progress)
+        selections.append(reader.select(texts))
+    vectors = encode_new_items(item_parameters(run), opened.options, selections)
     new = pl.DataFrame(
         {
             ITEM: with_text[ITEM],
@@ -120,14 +135,29 @@ def add_items(
             VECTOR: pl.Series(vectors.numpy()).cast(pl.List(pl.Float32)),
         }
     )
-    if (run / RESULTS_FILE).stat().st_mtime_ns != finished:
-        raise RunError(f"{run} was trained again while the texts were read. Add the items again.")
-    before = read_added(run, opened.options.width)  # Another command may have added some meanwhile.
-    kept = before.filter(~pl.col(ITEM).is_in(new[ITEM].implode()))
-    write_parquet(run / ADDED_FILE, pl.concat([kept, new]))
-    replaced = len(before) - len(kept)
-    candidates = len(opened.items) + len(kept) + len(new)
+    replaced, total = _write(run, new, opened.options.width, finished)
+    candidates = len(opened.items) + total
     return AddedItems(len(new) - replaced, replaced, **result, extracted=extracted, candidates=candidates)
+
+
+def _write(run: Path, new: pl.DataFrame, width: int, finished: int) -> tuple[int, int]:
+    """Put new items beside those that were added before; how many of these they replace, and how many there are now.
+
+    Only this is locked: what takes long, the reading of the texts, two commands may do at once.
+    """
+    again = f"{run} was trained again while the texts were read. Add the items again."
+    try:
+        results = (run / RESULTS_FILE).open("r+b")
+    except FileNotFoundError as error:
+        raise RunError(again) from error
+    with results:
+        lock(results, wait=True)
+        if not is_finished(run) or (run / RESULTS_FILE).stat().st_mtime_ns != finished:
+            raise RunError(again)
+        before = read_added(run, width)
+        kept = before.filter(~pl.col(ITEM).is_in(new[ITEM].implode()))
+        write_parquet(run / ADDED_FILE, pl.concat([kept, new]))
+    return len(before) - len(kept), len(kept) + len(new)
 
 
 def _read(
@@ -153,6 +183,91 @@ def _read(
     return items, with_titles(items, title_field)[TITLE]
 
 
+@dataclass(frozen=True)
+class _Reader:
+    """The LLM of one of the run's caches."""
+
+    cache: Cache
+    source: str
+    options: ExtractOptions
+    """Those that the cache was extracted with"""
+
+    def check(self, device: str) -> None:
+        """Refuse another LLM than that of the cache; its files are hashed, and nothing is loaded."""
+        found = cache_fingerprint(self.source, self.cache.path.parent, self.options, device)
+        if found != self.cache.manifest.fingerprint:
+            of_hub = "" if Path(self.source).expanduser().exists() else " and its --revision"
+            raise RunError(
+                f"{self.source} is not the LLM that {self.cache.path} was extracted from: its files differ. Give that "
+                f"one with --llm{of_hub}."
+            )
+
+    def lacks(self, texts: pl.Series) -> bool:
+        """Whether there is anything to read; if not, the LLM need not be there."""
+        return not self.cache.has(keys_of_texts(texts), self.options.layers or 0).all()
+
+    def extract(
+        self, texts: pl.Series, item_ids: pl.Series, device: str, on_progress: Callable[[int, int], None] | None
+    ) -> int:
+        """Bring the texts' states into this very cache; returns how many were computed."""
+
+        def blocks() -> Iterator[tuple[Sequence[str], Sequence[str]]]:
+            yield texts.to_list(), item_ids.to_list()
+
+        progress = on_progress or (lambda done, total: None)
+        root = self.cache.path.parent
+        return extract_texts(blocks, self.source, root, None, self.options, device, progress).extracted
+
+    def select(self, texts: pl.Series) -> Selection:
+        """The texts' rows, all of which are there by now."""
+        return Cache.open(self.cache.path).select(keys_of_texts(texts), self.options.layers or 0)
+
+
+def _readers_of(
+    run: Mapping[str, Any],
+    root: Path | str | None,
+    llm: str | Sequence[str] | None,
+    revision: str | Sequence[str] | None,
+    batch_tokens: int | None,
+    device_map: str | None,
+) -> list[_Reader]:
+    """Each of the run's LLMs, as its cache and, where the user says so, the user have it."""
+    readers, number = list[_Reader](), len(run["caches"])
+    for described, own, commit in zip(
+        run["caches"], _for_each("llm", llm, number), _for_each("revision", revision, number), strict=True
+    ):
+        cache = _cache_of(described, root)
+        settings, known = cache.manifest.settings, cache.manifest.llm
+        source = known["source"] if own is None else own
+        if commit is None and source == known["source"] and not Path(source).expanduser().exists():
+            commit = known.get("revision")
+        template = f"{settings['prefix']}{{text}}{settings['suffix']}"
+        options = ExtractOptions(
+            revision=commit,
+            trust_remote_code=bool(settings["remote_code"]),
+            layers=len(described["layers"]),
+            max_tokens=settings["max_tokens"],
+            pooling=settings["pooling"],
+            template=None if template == "{text}" else template,
+            dtype=settings["compute_dtype"],
+            store=settings["stored_dtype"],
+            batch_tokens=batch_tokens,
+            device_map=device_map,
+        )
+        readers.append(_Reader(cache, source, options))
+    return readers
+
+
+def _for_each(option: str, given: str | Sequence[str] | None, number: int) -> Sequence[str | None]:
+    """What was given for each LLM; None for each if it was not given."""
+    if given is None:
+        return [None] * number
+    values = [given] if isinstance(given, str) else list(given)
+    if len(values) != number:
+        raise RunError(f"found {len(values)} × --{option}; expected {number}, one for each LLM of the run.")
+    return values
+
+
 def _cache_of(described: Mapping[str, Any], root: Path | str | None) -> Cache:
     """The cache that a run was made from, wherever it is now."""
     roots = [Path(root)] if root is not None else [Path(described["path"]).parent, resolve_cache_root()]
@@ -169,56 +284,3 @@ def _cache_of(described: Mapping[str, Any], root: Path | str | None) -> Cache:
         f"the cache {described['path']} of this run is gone: it says how texts are read. Name the folder that its "
         f"cache (fingerprint {described['fingerprint'][:12]}) is in with --cache-root."
     )
-
-
-def _sources_of(caches: Sequence[Cache], given: str | Sequence[str] | None) -> list[str]:
-    """Where each cache's LLM is."""
-    if given is None:
-        return [cache.manifest.llm["source"] for cache in caches]
-    sources = [given] if isinstance(given, str) else list(given)
-    if len(sources) != len(caches):
-        raise RunError(f"--llm was given {len(sources)} times; expected one for each of the run's {len(caches)} LLMs.")
-    return sources
-
-
-def _extract(
-    cache: Cache,
-    source: str,
-    texts: pl.Series,
-    item_ids: pl.Series,
-    layers: int,
-    trust_remote_code: bool,
-    device: str,
-    on_progress: Callable[[int, int], None] | None,
-) -> int:
-    """Bring the texts' states into this very cache; returns how many were computed."""
-    if cache.has(keys_of_texts(texts), layers).all():
-        return 0  # The LLM need not be there.
-    settings, root = cache.manifest.settings, cache.path.parent
-    if settings["remote_code"] and not trust_remote_code:
-        raise RunError(
-            f"{source} comes with Python code of its own, which {cache.path} was extracted with. Read that code, and "
-            "give --trust-remote-code if it may be run."
-        )
-    options = ExtractOptions(
-        trust_remote_code=trust_remote_code,
-        layers=layers,
-        max_tokens=settings["max_tokens"],
-        pooling=settings["pooling"],
-        template=f"{settings['prefix']}{{text}}{settings['suffix']}"
-        if settings["prefix"] or settings["suffix"]
-        else None,
-        dtype=settings["compute_dtype"],
-        store=settings["stored_dtype"],
-    )
-
-    def blocks() -> Iterator[tuple[Sequence[str], Sequence[str]]]:
-        yield texts.to_list(), item_ids.to_list()
-
-    if cache_fingerprint(source, root, options, device) != cache.manifest.fingerprint:
-        raise RunError(
-            f"{source} is not the LLM that {cache.path} was extracted from: its files differ. Give that one with --llm."
-        )
-    return extract_texts(
-        blocks, source, root, None, options, device, on_progress or (lambda done, total: None)
-    ).extracted

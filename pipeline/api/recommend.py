@@ -6,15 +6,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import polars as pl
+import torch
+from torch import Tensor
 
 from ssna.columns import ITEM, TITLE, USER
 from ssna.devices import resolve_device
 from ssna.errors import RunError
 from ssna.runs import Run, open_run
-from ssna.stage2_adapt import SequenceRecommender, nearest_items, top_items, top_items_of_all
+from ssna.stage2_adapt import SequenceRecommender, Sequences, nearest_in_histories, top_items, top_items_of_all
 
 RANK, SCORE = "rank", "score"
+NEAREST, COSINE = "nearest_item_id", "nearest_cosine"
+"""Of recommendations that are explained"""
+_UNEXPLAINED = ", or leave --explain out"
 
 
 @dataclass(frozen=True)
@@ -57,6 +63,7 @@ def recommend(
     history: Sequence[str | int] | None = None,
     k: int = 10,
     allow_repeats: bool = False,
+    explain: bool = False,
     device: str = "auto",
 ) -> Recommendation:
     """The k items that come next for a user of the dataset, or for any history, from the run folder alone.
@@ -66,8 +73,9 @@ def recommend(
         user: a user's id; all of the user's interactions are the history. Ids are text; a whole number stands for its
             digits.
         history: item ids instead, oldest first.
-        k: how many items.
+        k: how many items; fewer where there are not so many to choose from.
         allow_repeats: whether items of the history may be recommended again.
+        explain: refuse a run without item vectors, by which `RecommendedItem.nearest` is told.
         device: a PyTorch device, or `auto`.
 
     Raises:
@@ -81,6 +89,8 @@ def recommend(
     check_number(k)
     where = resolve_device(device)
     opened = open_run(Path(run), where, with_added=True)
+    if explain:
+        vectors_of(opened, _UNEXPLAINED)
     if user is not None:
         numbers = opened.history_of(str(user))
     else:
@@ -95,6 +105,7 @@ def recommend_users(
     *,
     k: int = 10,
     allow_repeats: bool = False,
+    explain: bool = False,
     device: str = "auto",
     on_progress: Callable[[int, int], None] | None = None,
 ) -> pl.DataFrame:
@@ -105,15 +116,17 @@ def recommend_users(
         users: their ids; None means all, in the order of the dataset.
         k: how many items.
         allow_repeats: whether items of a user's history may be recommended again.
+        explain: say too which item of the history each one is nearest to.
         device: a PyTorch device, or `auto`.
         on_progress: called with the users done and their number.
 
     Returns:
         A row a user and item: user_id, item_id, score and rank (from 1), best items first; fewer than k where there
-        are not so many to choose from.
+        are not so many to choose from. Explained ones have nearest_item_id and nearest_cosine too, which are null as
+        `RecommendedItem.nearest` is None.
 
     Raises:
-        RunError: if the folder is no finished run, or has no such user.
+        RunError: if the folder is no finished run, has no such user, or no item vectors to explain by.
     """
     check_number(k)
     where = resolve_device(device)
@@ -124,7 +137,11 @@ def recommend_users(
     if users is not None:
         places = opened.places_of([str(user) for user in users])
         user_ids, sequences = user_ids.gather(places), sequences.of_users(places)
-    schema = {USER: pl.String(), ITEM: pl.String(), SCORE: pl.Float32(), RANK: pl.UInt32()}
+    schema: dict[str, pl.DataType] = {USER: pl.String(), ITEM: pl.String(), SCORE: pl.Float32(), RANK: pl.UInt32()}
+    vectors = None
+    if explain:
+        vectors = vectors_of(opened, _UNEXPLAINED)
+        schema |= {NEAREST: pl.String(), COSINE: pl.Float32()}
     blocks, done = [pl.DataFrame(schema=schema)], 0
     for items, scores in top_items_of_all(opened.recommender, sequences, k, where, allow_repeats):
         count, each = items.shape
@@ -136,6 +153,14 @@ def recommend_users(
                 RANK: pl.Series(list(range(1, each + 1)) * count, dtype=pl.UInt32),
             }
         )
+        if vectors is not None:
+            histories = sequences.of_users(range(done, done + count))
+            near, cosines = (part.flatten().numpy() for part in nearest_in_histories(vectors, items, histories))
+            found = pl.when(pl.Series(cosines) > -float("inf"))
+            block = block.with_columns(
+                found.then(opened.items[ITEM].gather(np.maximum(near, 1) - 1)).alias(NEAREST),
+                found.then(pl.Series(cosines)).alias(COSINE),
+            )
         blocks.append(block.filter(pl.col(SCORE) > -float("inf")))
         done += count
         if on_progress is not None:
@@ -170,15 +195,24 @@ def described_items(run: Run, numbers: Sequence[int]) -> list[tuple[str, str]]:
     return described
 
 
+def vectors_of(run: Run, otherwise: str = "") -> Tensor:
+    """The item vectors ``(N + 1, d)``; zero of an item that a model of IDs has not seen.
+
+    Raises:
+        RunError: if the run has none.
+    """
+    if not isinstance(run.recommender, SequenceRecommender):
+        raise RunError(
+            f"{run.path} ranks by popularity and has no item vectors. Give a run with a side network or IDs{otherwise}."
+        )
+    return run.recommender.item_embeddings
+
+
 def _nearest(run: Run, items: list[int], history: list[int]) -> list[ScoredItem | None]:
     """Of each recommended item, that of the history which it is like; None if there is no other than itself."""
     if not items or not isinstance(run.recommender, SequenceRecommender):
         return [None] * len(items)
-    vectors = run.recommender.item_embeddings  # Zero of an item that a model of IDs has not seen.
-    near, cosines = nearest_items(vectors, items, sorted(set(history)), 1)
-    described = zip(described_items(run, near[:, 0].tolist()), cosines[:, 0].tolist(), strict=True)
-    known = vectors[items].any(dim=1).tolist()
-    return [
-        ScoredItem(*item, cosine) if has_vector and cosine > -float("inf") else None
-        for has_vector, (item, cosine) in zip(known, described, strict=True)
-    ]
+    alone = Sequences(np.array(history), np.array([0, len(history)]))
+    near, cosines = nearest_in_histories(vectors_of(run), torch.tensor([items]), alone)
+    described = zip(described_items(run, near[0].clamp_min(1).tolist()), cosines[0].tolist(), strict=True)
+    return [ScoredItem(*item, cosine) if cosine > -float("inf") else None for item, cosine in described]

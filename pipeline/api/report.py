@@ -8,7 +8,8 @@ from pathlib import Path
 
 from ssna.cache import write_atomically
 from ssna.devices import resolve_device
-from ssna.errors import OutputError, RunError
+from ssna.errors import RunError
+from ssna.folders import check_output_file
 from ssna.reports import GENERATOR, Group, digest_of_test, group_of, in_order, read_run, render
 from ssna.runs import open_run, runs_of_study
 
@@ -61,7 +62,7 @@ def report(
     """
     folders = _run_folders([runs] if isinstance(runs, (str, Path)) else runs)
     output = Path(output)
-    _check_output(output, overwrite)
+    check_output_file(output, overwrite, _is_report, "report")
     where, found = resolve_device(device), dict[str, Group]()
     progress = on_progress or (lambda done, total: None)
     for number, (folder, name) in enumerate(zip(folders, _names(folders), strict=True)):
@@ -103,13 +104,6 @@ def _names(folders: Sequence[Path]) -> list[str]:
     return [name if last.count(name) == 1 else str(folder) for folder, name in zip(folders, last, strict=True)]
 
 
-def _check_output(path: Path, overwrite: bool) -> None:
-    if not path.exists():
-        return
-    if path.is_dir():
-        raise OutputError(f"{path} is a folder; expected the name of an HTML file to write.")
-    if not overwrite:
-        raise OutputError(f"{path} exists. Give another --output, or --overwrite to replace it.")
+def _is_report(path: Path) -> bool:
     with path.open("rb") as file:
-        if GENERATOR.encode() not in file.read(1000):
-            raise OutputError(f"{path} is no report of ours, so --overwrite does not touch it. Give another --output.")
+        return GENERATOR.encode() in file.read(1000)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import socket
 from collections.abc import Callable
@@ -11,6 +12,8 @@ from ssna.devices import resolve_device
 from ssna.errors import ServiceError
 from ssna.extras import check_installed
 from ssna.runs import open_run
+
+_OF_THIS_MACHINE = ("localhost", "127.0.0.1", "[::1]")
 
 
 def serve(
@@ -25,7 +28,8 @@ def serve(
 
     Args:
         run: a run folder.
-        host: the address to listen at; the default answers this machine alone. There is no authentication.
+        host: the address to listen at; the default answers this machine alone, and no requests for other hosts. There
+            is no authentication.
         port: 0 takes a free one.
         device: a PyTorch device, or `auto`.
         on_start: called with the service's URL as soon as requests are answered or queued.
@@ -44,9 +48,12 @@ def serve(
     from ssna.service import make_service
 
     where = resolve_device(device)
-    service = make_service(open_run(Path(run), where, with_added=True), where)
+    opened = open_run(Path(run), where, with_added=True)
     with _listening(host, port) as listener:
         shown = f"[{host}]" if ":" in host else host
+        here = ipaddress.ip_address(listener.getsockname()[0].partition("%")[0]).is_loopback
+        hosts = list(dict.fromkeys([*_OF_THIS_MACHINE, shown.lower()])) if here else None
+        service = make_service(opened, where, hosts)
         if on_start is not None:
             on_start(f"http://{shown}:{listener.getsockname()[1]}")
         server = uvicorn.Server(uvicorn.Config(service, log_level="warning", access_log=False))
@@ -61,8 +68,9 @@ def _listening(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), family=family)
     except OSError as error:
-        # Python adds the address to what the system says, but for names, whose errors have numbers of their own.
-        said = error.strerror if isinstance(error, socket.gaierror) else os.strerror(error.errno or 0)
+        # Python adds the address to what the system says; the errors of names have numbers of their own, below 0.
+        number = error.errno or 0
+        said = os.strerror(number) if number > 0 else "no such name or address"
         raise ServiceError(
             f"cannot listen at {host}, port {port} ({said}). Give an address of this machine (--host) and a free port "
             "(--port; 0 takes any)."

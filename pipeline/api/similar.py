@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ssna.api.recommend import ScoredItem, check_number, described_items
+from ssna.api.recommend import ScoredItem, check_number, described_items, vectors_of
 from ssna.devices import resolve_device
 from ssna.errors import RunError
 from ssna.runs import open_run
-from ssna.stage2_adapt import SequenceRecommender, nearest_items
+from ssna.stage2_adapt import nearest_items
 
 
 def similar(run: Path | str, item: str | int, *, k: int = 10, device: str = "auto") -> list[ScoredItem]:
@@ -17,7 +17,7 @@ def similar(run: Path | str, item: str | int, *, k: int = 10, device: str = "aut
     Args:
         run: a run folder.
         item: an item's id, of the dataset or added since.
-        k: how many.
+        k: how many; fewer where there are not so many others.
         device: a PyTorch device, or `auto`.
 
     Raises:
@@ -26,14 +26,11 @@ def similar(run: Path | str, item: str | int, *, k: int = 10, device: str = "aut
     check_number(k)
     opened = open_run(Path(run), resolve_device(device), with_added=True)
     number = opened.index_of(str(item))
-    if not isinstance(opened.recommender, SequenceRecommender):
-        raise RunError(f"{run} ranks by popularity and has no item vectors. Give a run with a side network or IDs.")
-    vectors = opened.recommender.item_embeddings
+    vectors = vectors_of(opened)
     if not vectors[number].any():
         raise RunError(
             f"{run} has no vector of the item '{item}': it learned IDs only, and the item does not occur in training. "
             "Give a run with a side network."
         )
-    near, cosines = nearest_items(vectors, [number], None, min(k, opened.recommender.num_items - 1))
-    described = described_items(opened, near[0].tolist())
-    return [ScoredItem(*each, cosine) for each, cosine in zip(described, cosines[0].tolist(), strict=True)]
+    near, cosines = nearest_items(vectors, number, k)
+    return [ScoredItem(*item, cosine) for item, cosine in zip(described_items(opened, near), cosines, strict=True)]

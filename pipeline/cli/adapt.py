@@ -39,7 +39,7 @@ from ssna.stage2_adapt import (
     SPLITS,
     AdaptOptions,
 )
-from ssna.terminal import count, print_json, print_line, print_note, print_table, training_progress
+from ssna.terminal import count, counted, print_json, print_line, print_note, print_table, training_progress
 
 _option = option_of(AdaptOptions)
 # What it uses, or refuses itself.
@@ -264,8 +264,9 @@ def _print_run(output: str, results: Mapping[str, Any], chosen: AdaptOptions) ->
     best = f"best epoch {results['best_epoch']} of {results['epochs']}, " if results["epochs"] else ""
     others = ""
     if left_out := results["users_not_evaluated"]:
-        reason = "too short to be, they only train" if chosen.split != "time" else "without history or target"
-        others = f" ({left_out:,} {reason})"
+        only = "it only trains" if left_out == 1 else "they only train"
+        reason = f"too short to be, {only}" if chosen.split != "time" else "without history or target"
+        others = f" ({count(left_out)} {reason})"
     for cache in read_json(Path(output) / CONFIG_FILE)["caches"]:
         folder, layers = Path(cache["path"]).name, cache["layers"]
         text = "" if cache["text"] is None else f", text '{cache['text']}'"
@@ -274,6 +275,6 @@ def _print_run(output: str, results: Mapping[str, Any], chosen: AdaptOptions) ->
         )
         print_line(f"{output}: states of {folder}, {which}{text}")
     print_line(
-        f"{output}: {best}{results['users']:,} users evaluated{others}, {results['candidates']:,} candidates, "
-        f"{results['total_seconds']:.1f} s"
+        f"{output}: {best}{counted(results['users'], 'user')} evaluated{others}, "
+        f"{counted(results['candidates'], 'candidate')}, {results['total_seconds']:.1f} s"
     )

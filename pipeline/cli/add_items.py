@@ -7,8 +7,9 @@ from typing import Any
 import click
 
 from ssna.api.add_items import add_items
+from ssna.cli.extract import loading_options
 from ssna.cli.options import cache_root_option, device_option, json_option
-from ssna.terminal import print_json, print_line, work_progress
+from ssna.terminal import count, counted, print_json, print_line, work_progress
 
 
 @click.command("add-items", epilog="\b\nExample: ssna add-items runs/text new-films.csv --item-column movieId")
@@ -23,23 +24,31 @@ from ssna.terminal import print_json, print_line, work_progress
     metavar="PATH_OR_ID",
     help="Where the LLM is now; of several once for each.  [default: where it was extracted from]",
 )
-@click.option("--trust-remote-code", is_flag=True, help="Run Python code that comes with the LLM.")
+@click.option(
+    "--revision",
+    multiple=True,
+    metavar="NAME",
+    help="Branch, tag or commit of a hub id; of several once for each.  [default: that of the cache]",
+)
+@loading_options
 @device_option
 @cache_root_option
 @json_option
-def add_items_command(run: str, items: str, llm: tuple[str, ...], as_json: bool, **options: Any) -> None:
+def add_items_command(
+    run: str, items: str, llm: tuple[str, ...], revision: tuple[str, ...], as_json: bool, **options: Any
+) -> None:
     """Let new ITEMS be recommended by the run RUN, without training: its LLM reads their texts, no others.
 
     ITEMS is a table (CSV, TSV, Parquet, JSON Lines) or a dataset folder. Items that the run knows stay as they are, and
     its metrics are those without new items.
     """
     with work_progress("extracting", "texts") as on_progress:
-        done = add_items(run, items, llm=llm or None, on_progress=on_progress, **options)
+        done = add_items(run, items, llm=llm or None, revision=revision or None, on_progress=on_progress, **options)
     if as_json:
         print_json(done.as_json())
         return
     others = [
-        f"{number:,} {what}"
+        f"{count(number)} {what}"
         for number, what in (
             (done.replaced, "added before and replaced"),
             (done.known, "known already"),
@@ -48,6 +57,6 @@ def add_items_command(run: str, items: str, llm: tuple[str, ...], as_json: bool,
         if number
     ]
     print_line(
-        f"{run}: {done.added:,} items added{''.join(f', {other}' for other in others)}; {done.extracted:,} texts read; "
-        f"{done.candidates:,} items can be recommended"
+        f"{run}: {counted(done.added, 'item')} added{''.join(f', {other}' for other in others)}; "
+        f"{counted(done.extracted, 'text')} read; {counted(done.candidates, 'item')} can be recommended"
     )

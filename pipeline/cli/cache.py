@@ -19,7 +19,7 @@ from ssna.api.caches import (
 )
 from ssna.cache import CacheError, SegmentReport, resolve_cache_root
 from ssna.cli.options import Command, cache_root_option, json_option
-from ssna.terminal import count, print_json, print_line, print_note, print_problem, print_table, size
+from ssna.terminal import count, counted, print_json, print_line, print_note, print_problem, print_table, size
 
 _SHOWN_KEYS = 5
 
@@ -123,7 +123,7 @@ def verify_command(
         for verification in found:
             bad = len(verification.damaged)
             state = "sound" if verification.sound else f"{bad} damaged" if bad else "its index was wrong and is removed"
-            held = f"{count(verification.segments)} segments, {count(verification.rows)} rows"
+            held = f"{counted(verification.segments, 'segment')}, {counted(verification.rows, 'row')}"
             print_line(f"{verification.path}: {held}, {state}")
             for place in verification.set_aside:
                 print_line(f"set aside: {place}")
@@ -156,8 +156,8 @@ def compact_command(caches: tuple[str, ...], cache_root: str | None, as_json: bo
         return
     for path, compaction in done.items():
         print_line(
-            f"{path}: {count(compaction.segments_before)} segments are now {count(compaction.segments_after)}, "
-            f"{count(compaction.rows_dropped)} repeated rows dropped"
+            f"{path}: {counted(compaction.segments_before, 'segment is', 'segments are')} now "
+            f"{count(compaction.segments_after)}, {counted(compaction.rows_dropped, 'repeated row')} dropped"
         )
 
 

@@ -7,7 +7,7 @@ import click
 from ssna.api.compare import RESAMPLES, compare
 from ssna.cli.options import device_option, filter_history_option, json_option
 from ssna.cli.results import metric_label
-from ssna.terminal import print_json, print_line, print_table
+from ssna.terminal import counted, print_json, print_line, print_table
 
 
 @click.command("compare", epilog="\b\nExample: ssna compare runs/ids runs/text")
@@ -46,4 +46,4 @@ def compare_command(first: str, second: str, filter_history: bool, bootstrap: in
         for name, d in found.items()
     ]
     print_table(["test", first, second, "difference", "95 % interval", "p"], rows)
-    print_line(f"{next(iter(found.values())).users:,} users, all of whom both runs were tested on")
+    print_line(f"{counted(next(iter(found.values())).users, 'user')}, all of whom both runs were tested on")

@@ -12,7 +12,7 @@ from ssna.cache import STORED_DTYPES
 from ssna.cli.options import default_of, device_option, json_option, layers_number, option_of
 from ssna.stage1_extract import COMPUTE_DTYPES, ExtractOptions
 from ssna.stage2_adapt import LOSSES, PRECISIONS, SIDES, AdaptOptions
-from ssna.terminal import count, print_json, print_line, print_table, size
+from ssna.terminal import counted, print_json, print_line, print_table, size
 
 _extracting, _adapting = option_of(ExtractOptions), option_of(AdaptOptions)
 _EXAMPLES = """\b
@@ -74,8 +74,8 @@ def _taken(kind: type, options: dict[str, Any]) -> dict[str, Any]:
 def _show(found: Estimate) -> None:
     layers = "all" if found.layers == found.blocks else f"the top {found.layers}"
     print_line(
-        f"{found.llm}: {found.parameters / 1e6:,.0f} million parameters, {found.blocks} layers of width {found.width}, "
-        f"{layers} kept; {count(found.items)} texts, {count(round(found.tokens))} tokens"
+        f"{found.llm}: {found.parameters / 1e6:,.0f} million parameters, {counted(found.blocks, 'layer')} of width "
+        f"{found.width}, {layers} kept; {counted(found.items, 'text')}, {counted(round(found.tokens), 'token')}"
     )
     how = "measured on a part" if found.extraction_measured else "from --tflops"
     print_table(

@@ -7,7 +7,7 @@ import click
 from ssna.api.evaluate import evaluate
 from ssna.cli.options import device_option, filter_history_option, json_option
 from ssna.cli.results import print_intervals, print_popularity, print_results
-from ssna.terminal import print_json, print_line
+from ssna.terminal import counted, print_json, print_line
 
 
 @click.command("evaluate", epilog="\b\nExample: ssna evaluate runs/text runs/ids --bootstrap 1000")
@@ -32,7 +32,7 @@ def evaluate_command(runs: tuple[str, ...], filter_history: bool, bootstrap: int
     print_popularity(results)
     for run, result in results.items():
         filtered = "history ranked last" if result["history_filtered"] else "history not filtered"
-        users = f"{result['users']:,} users" if result["users"] else "no users to test on"
-        print_line(f"{run}: {users}, {result['candidates']:,} candidates, split {result['split']}, {filtered}")
+        users = counted(result["users"], "user") if result["users"] else "no users to test on"
+        print_line(f"{run}: {users}, {counted(result['candidates'], 'candidate')}, split {result['split']}, {filtered}")
     if len({(result["users"], result["candidates"], result["split"]) for result in results.values()}) > 1:
         print_line("These runs were not tested on the same users and candidates: their metrics do not compare.")

@@ -8,7 +8,7 @@ import click
 
 from ssna.api.export import FORMATS, Export, ExportFormat, export
 from ssna.cli.options import json_option
-from ssna.terminal import count, print_json, print_line, print_table, size
+from ssna.terminal import counted, print_json, print_line, print_table, size
 
 
 @click.command("export", epilog="\b\nExample: ssna export runs/text serving --format parquet --format onnx")
@@ -46,15 +46,15 @@ def export_command(run: str, output: str, formats: tuple[ExportFormat, ...], ove
 def _show(done: Export) -> None:
     rows = [[str(path), size(path.stat().st_size)] for path in done.files.values()]
     print_table(["file", "size"], rows)
-    print_line(f"{count(done.num_items)} items, vectors of {done.dimensions} dimensions")
+    print_line(f"{counted(done.num_items, 'item')}, vectors of {done.dimensions} dimensions")
     if done.onnx is not None:
         print_line(
             f"ONNX: queries differ from PyTorch's by at most {done.onnx.difference:.1e}, and reach "
-            f"{done.onnx.largest:.1f} ({count(done.onnx.histories)} random histories)"
+            f"{done.onnx.largest:.1f} ({counted(done.onnx.histories, 'random history', 'random histories')})"
         )
     if done.index is not None:
         how = "exact search" if done.index.kind == "flat" else "approximate search (HNSW)"
         print_line(
             f"index: {how}, recall@10 {done.index.recall_at_10:.4f}, recall@100 {done.index.recall_at_100:.4f} against "
-            f"exact search ({count(done.index.queries)} users' histories)"
+            f"exact search (the histories of {counted(done.index.queries, 'user')})"
         )

@@ -9,16 +9,28 @@ import click
 
 from ssna.api.extract import extract, plan_extraction
 from ssna.cache import STORED_DTYPES, manifests_below
-from ssna.cli.options import cache_root_option, device_option, json_option, layers_number, option_of
+from ssna.cli.options import Command, cache_root_option, device_option, json_option, layers_number, option_of
 from ssna.devices import leads
 from ssna.stage1_extract import COMPUTE_DTYPES, POOLINGS, Extraction, ExtractOptions, Plan
-from ssna.terminal import count, print_json, print_line, print_note, print_table, size, work_progress
+from ssna.terminal import count, counted, print_json, print_line, print_note, print_table, size, work_progress
 
 _option = option_of(ExtractOptions)
 _EXAMPLES = """\b
 Example: ssna extract data/ml-100k --llm sentence-transformers/all-MiniLM-L6-v2
          torchrun --nproc-per-node 8 -m ssna extract data/ml-100k --llm Qwen/Qwen3-8B
 """
+
+
+def loading_options(command: Command) -> Command:
+    """`--batch-tokens`, `--device-map` and `--trust-remote-code`: how the LLM is loaded and fed."""
+    command = _option("trust_remote_code", "Run Python code that comes with the LLM.", is_flag=True)(command)
+    command = _option("device_map", "Spread an LLM that one device cannot hold.", type=click.Choice(["auto"]))(command)
+    return _option(
+        "batch_tokens",
+        "Tokens read at once.  [default: 2048 on a CPU, 16384 on a GPU]",
+        type=click.IntRange(1),
+        metavar="N",
+    )(command)
 
 
 @click.command("extract", epilog=_EXAMPLES)
@@ -47,16 +59,9 @@ Example: ssna extract data/ml-100k --llm sentence-transformers/all-MiniLM-L6-v2
     type=click.Choice(COMPUTE_DTYPES),
 )
 @_option("store", "Of the cached states.", type=click.Choice(STORED_DTYPES))
-@_option(
-    "batch_tokens",
-    "Tokens read at once.  [default: 2048 on a CPU, 16384 on a GPU]",
-    type=click.IntRange(1),
-    metavar="N",
-)
-@_option("device_map", "Spread an LLM that one device cannot hold.", type=click.Choice(["auto"]))
+@loading_options
 @_option("tensor_parallel", "Under torchrun: share each weight, not the texts.", is_flag=True)
 @_option("compile", "Compile the LLM (torch.compile).", is_flag=True)
-@_option("trust_remote_code", "Run Python code that comes with the LLM.", is_flag=True)
 @click.option("--dry-run", is_flag=True, help="Only say what would be done: texts, tokens, size on disk.")
 @device_option
 @cache_root_option
@@ -83,9 +88,9 @@ def extract_command(dataset: str, llm: str, prefix: str | None, dry_run: bool, a
         print_line(extraction_line(done))
     if leads() and (others_of_name := same_named_caches(done)):
         print_note(
-            f"{len(others_of_name)} more with other settings have the name '{done.name}' "
-            f"({', '.join(path.name for path in others_of_name)}): `ssna adapt` will ask for --cache FOLDER. "
-            "Give each a --name of its own."
+            f"{counted(len(others_of_name), 'other cache has', 'other caches have')} the name '{done.name}', with "
+            f"other settings ({', '.join(path.name for path in others_of_name)}): `ssna adapt` will ask for "
+            "--cache FOLDER. Give each a --name of its own."
         )
 
 
@@ -100,10 +105,10 @@ def extraction_line(done: Extraction) -> str:
     cached = "all texts were already cached" if done.cached == done.texts else f"{count(done.cached)} cached before"
     padding = f" ({done.padding:.1%} padding)" if done.extracted else ""
     return (
-        f"{count(done.texts)} distinct texts: {cached}, {count(done.extracted)} extracted, "
-        f"{count(done.tokens)} tokens{padding}, {count(done.truncated)} truncated, {done.seconds:.1f} s, "
-        f"{len(done.layers)} layers ({done.pooling} pooling), {size(done.bytes)} on disk, cache '{done.name}' in "
-        f"{done.cache}"
+        f"{counted(done.texts, 'distinct text')}: {cached}, {count(done.extracted)} extracted, "
+        f"{counted(done.tokens, 'token')}{padding}, {count(done.truncated)} truncated, {done.seconds:.1f} s, "
+        f"{counted(len(done.layers), 'layer')} ({done.pooling} pooling), {size(done.bytes)} on disk, "
+        f"cache '{done.name}' in {done.cache}"
     )
 
 
@@ -113,8 +118,8 @@ def _show(plan: Plan, as_json: bool) -> None:
         print_json(plan.as_json())
         return
     print_line(
-        f"{count(plan.texts)} distinct texts: {count(plan.cached)} cached, {count(plan.missing)} to extract with "
-        f"{len(plan.layers)} layers ({plan.pooling} pooling), {count(plan.tokens)} tokens, "
+        f"{counted(plan.texts, 'distinct text')}: {count(plan.cached)} cached, {count(plan.missing)} to extract with "
+        f"{counted(len(plan.layers), 'layer')} ({plan.pooling} pooling), {counted(plan.tokens, 'token')}, "
         f"{count(plan.truncated)} truncated, {size(plan.bytes)} on disk"
     )
     if plan.missing:

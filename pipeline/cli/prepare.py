@@ -11,7 +11,7 @@ from ssna.cleaning import DUPLICATES
 from ssna.cli.options import default_of, json_option
 from ssna.dataset import Dataset
 from ssna.sources import FORMATS, READERS, TIMESTAMP_UNITS, Columns
-from ssna.terminal import count, print_json, print_line, print_table
+from ssna.terminal import count, counted, print_json, print_line, print_table
 
 _HELP = "\n".join(
     [
@@ -90,7 +90,7 @@ def _show(dataset: Dataset) -> None:
     again = described["items_described_again"]
     first = f" ({count(again)} more than once: the first description counts)" if again else ""
     print_line(
-        f"{dataset.path}: dataset '{dataset.name}', {count(described['items'])} items described{first}, text from "
+        f"{dataset.path}: dataset '{dataset.name}', {counted(described['items'], 'item')} described{first}, text from "
         f"'{described['template']}', times read as {described['timestamps'] or 'order only'}, "
         f"fingerprint {dataset.fingerprint[:12]}"
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import click
 import polars as pl
@@ -12,8 +13,9 @@ from ssna.api.recommend import RANK, SCORE, Recommendation, recommend, recommend
 from ssna.cli.options import device_option, json_option, top_option
 from ssna.columns import ITEM, USER
 from ssna.errors import OutputError
+from ssna.folders import check_output_file
 from ssna.runs import write_parquet
-from ssna.terminal import print_json, print_line, print_table, work_progress
+from ssna.terminal import count, counted, print_json, print_line, print_note, print_table, work_progress
 
 _SHOWN_HISTORY = 10
 _EXAMPLES = """\b
@@ -49,18 +51,21 @@ def recommend_command(
 ) -> None:
     """Print the items that come next for a user or a history, from the run folder RUN alone.
 
-    For all users they are rows of a Parquet file: user_id, item_id, score and rank.
+    For all users they are rows of a Parquet file: user_id, item_id, score and rank, explained also nearest_item_id and
+    nearest_cosine.
     """
     if all_users:
         if user is not None or history:
             raise click.UsageError("--all-users goes with neither --user nor --history. Give one of them.")
-        if explain:
-            raise click.UsageError("--explain goes with --user or --history. Leave it out.")
-        _write_all(run, output, overwrite, k, allow_repeats, device, as_json)
+        options = {"k": k, "allow_repeats": allow_repeats, "explain": explain, "device": device}
+        _write_all(run, output, overwrite, as_json, options)
         return
     if output is not None or overwrite:
         raise click.UsageError("--output and --overwrite go with --all-users. Give it, or leave them out.")
-    found = recommend(run, user=user, history=history, k=k, allow_repeats=allow_repeats, device=device)
+    found = recommend(run, user=user, history=history, k=k, allow_repeats=allow_repeats, explain=explain, device=device)
+    if len(found.items) < k:
+        besides = "" if allow_repeats else " besides those of the history (--allow-repeats)"
+        print_note(f"--top {count(k)}: found only {counted(len(found.items), 'item')} to recommend{besides}.")
     if as_json:
         print_json(asdict(found))
         return
@@ -82,33 +87,34 @@ def _show(found: Recommendation, whose: str, explain: bool) -> None:
     print_table(columns, rows)
 
 
-def _write_all(
-    run: str, output: Path | None, overwrite: bool, k: int, allow_repeats: bool, device: str, as_json: bool
-) -> None:
+def _write_all(run: str, output: Path | None, overwrite: bool, as_json: bool, options: dict[str, Any]) -> None:
     if output is None:
         raise click.UsageError("--all-users writes a Parquet file. Name it with --output.")
     if not output.is_dir() and output.suffix != ".parquet":
         raise OutputError(f"{output}: recommendations are written as Parquet; expected a name that ends in .parquet.")
-    if output.is_dir() or (output.exists() and not overwrite):
-        found, remedy = ("is a folder", "") if output.is_dir() else ("exists", ", or --overwrite to replace it")
-        raise OutputError(f"{output} {found}. Give the name of a new file{remedy}.")
-    if output.exists() and not _is_ours(output):
-        raise OutputError(
-            f"{output} holds no recommendations, so --overwrite does not touch it. Give another --output."
-        )
+    check_output_file(output, overwrite, _is_ours, "file of recommendations")
     with work_progress("ranking", "users") as on_progress:
-        rows = recommend_users(run, k=k, allow_repeats=allow_repeats, device=device, on_progress=on_progress)
+        rows = recommend_users(run, on_progress=on_progress, **options)
     output.parent.mkdir(parents=True, exist_ok=True)
     write_parquet(output, rows)
     users = rows[USER].n_unique()
     if as_json:
         print_json({"output": str(output), "users": users, "rows": len(rows)})
     else:
-        print_line(f"{output}: {len(rows):,} rows, the next {k} items of {users:,} users")
+        print_line(f"{output}: {counted(len(rows), 'row')}, the next {_items_of_each(rows, options['k'], users)}")
+
+
+def _items_of_each(rows: pl.DataFrame, k: int, users: int) -> str:
+    """How many items of how many users."""
+    each = rows[USER].value_counts()["count"].to_list() or [0]
+    fewest, most = min(each), max(each)
+    number = f"{count(fewest)} to {counted(most, 'item')}" if fewest < most else counted(most, "item")
+    less = f" (fewer than --top {count(k)} where there are no more)" if fewest < k else ""
+    return f"{number} of {counted(users, 'user')}{less}"
 
 
 def _is_ours(path: Path) -> bool:
     try:
-        return list(pl.read_parquet_schema(path)) == [USER, ITEM, SCORE, RANK]
+        return list(pl.read_parquet_schema(path))[:4] == [USER, ITEM, SCORE, RANK]
     except (OSError, pl.exceptions.PolarsError):
         return False

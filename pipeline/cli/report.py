@@ -8,7 +8,7 @@ import click
 
 from ssna.api.report import report
 from ssna.cli.options import device_option, json_option
-from ssna.terminal import count, print_json, print_line, print_table, size, work_progress
+from ssna.terminal import count, counted, print_json, print_line, print_table, size, work_progress
 
 
 @click.command("report", epilog="\b\nExample: ssna report runs/ids runs/text --output report.html")
@@ -28,7 +28,7 @@ def report_command(runs: tuple[str, ...], output: str, overwrite: bool, device: 
         print_json({**asdict(done), "output": str(done.output)})
         return
     number = sum(len(group.runs) for group in done.groups)
-    print_line(f"{done.output}: {number} run{'s' if number > 1 else ''}, {size(done.num_bytes)}")
+    print_line(f"{done.output}: {counted(number, 'run')}, {size(done.num_bytes)}")
     if len(done.groups) > 1:
         print_line("These runs were not tested on the same users and items: the page shows them apart.")
         rows = [

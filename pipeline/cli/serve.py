@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import click
 
 from ssna.api.serve import serve
@@ -27,7 +29,8 @@ from ssna.terminal import print_note
     help="0 takes a free one.",
 )
 @device_option
-def serve_command(run: str, host: str, port: int, device: str) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print a line of JSON with the address as soon as it is there.")
+def serve_command(run: str, host: str, port: int, device: str, as_json: bool) -> None:
     """Answer requests for recommendations from the run folder RUN over HTTP, until Ctrl-C.
 
     \b
@@ -40,8 +43,10 @@ def serve_command(run: str, host: str, port: int, device: str) -> None:
 
     Anybody who reaches the address may ask. Needs `pip install 'ssna[serve]'`; see docs/serving.md.
     """
-    serve(run, host=host, port=port, device=device, on_start=_say)
 
+    def on_start(url: str) -> None:
+        if as_json:  # One line, at once: whoever waits for it reads a line from a pipe.
+            print(json.dumps({"url": url}), flush=True)
+        print_note(f"serving at {url}, OpenAPI page at {url}/docs; Ctrl-C ends it")
 
-def _say(url: str) -> None:
-    print_note(f"serving at {url}, OpenAPI page at {url}/docs; Ctrl-C ends it")
+    serve(run, host=host, port=port, device=device, on_start=on_start)

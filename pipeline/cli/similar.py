@@ -8,7 +8,7 @@ import click
 
 from ssna.api.similar import similar
 from ssna.cli.options import device_option, json_option, top_option
-from ssna.terminal import print_json, print_table
+from ssna.terminal import count, counted, print_json, print_note, print_table
 
 
 @click.command("similar", epilog="\b\nExample: ssna similar runs/text 50 --top 5")
@@ -20,6 +20,8 @@ from ssna.terminal import print_json, print_table
 def similar_command(run: str, item: str, k: int, device: str, as_json: bool) -> None:
     """Print the items whose vectors in the run folder RUN are nearest to that of ITEM, an item's id."""
     found = similar(run, item, k=k, device=device)
+    if len(found) < k:
+        print_note(f"--top {count(k)}: found only {counted(len(found), 'other item')}.")
     if as_json:
         print_json([asdict(each) for each in found])
         return

@@ -124,7 +124,8 @@ def test_formats_are_chosen_and_python_gives_what_the_command_prints(place: Path
     shown = ssna_in_process("export", place / "hstu", tmp_path / "three").stdout
     assert "24 items, vectors of 17 dimensions" in shown
     assert (
-        "index: exact search, recall@10 1.0000, recall@100 1.0000 against exact search (60 users' histories)" in shown
+        "index: exact search, recall@10 1.0000, recall@100 1.0000 against exact search (the histories of 60 users)"
+        in shown
     )
 
 

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx2
@@ -38,14 +39,14 @@ finally:
 class Serving:
     """A process that serves the run, and its address."""
 
-    def __init__(self, ids_run: Path) -> None:
+    def __init__(self, ids_run: Path, *options: str) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-c", SCRIPT, "serve", str(ids_run), "--port", "0", "--device", "cpu"],
+            [sys.executable, "-c", SCRIPT, "serve", str(ids_run), "--port", "0", "--device", "cpu", *options],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
         )  # fmt: skip
         assert self.process.stderr is not None
         self.said = self.process.stderr.readline()
-        found = re.search(r"http://127\.0\.0\.1:\d+", self.said)
+        found = re.search(r"http://[\d.]+:\d+", self.said)
         assert found is not None, self.said + self.process.stderr.read()
         self.url = found[0]
 
@@ -55,14 +56,23 @@ class Serving:
         return self.process.communicate(timeout=60)
 
 
+@contextmanager
+def started(ids_run: Path, *options: str) -> Iterator[Serving]:
+    """The service on a free port."""
+    made = Serving(ids_run, *options)
+    try:
+        yield made
+    finally:
+        if made.process.poll() is None:
+            made.process.kill()
+            made.process.communicate()
+
+
 @pytest.fixture
 def serving(ids_run: Path) -> Iterator[Serving]:
-    """The service on a free port."""
-    made = Serving(ids_run)
-    yield made
-    if made.process.poll() is None:
-        made.process.kill()
-        made.process.communicate()
+    """With its defaults."""
+    with started(ids_run) as made:
+        yield made
 
 
 def test_it_answers_loads_nothing_that_trains_and_ends_quietly(serving: Serving, ids_run: Path) -> None:
@@ -76,6 +86,30 @@ def test_it_answers_loads_nothing_that_trains_and_ends_quietly(serving: Serving,
     assert (serving.process.returncode, printed, said) == (0, "[]\n", "")
 
 
+def test_only_requests_for_this_machine_are_answered(serving: Serving) -> None:
+    port = serving.url.rpartition(":")[2]
+    for host, status in (("stranger.example", 421), (f"localhost:{port}", 200), (f"[::1]:{port}", 200)):
+        assert httpx2.get(f"{serving.url}/items", headers={"Host": host}).status_code == status
+    assert httpx2.get(f"{serving.url}/items").status_code == 200
+
+
+def test_whoever_listens_to_others_answers_them_by_any_name(ids_run: Path) -> None:
+    with started(ids_run, "--host", "0.0.0.0") as serving:
+        port = serving.url.rpartition(":")[2]
+        answer = httpx2.get(f"http://127.0.0.1:{port}/health", headers={"Host": "shop.example"})
+        assert answer.status_code == 200
+
+
+def test_scripts_wait_for_one_line_of_json(ids_run: Path) -> None:
+    with started(ids_run, "--json") as serving:
+        assert serving.process.stdout is not None
+        line = serving.process.stdout.readline()
+        assert json.loads(line) == {"url": serving.url}
+        assert httpx2.get(f"{json.loads(line)['url']}/health").json()["status"] == "ok"
+        assert httpx2.post(f"{serving.url}/recommend", content=b"{").status_code == 422
+        assert serving.stop() == ("[]\n", "")
+
+
 def test_mistakes_end_in_one_sentence(ids_run: Path, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
@@ -86,7 +120,7 @@ def test_mistakes_end_in_one_sentence(ids_run: Path, tmp_path: Path) -> None:
                 1,
                 f"cannot listen at 127.0.0.1, port {port} (Address already in use). Give an address",
             ),
-            ([ids_run, "--host", "no such host"], 1, "cannot listen at no such host, port 8000 ("),
+            ([ids_run, "--host", "no such host"], 1, "at no such host, port 8000 (no such name or address). Give"),
             ([ids_run, "--port", "70000"], 2, "70000 is not in the range 0<=x<=65535. See `ssna serve --help`."),
         ):
             done = ssna_in_process("serve", *arguments)

@@ -4,21 +4,29 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import faiss
+import httpx2
+import huggingface_hub
 import numpy as np
+import onnxruntime
 import polars as pl
 import pytest
 import torch
 
 import ssna
 import ssna.api.add_items as api_of_add_items
+import ssna.stage2_adapt.new_items as new_items
+import ssna.stage2_adapt.recommendation as recommendation
 from ssna import AdaptOptions
-from ssna.cache import Cache, find_cache, fingerprint_of, keys_of_texts
+from ssna.cache import Cache, Selection, find_cache, fingerprint_of, keys_of_texts, read_manifest
 from ssna.errors import RunError
 from ssna.runs import open_run, read_added
+from tests.end_to_end.test_serve import started
 from tests.helpers import Catalogue, make_catalogue, make_tiny_llm, ssna_in_process
 
 CPU = torch.device("cpu")
@@ -97,7 +105,7 @@ def test_all_users_go_into_a_parquet_file(place: Place, tmp_path: Path) -> None:
     assert frame.equals(ssna.recommend_users(place.root / "text", k=3))
     again = ssna_in_process(*command, cwd=tmp_path)
     assert again.returncode == 1
-    assert "out/all.parquet exists. Give the name of a new file, or --overwrite" in again.stderr
+    assert "out/all.parquet exists. Give another --output, or --overwrite to replace it." in again.stderr
     counted = ssna_in_process(*command, "--overwrite", "--json", cwd=tmp_path)
     assert json.loads(counted.stdout) == {"output": "out/all.parquet", "users": 60, "rows": 180}
 
@@ -108,12 +116,11 @@ def test_all_users_go_into_a_parquet_file(place: Place, tmp_path: Path) -> None:
         (["--all-users"], "--all-users writes a Parquet file. Name it with --output."),
         (["--all-users", "--user", "u000", "--output", "x"], "--all-users goes with neither --user nor --history."),
         (["--user", "u000", "--output", "x"], "--output and --overwrite go with --all-users."),
-        (["--all-users", "--output", "x", "--explain"], "--explain goes with --user or --history."),
         (
             ["--all-users", "--output", "x.csv"],
             "x.csv: recommendations are written as Parquet; expected a name that ends",
         ),
-        (["--all-users", "--output", "."], "is a folder. Give the name of a new file."),
+        (["--all-users", "--output", "."], ". is a folder; expected the name of a file to write."),
         (["--all-users", "--output", "x.parquet", "--top", "0"], "--top 0: expected at least 1."),
     ],
 )
@@ -128,7 +135,7 @@ def test_only_recommendations_are_replaced(place: Place, tmp_path: Path) -> None
     (tmp_path / "mine.parquet").write_text("not to be lost")
     command = ["recommend", place.root / "text", "--all-users", "--output", "mine.parquet", "--overwrite"]
     done = ssna_in_process(*command, cwd=tmp_path)
-    assert "mine.parquet holds no recommendations, so --overwrite does not touch it" in done.stderr
+    assert "mine.parquet is no file of recommendations of ours, so --overwrite does not touch it" in done.stderr
     assert (tmp_path / "mine.parquet").read_text() == "not to be lost"
 
 
@@ -156,6 +163,70 @@ def test_each_recommendation_names_the_nearest_item_of_the_history(place: Place)
     assert ssna.recommend(place.root / "popularity", history=history).items[0].nearest is None
     repeated = ssna.recommend(place.root / "text", history=["i1"], k=25, allow_repeats=True).items
     assert [item.nearest for item in repeated if item.item_id == "i1"] == [None]
+
+
+def test_recommendations_for_all_are_explained_as_those_for_one(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ["recommend", place.root / "text", "--all-users", "--explain", "--top", "25", "--allow-repeats"]
+    done = ssna_in_process(*command, "--output", "all.parquet", cwd=tmp_path)
+    assert done.stdout == "all.parquet: 1,500 rows, the next 25 items of 60 users\n"
+    rows = pl.read_parquet(tmp_path / "all.parquet")
+    assert rows.columns == ["user_id", "item_id", "score", "rank", "nearest_item_id", "nearest_cosine"]
+    for user, mine in rows.group_by("user_id"):
+        alone = ssna.recommend(place.root / "text", user=user[0], k=25, allow_repeats=True).items
+        expected = {item.item_id: item.nearest for item in alone}
+        assert None not in expected.values()
+        found = {item: (near, cosine) for _, item, _, _, near, cosine in mine.iter_rows()}
+        for item, nearest in expected.items():
+            assert nearest is not None
+            assert found[item] == (nearest.item_id, pytest.approx(nearest.score, abs=1e-5))
+    monkeypatch.setattr(recommendation, "_NUMBERS_AT_ONCE", 1)  # One user at a time
+    again = ssna.recommend_users(place.root / "text", k=25, allow_repeats=True, explain=True)
+    assert again.drop("nearest_cosine").equals(rows.drop("nearest_cosine"))
+    overwritten = ssna_in_process(*command, "--output", "all.parquet", "--overwrite", cwd=tmp_path)
+    assert overwritten.returncode == 0
+
+
+def test_an_item_without_a_vector_is_near_to_nothing(place: Place) -> None:
+    rows = ssna.recommend_users(place.root / "ids", ["u000", "u001"], k=25, explain=True)
+    lonely = rows.filter(pl.col("item_id") == place.lonely)
+    assert lonely["nearest_item_id"].to_list() == lonely["nearest_cosine"].to_list() == [None, None]
+    assert rows.filter(pl.col("item_id") != place.lonely).null_count().sum_horizontal().item() == 0
+    alone = ssna.recommend(place.root / "ids", user="u000", k=25).items
+    assert [item.nearest for item in alone if item.item_id == place.lonely] == [None]
+
+
+@pytest.mark.parametrize("whom", [["--user", "u000"], ["--all-users", "--output", "all.parquet"]])
+def test_what_has_no_vectors_is_not_explained(place: Place, tmp_path: Path, whom: list[str]) -> None:
+    done = ssna_in_process("recommend", place.root / "popularity", *whom, "--explain", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        f"Error: {place.root / 'popularity'} ranks by popularity and has no item vectors. Give a run with a side "
+        "network or IDs, or leave --explain out.\n"
+    )
+    assert not any(tmp_path.iterdir())
+
+
+def test_that_there_are_fewer_than_asked_for_is_said(place: Place, tmp_path: Path) -> None:
+    run = place.root / "text"
+    seen = len({item.item_id for item in ssna.recommend(run, user="u000").history})
+    done = ssna_in_process("recommend", run, "--user", "u000", "--top", "1000")
+    assert done.stderr == (
+        f"--top 1,000: found only {25 - seen} items to recommend besides those of the history (--allow-repeats).\n"
+    )
+    done = ssna_in_process("recommend", run, "--history", "i1", "--top", "1000", "--allow-repeats", "--json")
+    assert done.stderr == "--top 1,000: found only 25 items to recommend.\n"
+    assert len(json.loads(done.stdout)["items"]) == 25
+    assert ssna_in_process("similar", run, "i1", "--top", "1000").stderr == "--top 1,000: found only 24 other items.\n"
+    for command in (["similar", run, "i1", "--top", "24"], ["recommend", run, "--history", "i1", "--top", "24"]):
+        assert ssna_in_process(*command).stderr == ""
+    counts = pl.read_parquet(run / "histories.parquet")["history"].list.n_unique()
+    command = ["recommend", run, "--all-users", "--output", "all.parquet", "--top", "1000"]
+    assert ssna_in_process(*command, cwd=tmp_path).stdout == (
+        f"all.parquet: {60 * 25 - counts.sum():,} rows, the next {25 - counts.max()} to {25 - counts.min()} items of "
+        "60 users (fewer than --top 1,000 where there are no more)\n"
+    )
 
 
 def test_models_without_vectors_have_no_similar_items(place: Place) -> None:
@@ -201,6 +272,25 @@ def test_only_new_texts_are_read_and_each_item_is_counted(place: Place, run: Pat
     assert ssna.recommend(run, history=["n2"]).history[0].title == "guitar hammer"
     nothing = ssna.add_items(run, write_csv(tmp_path / "known.csv", "i3,x"))
     assert nothing == ssna.AddedItems(added=0, replaced=0, known=1, without_text=0, extracted=0, candidates=28)
+
+
+def test_of_many_new_items_few_states_are_held_at_once(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new = write_csv(tmp_path / "new.csv", *(f"n{number},boot camera {number}" for number in range(7)))
+    ssna.add_items(run, new)
+    whole, read, held = read_added(run, 8), Selection.read, list[int]()
+
+    def counting(rows: Selection, places: Any, into: Any) -> Any:
+        held.append(len(rows.row[places]))
+        return read(rows, places, into)
+
+    monkeypatch.setattr(new_items, "_BYTES_AT_ONCE", 3 * 3 * 16 * 4, raising=False)  # Of three items
+    monkeypatch.setattr(Selection, "read", counting)
+    ssna.add_items(run, new)
+    assert held == [3, 3, 1]
+    assert read_added(run, 8)["item_id"].equals(whole["item_id"])
+    np.testing.assert_allclose(read_added(run, 8)["vector"].to_list(), whole["vector"].to_list(), atol=1e-6)
 
 
 def test_new_items_come_from_a_dataset_folder_too(place: Place, run: Path, tmp_path: Path) -> None:
@@ -259,10 +349,61 @@ def test_another_llm_than_the_runs_own_is_refused(place: Place, run: Path, tmp_p
     new = write_csv(tmp_path / "new.csv", "n1,desk hammer lamp")
     with pytest.raises(RunError, match="other-bert is not the LLM that .* was extracted from"):
         ssna.add_items(run, new, llm=str(other))
-    with pytest.raises(RunError, match="--llm was given 2 times; expected one for each of the run's 1 LLMs"):
+    with pytest.raises(RunError, match="found 2 × --llm; expected 1, one for each LLM of the run"):
         ssna.add_items(run, new, llm=[str(other), str(other)])
+    for nothing_to_read in ("n1,fiddle lamp boot", "i3,known"):
+        new = write_csv(tmp_path / "new.csv", nothing_to_read)
+        with pytest.raises(RunError, match="other-bert is not the LLM that .* was extracted from.*with --llm.$"):
+            ssna.add_items(run, new, llm=str(other))
     assert len(list(place.caches.glob("*/manifest.json"))) == 1
     assert not len(read_added(run, 8))
+
+
+def test_the_revision_that_the_cache_was_made_with_is_read_again(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    main, commit, asked = "a" * 40, "b" * 40, list[str | None]()
+    shutil.copytree(make_tiny_llm(tmp_path / "newer", seed=1), tmp_path / "snapshots" / main)
+    shutil.copytree(place.llm, tmp_path / "snapshots" / commit)
+
+    def download(repo: str, revision: str | None, allow_patterns: list[str]) -> str:
+        asked.append(revision)
+        return str(tmp_path / "snapshots" / (main if revision in (None, "main") else commit))
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    root, run = tmp_path / "caches", tmp_path / "run"
+    made = ssna.extract(place.data, "org/tiny", options=ssna.ExtractOptions(revision="v2"), cache_root=root)
+    assert read_manifest(Path(made.cache)).llm["revision"] == commit
+    (tmp_path / "users.tsv").write_text("u\ta b a b\n")
+    (tmp_path / "items.tsv").write_text("a\tnew words\nb\tboot\n")
+    other = ssna.prepare([tmp_path / "users.tsv", tmp_path / "items.tsv"], tmp_path / "other", format="sequences")
+    with pytest.raises(ssna.SsnaError, match=f"ssna extract .* --llm org/tiny .*--revision {commit}"):
+        ssna.adapt(other.path, run, llm="tiny", cache_root=root)
+    ssna.adapt(place.data, run, llm="tiny", options=AdaptOptions(width=8, epochs=1), cache_root=root)
+    asked.clear()
+    assert ssna.add_items(run, write_csv(tmp_path / "1.csv", "n1,desk ink")).extracted == 1
+    assert ssna.add_items(run, write_csv(tmp_path / "2.csv", "n2,ink desk"), llm="org/tiny").extracted == 1
+    assert set(asked) == {commit}
+    new = write_csv(tmp_path / "3.csv", "n3,desk desk")
+    with pytest.raises(RunError, match="org/tiny is not the LLM .* Give that one with --llm and its --revision."):
+        ssna.add_items(run, new, revision="main")
+    assert ssna.add_items(run, new, revision="v2").extracted == 1
+    with pytest.raises(RunError, match="found 2 × --revision; expected 1, one for each LLM of the run"):
+        ssna.add_items(run, new, revision=["v1", "v2"])
+
+
+def test_new_texts_are_read_as_the_command_says(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    extract, given = api_of_add_items.extract_texts, list[ssna.ExtractOptions]()
+
+    def noting(*arguments: Any) -> Any:
+        given.append(arguments[4])
+        return extract(*arguments)
+
+    monkeypatch.setattr(api_of_add_items, "extract_texts", noting)
+    write_csv(tmp_path / "new.csv", "n1,lamp lamp desk")
+    command = ["add-items", run, "new.csv", "--batch-tokens", "96", "--device-map", "auto", "--device", "cpu"]
+    assert ssna_in_process(*command, cwd=tmp_path).returncode == 0
+    assert [(options.batch_tokens, options.device_map) for options in given] == [(96, "auto")]
 
 
 def test_code_of_an_llm_is_not_run_unasked(place: Place, run: Path, tmp_path: Path) -> None:
@@ -299,10 +440,41 @@ def test_a_run_that_is_trained_again_meanwhile_gets_no_items(
         ssna.adapt(place.data, run, options=AdaptOptions(side="none", width=8, epochs=1), overwrite=True)
         return encode(*arguments)
 
-    monkeypatch.setattr(api_of_add_items, "encode_new_items", slowly)
-    with pytest.raises(RunError, match="was trained again while the texts were read"):
-        ssna.add_items(run, write_csv(tmp_path / "new.csv", "n1,desk"))
-    assert not len(read_added(run, 8))
+    def still_training(*arguments: Any) -> torch.Tensor:
+        (run / "results.json").unlink()
+        return encode(*arguments)
+
+    for meanwhile in (slowly, still_training):
+        monkeypatch.setattr(api_of_add_items, "encode_new_items", meanwhile)
+        shutil.rmtree(run)
+        shutil.copytree(place.root / "text", run)
+        with pytest.raises(RunError, match="was trained again while the texts were read"):
+            ssna.add_items(run, write_csv(tmp_path / "new.csv", "n1,desk"))
+        assert not len(read_added(run, 8))
+
+
+def test_of_two_that_add_items_at_once_neither_loses_any(
+    place: Place, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, done = api_of_add_items.write_parquet, dict[str, ssna.AddedItems]()
+
+    def add(name: str) -> None:
+        done[name] = ssna.add_items(run, write_csv(tmp_path / f"{name}.csv", f"{name},desk lamp", "both,ink"))
+
+    second = threading.Thread(target=add, args=("second",))
+
+    def write_slowly(*arguments: Any) -> None:
+        monkeypatch.setattr(api_of_add_items, "write_parquet", write)
+        second.start()
+        second.join(timeout=1)  # What it has read by now is without the first one's items, or it waits.
+        write(*arguments)
+
+    monkeypatch.setattr(api_of_add_items, "write_parquet", write_slowly)
+    add("first")
+    second.join()
+    assert set(read_added(run, 8)["item_id"]) == {"first", "both", "second"}
+    assert (done["first"].added, done["first"].replaced, done["first"].candidates) == (2, 0, 27)
+    assert (done["second"].added, done["second"].replaced, done["second"].candidates) == (1, 1, 28)
 
 
 def test_new_items_are_in_the_template_of_each_cache(place: Place, tmp_path: Path) -> None:
@@ -333,12 +505,79 @@ def test_a_run_that_is_replaced_forgets_its_new_items(place: Place, run: Path, t
     assert not len(read_added(run, 8))
 
 
+@pytest.fixture
+def grown(run: Path, tmp_path: Path) -> Path:
+    """A run with two items that came after training, one of them like the lonely one."""
+    ssna.add_items(run, write_csv(tmp_path / "new.csv", "twin,fiddle lamp boot", "other,ink jacket camera"))
+    return run
+
+
+def test_an_export_has_the_items_that_were_added(place: Place, grown: Path, tmp_path: Path) -> None:
+    done = ssna.export(grown, tmp_path / "out", formats=["npy", "parquet", "onnx", "faiss"])
+    ids = json.loads((tmp_path / "out/item_ids.json").read_text())
+    assert (done.num_items, ids[25:]) == (27, ["twin", "other"])
+    assert pl.read_parquet(tmp_path / "out/item_vectors.parquet")["title"][26] == "ink jacket camera"
+    vectors = np.load(tmp_path / "out/item_vectors.npy")
+    network = onnxruntime.InferenceSession(tmp_path / "out/queries.onnx")
+    history = ["twin", "i4"]
+    numbers = np.array([[ids.index(item) + 1 for item in history]])
+    (queries,) = network.run(None, {"histories": numbers, "counts": np.array([2])})
+    expected = {item.item_id: item.score for item in ssna.recommend(grown, history=history, k=27).items}
+    found = dict(zip(ids, (vectors @ queries[0]).tolist(), strict=True))
+    assert {item: found[item] for item in expected} == pytest.approx(expected, abs=1e-4)
+    assert "other" in expected
+    _, rows = faiss.read_index(str(tmp_path / "out/item_vectors.faiss")).search(queries, 27)
+    assert [ids[row] for row in rows[0] if ids[row] not in history] == list(expected)
+
+
+def test_items_that_were_added_are_served(place: Place, grown: Path) -> None:
+    with started(grown) as serving:
+        assert httpx2.get(f"{serving.url}/health").json()["items"] == 27
+        for history in (["i1", "i2"], ["twin"]):
+            answer = httpx2.post(f"{serving.url}/recommend", json={"history": history, "k": 27}).json()
+            expected = ssna.recommend(grown, history=history, k=27)
+            assert [item["item_id"] for item in answer["items"]] == [item.item_id for item in expected.items]
+            assert {"other", *history} <= {item["item_id"] for item in answer["items"] + answer["history"]}
+        alike = httpx2.get(f"{serving.url}/similar", params={"item": "twin", "k": 1}).json()
+        assert [item["item_id"] for item in alike["items"]] == [place.lonely]
+        assert httpx2.get(f"{serving.url}/items", params={"query": "ink jacket"}).json() == [
+            {"item_id": "other", "title": "ink jacket camera"}
+        ]
+
+
+def test_a_report_is_without_the_items_that_were_added(place: Place, grown: Path, tmp_path: Path) -> None:
+    ssna.report([grown], tmp_path / "with.html")
+    (grown / "added_items.parquet").unlink()
+    ssna.report([grown], tmp_path / "without.html")
+    assert (tmp_path / "with.html").read_text() == (tmp_path / "without.html").read_text()
+
+
+def test_a_finished_run_that_is_resumed_keeps_its_new_items_and_one_that_is_replaced_says_it_does_not(
+    place: Place, grown: Path
+) -> None:
+    before = (grown / "added_items.parquet").read_bytes()
+    command = [
+        *("adapt", place.data, "--llm", "tiny-bert", "--output", grown, "--cache-root", place.caches, "--width", "8"),
+        *("--epochs", "2", "--candidates", "all", "--preparation", "whiten", "--item-id"),
+    ]
+    resumed = ssna_in_process(*command, "--resume")
+    assert resumed.returncode == 0, resumed.stderr
+    assert (grown / "added_items.parquet").read_bytes() == before
+    assert "twin" in [item.item_id for item in ssna.recommend(grown, history=["i1"], k=30).items]
+    replaced = ssna_in_process(*command, "--overwrite")
+    assert replaced.returncode == 0, replaced.stderr
+    assert (
+        f"{grown}: the items of `ssna add-items` go with the run that is replaced. Add them again." in replaced.stderr
+    )
+    assert len(ssna.recommend(grown, history=["i1"], k=30).items) == 24
+    assert "add-items" not in ssna_in_process(*command, "--overwrite").stderr
+
+
 def test_the_commands_say_what_was_done(run: Path, tmp_path: Path) -> None:
     write_csv(tmp_path / "new.csv", "n1,desk alpine", "i3,x", "none,", header="movie,title")
     done = ssna_in_process("add-items", run, "new.csv", "--item-column", "movie", cwd=tmp_path)
     assert done.stdout == (
-        f"{run}: 1 items added, 1 known already, 1 without text, passed over; 1 texts read; "
-        "26 items can be recommended\n"
+        f"{run}: 1 item added, 1 known already, 1 without text, passed over; 1 text read; 26 items can be recommended\n"
     )
     nearest = json.loads(ssna_in_process("similar", run, "n1", "--top", "2", "--json").stdout)
     assert [set(each) for each in nearest] == [{"item_id", "title", "score"}] * 2

@@ -85,43 +85,134 @@ def test_health_says_what_is_served(client: TestClient) -> None:
 @pytest.mark.parametrize(
     ("body", "status", "said"),
     [
-        ({}, 422, "expected a user or a history, found neither"),
-        ({"user": "u001", "history": ["i1"]}, 422, "expected a user or a history, found both"),
+        ({}, 422, "expected a user or a history, found neither; give one of them"),
+        ({"user": "u001", "history": ["i1"]}, 422, "expected a user or a history, found both; give one of them"),
         ({"user": "nobody"}, 404, "there is no user 'nobody'"),
         ({"history": ["i1", "nothing"]}, 404, "there is no item 'nothing'"),
-        ({"history": ["i1"], "k": 0}, 422, "greater than or equal to 1"),
-        ({"history": ["i1"], "k": 101}, 422, "less than or equal to 100"),
-        ({"history": ["i1"] * 1001}, 422, "at most 1000 items"),
-        ({"history": ["i" * 257]}, 422, "at most 256 characters"),
-        ({"history": [""]}, 422, "at least 1 character"),
-        ({"history": "i1"}, 422, "valid list"),
-        ({"history": ["i1"], "top": 3}, 422, "Extra inputs are not permitted"),
-        ([], 422, "valid dictionary"),
+        ({"history": ["i1"], "k": 0}, 422, "k is 0: give a whole number from 1 to 100."),
+        ({"history": ["i1"], "k": 101}, 422, "k is 101: give a whole number from 1 to 100."),
+        ({"history": ["i1"], "k": "ten"}, 422, 'k is "ten": give a whole number from 1 to 100.'),
+        ({"history": ["i1"], "k": None}, 422, "k is null: give a whole number from 1 to 100."),
+        (
+            {"history": ["i1"] * 1001},
+            422,
+            "history is a list of 1,001: give a list of at most 1,000 item ids, oldest first.",
+        ),
+        (
+            {"history": ["i1", "i" * 257]},
+            422,
+            "item 2 of the history is a text of 257 characters: give a text of 1 to 256 characters.",
+        ),
+        ({"history": [""]}, 422, 'item 1 of the history is "": give a text of 1 to 256 characters.'),
+        ({"history": [{}]}, 422, "item 1 of the history is an object: give a text of 1 to 256 characters."),
+        ({"history": "i1"}, 422, 'history is "i1": give a list of at most 1,000 item ids, oldest first.'),
+        ({"user": 5, "k": 0}, 422, "user is 5: give a text of 1 to 256 characters. k is 0: give a whole number"),
+        (
+            {"history": [1, 2, 3, 4]},
+            422,
+            "item 3 of the history is 3: give a text of 1 to 256 characters. There is 1 more",
+        ),
+        ({"history": [1] * 1000}, 422, "There are 997 more like these."),
+        ({"user": "u001", "allow_repeats": "perhaps"}, 422, 'allow_repeats is "perhaps": give true or false.'),
+        (
+            {"history": ["i1"], "top": 3},
+            422,
+            'there is no field "top", only user, history, k, allow_repeats: leave it out, or correct its name.',
+        ),
+        ([], 422, 'the body is a list of 0: give an object such as {"history": ["50"], "k": 10}.'),
     ],
 )
 def test_wrong_requests_are_refused(client: TestClient, body: Any, status: int, said: str) -> None:
     answer = client.post("/recommend", json=body)
     assert answer.status_code == status
-    assert said in answer.text
+    assert said in answer.json()["detail"]
+
+
+_AN_OBJECT = 'an object such as {"history": ["50"], "k": 10}.'
 
 
 @pytest.mark.parametrize(
-    ("path", "status"),
+    ("body", "kind", "said"),
     [
-        ("/similar", 422),
-        ("/similar?item=nothing", 404),
-        ("/similar?item=i1&k=1000", 422),
-        ("/recommend?history=i1&k=many", 422),
-        ("/recommend", 422),
-        (f"/items?query={'x' * 257}", 422),
-        ("/items?k=101", 422),
-        ("/no-such-page", 404),
+        (b"", "application/json", f"the body is empty: give {_AN_OBJECT}"),
+        (b"", "application/json; charset=utf-8", f"the body is empty: give {_AN_OBJECT}"),
+        (
+            b"{k: 1}",
+            "application/json",
+            "the body is no JSON (Expecting property name enclosed in double quotes after 1 ",
+        ),
+        (
+            b'{"k": 1',
+            "application/vnd.x+json",
+            "the body is no JSON (Expecting ',' delimiter after 7 characters): give",
+        ),
+        (b"\xff", "application/json", f"the body cannot be read as JSON in UTF-8: give {_AN_OBJECT}"),
+        (
+            b'{"history": ["i1"]}',
+            "text/plain",
+            f'the body is sent with the Content-Type "text/plain": send it with application/json, as {_AN_OBJECT}',
+        ),
+        (
+            b"history=i1",
+            "application/x-www-form-urlencoded",
+            'the body is sent with the Content-Type "application/x-www-form-urlencoded": send it with application/json',
+        ),
+        ('{"größe": 1}'.encode(), "application/json", 'there is no field "größe", only user'),
+        (b'{"user": "\\ud800"}', "application/json", 'user is "\\ud800": give a text of 1 to 256 characters.'),
     ],
 )
-def test_wrong_addresses_are_refused(client: TestClient, path: str, status: int) -> None:
+def test_a_body_that_is_no_json_is_told_from_one_that_is_not_sent_as_such(
+    client: TestClient, body: bytes, kind: str, said: str
+) -> None:
+    answer = client.post("/recommend", content=body, headers={"Content-Type": kind})
+    assert answer.status_code in (400, 422)
+    assert answer.json()["detail"].startswith(said)
+
+
+def test_only_the_hosts_that_are_named_are_answered(ids_run: Path) -> None:
+    cpu = torch.device("cpu")
+    run = open_run(ids_run, cpu)
+    named = TestClient(make_service(run, cpu, ["localhost", "[::1]"]))
+    for host, status in (
+        ("localhost", 200),
+        ("LocalHost:8000", 200),
+        ("[::1]:8000", 200),
+        ("[::1]", 200),
+        ("stranger.example", 421),
+        ("stranger.example:8000", 421),
+        ("localhost.stranger.example", 421),
+        ("localhost@stranger.example", 421),
+        ("127.0.0.1", 421),
+        ("", 421),
+    ):
+        answer = named.get("/health", headers={"Host": host})
+        assert answer.status_code == status, host
+    assert answer.json()["detail"] == (
+        'the request is for the host "", and this machine alone is answered, as localhost, [::1]: ask for one of '
+        "these, or start `ssna serve` with another --host."
+    )
+    assert client_of(ids_run).get("/health", headers={"Host": "stranger.example"}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "said"),
+    [
+        ("/similar", 422, "item is missing: give a text of 1 to 256 characters."),
+        ("/similar?item=", 422, 'item is "": give a text of 1 to 256 characters.'),
+        ("/similar?item=nothing", 404, "there is no item 'nothing'"),
+        ("/similar?item=i1&k=1000", 422, 'k is "1000": give a whole number from 1 to 100.'),
+        ("/recommend?history=i1&k=many", 422, 'k is "many": give a whole number from 1 to 100.'),
+        ("/recommend?history=i1&top=3", 422, 'there is no field "top"'),
+        ("/recommend", 422, "expected a user or a history, found neither"),
+        (f"/items?query={'x' * 257}", 422, "query is a text of 257 characters: give a text of at most 256 characters."),
+        ("/items?k=101", 422, 'k is "101": give a whole number from 1 to 100.'),
+        ("/no-such-page", 404, "Not Found"),
+    ],
+)
+def test_wrong_addresses_are_refused(client: TestClient, path: str, status: int, said: str) -> None:
     answer = client.get(path)
     assert answer.status_code == status
-    assert "detail" in answer.json()
+    assert said in answer.json()["detail"]
 
 
 @pytest.mark.parametrize(
