@@ -53,7 +53,7 @@ class AdaptOptions:
     """Templates over the items' fields that were extracted, likewise; None takes the items' own text"""
     preparation: PreparationName = "standardize"
     """What is done to the states first"""
-    components: ForEachLLM = 128
+    components: ForEachLLM = None
     """K, the principal components of each layer's states that are read, of every LLM or of each; None reads all"""
     side_width: ForEachLLM = None
     """m, of the adapters and their integration, likewise; None takes `width`"""

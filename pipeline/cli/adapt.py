@@ -77,11 +77,10 @@ _OF_ADAPTERS = {"side_width", "side_dropout", "activation"}
 @click.option(
     "--components",
     multiple=True,
-    default=[str(AdaptOptions.components)],
-    show_default=True,
     callback=whole_numbers,
     metavar="K",
-    help="Principal components of each layer's states that are read, or all; once for each LLM if they differ.",
+    help="Principal components of each layer's states that are read; once for each LLM if they differ.  [default: all "
+    "dimensions as they are]",
 )
 @click.option(
     "--side-width",
