@@ -109,7 +109,7 @@ class AdaptOptions:
     """Of the computation: auto is bfloat16 (automatic mixed precision) on a GPU that has it, else float32"""
     compile: bool = False
     """Compile the model with torch.compile"""
-    epochs: int = 100
+    epochs: int = 200
     """At most so many passes over the training sequences"""
     patience: int = 20
     """Epochs without a better validation NDCG@10 after which training stops"""
