@@ -26,10 +26,13 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 @functools.cache
 def commit() -> str:
-    """The commit that is measured, marked if the work tree differs from it: as it is when it is asked first."""
-    command = ["git", "describe", "--always", "--dirty", "--exclude=*"]
-    here = Path(__file__).parent
-    return subprocess.run(command, cwd=here, capture_output=True, text=True, check=True).stdout.strip()
+    """The commit that is measured, marked if any code differs from it: as it is when it is asked first."""
+    return _git("describe", "--always", "--exclude=*") + ("-dirty" if _git("status", "--porcelain", "*.py") else "")
+
+
+def _git(*arguments: str) -> str:
+    here = Path(__file__).parent.parent
+    return subprocess.run(["git", *arguments], cwd=here, capture_output=True, text=True, check=True).stdout.strip()
 
 
 class Lines:

@@ -558,7 +558,7 @@ def test_a_finished_run_that_is_resumed_keeps_its_new_items_and_one_that_is_repl
     before = (grown / "added_items.parquet").read_bytes()
     command = [
         *("adapt", place.data, "--llm", "tiny-bert", "--output", grown, "--cache-root", place.caches, "--width", "8"),
-        *("--epochs", "2", "--candidates", "all", "--preparation", "whiten", "--item-id"),
+        *("--epochs", "2", "--candidates", "all", "--preparation", "whiten", "--components", "9", "--item-id"),
     ]
     resumed = ssna_in_process(*command, "--resume")
     assert resumed.returncode == 0, resumed.stderr
