@@ -173,7 +173,11 @@ def make_service(run: Run, device: torch.device, hosts: Collection[str] | None =
     catalogue = Catalogue(run, device)
     demo = (files("ssna") / "demo.html").read_text(encoding="utf-8")
     service: FastAPI = FastAPIOffline(
-        title="ssna", version=__version__, description="Recommendations from one run folder.", redoc_url=None
+        title="ssna",
+        version=__version__,
+        description="Recommendations from one run folder.",
+        redoc_url=None,
+        responses={} if hosts is None else _responses(421),
     )
     service.add_middleware(_BodyLimit)
     if hosts is not None:
@@ -190,7 +194,7 @@ def make_service(run: Run, device: torch.device, hosts: Collection[str] | None =
         """What is served."""
         return Health("ok", __version__, run.options.model, len(run.items), len(run.user_ids))
 
-    @service.post("/recommend", responses=_responses(404, 413, 422))
+    @service.post("/recommend", responses=_responses(400, 404, 413, 422))
     def recommend(request: RecommendRequest) -> Recommendation:
         """The items that come next for a user, or for a history."""
         return catalogue.recommend(request)
@@ -266,9 +270,11 @@ def _shown(value: Any) -> str:
 
 def _responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     said = {
+        400: "The body is not UTF-8, or nested too deeply",
         404: "There is no such user or item",
         409: "The run's items have no embeddings",
         413: f"The body has more than {LARGEST_BODY} bytes",
+        421: "The request is for a host that is not served",
         422: "The request is not as described",
     }
     return {status: {"model": _Refusal, "description": said[status]} for status in statuses}

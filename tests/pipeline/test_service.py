@@ -194,6 +194,28 @@ def test_only_the_hosts_that_are_named_are_answered(ids_run: Path) -> None:
     assert client_of(ids_run).get("/health", headers={"Host": "stranger.example"}).status_code == 200
 
 
+def test_the_description_names_every_refusal(client: TestClient, ids_run: Path) -> None:
+    def statuses(asked: TestClient) -> dict[str, set[str]]:
+        paths = asked.get("/openapi.json").json()["paths"]
+        return {
+            f"{method} {path}": set(described["responses"])
+            for path, methods in paths.items()
+            for method, described in methods.items()
+        }
+
+    anywhere = {
+        "get /health": {"200"},
+        "post /recommend": {"200", "400", "404", "413", "422"},
+        "get /recommend": {"200", "404", "422"},
+        "get /similar": {"200", "404", "409", "422"},
+        "get /items": {"200", "422"},
+    }
+    assert statuses(client) == anywhere
+    cpu = torch.device("cpu")
+    here = TestClient(make_service(open_run(ids_run, cpu), cpu, ["testserver"]))
+    assert statuses(here) == {request: {*codes, "421"} for request, codes in anywhere.items()}
+
+
 @pytest.mark.parametrize(
     ("path", "status", "said"),
     [
