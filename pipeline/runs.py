@@ -168,8 +168,10 @@ class Run:
         Raises:
             RunError: if the run has no such user.
         """
-        (found,) = self.places_of([user_id])
-        start, end = self.sequences.starts[found : found + 2]
+        place = self.user_ids.index_of(user_id)
+        if place is None:
+            raise self._lacks_user(user_id)
+        start, end = self.sequences.starts[place : place + 2]
         history: list[int] = self.sequences.items[start:end].tolist()
         return history
 
@@ -183,10 +185,12 @@ class Run:
         all_users = self.user_ids.to_frame(USER).with_row_index("place")
         places = wanted.join(all_users, on=USER, how="left", maintain_order="left")["place"]
         if places.null_count():
-            lacking = wanted[USER].filter(places.is_null())[0]
-            examples = ", ".join(self.user_ids.head(5))
-            raise RunError(f"{self.path} has no user '{lacking}' among its {len(self.user_ids)} (such as {examples}).")
+            raise self._lacks_user(wanted[USER].filter(places.is_null())[0])
         return places.to_list()
+
+    def _lacks_user(self, user_id: str) -> RunError:
+        examples = ", ".join(self.user_ids.head(5))
+        return RunError(f"{self.path} has no user '{user_id}' among its {len(self.user_ids)} (such as {examples}).")
 
     def index_of(self, item_id: str) -> int:
         """An item's index.

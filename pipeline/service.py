@@ -4,7 +4,7 @@
 
 import json
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from typing import Annotated, Any, Literal
@@ -23,10 +23,18 @@ from torch import Tensor
 from torch.nn import functional
 
 from ssna import __version__
-from ssna.api.recommend import Item, Recommendation, ScoredItem, recommendation_of
+from ssna.api.recommend import (
+    Item,
+    Recommendation,
+    ScoredItem,
+    described_items,
+    recommendation_of,
+    scored_items,
+)
 from ssna.columns import ITEM, TITLE
+from ssna.errors import RunError
 from ssna.runs import Run
-from ssna.stage2_adapt import SequenceRecommender, top_items
+from ssna.stage2_adapt import SequenceRecommender, nearest_items, top_items
 
 MOST_ITEMS = 100
 """k, at most"""
@@ -90,24 +98,17 @@ class Catalogue:
 
     def __init__(self, run: Run, device: torch.device) -> None:
         self.run, self.device = run, device
-        self.ids: list[str] = run.items[ITEM].to_list()
-        self.titles: list[str] = run.items[TITLE].to_list()
         self.searched = run.items.select(pl.col(TITLE).str.to_lowercase())
-        self.number_of = {item: number for number, item in enumerate(self.ids, start=1)}
-        self.embeddings: Tensor | None = None  # (N, d), of length one; a popularity run has none.
+        self.number_of = {item: number for number, item in enumerate(run.items[ITEM], start=1)}
+        self.unit_vectors: Tensor | None = None  # (N + 1, d); a popularity run has none.
         with torch.no_grad():
             self.candidates = run.recommender.candidates()
             if isinstance(run.recommender, SequenceRecommender):
-                self.embeddings = functional.normalize(run.recommender.item_embeddings[1:], dim=1)
+                self.unit_vectors = functional.normalize(run.recommender.item_embeddings, dim=1)
 
-    def item(self, number: int) -> Item:
-        """The item with an index, from 1."""
-        return Item(self.ids[number - 1], self.titles[number - 1])
-
-    def scored(self, numbers: list[int], scores: list[float]) -> list[ScoredItem]:
-        """Items with these indices, from 1."""
-        pairs = zip(numbers, scores, strict=True)
-        return [ScoredItem(self.ids[number - 1], self.titles[number - 1], score) for number, score in pairs]
+    def items(self, numbers: Sequence[int]) -> list[Item]:
+        """The items with these indices, from 1."""
+        return [Item(*item) for item in described_items(self.run, numbers)]
 
     def number(self, item: str) -> int:
         """An item's index, from 1; an unknown one ends the request."""
@@ -122,12 +123,10 @@ class Catalogue:
             raise HTTPException(422, f"expected a user or a history, found {found}; give one of them")
         if request.user is None:
             return [self.number(item) for item in request.history]
-        place = self.run.user_ids.index_of(request.user)
-        if place is None:
-            raise HTTPException(404, f"there is no user '{request.user}'")
-        start, end = self.run.sequences.starts[place : place + 2]
-        history: list[int] = self.run.sequences.items[start:end].tolist()
-        return history
+        try:
+            return self.run.history_of(request.user)
+        except RunError as error:  # Its own text names the folder, which is nobody's business here.
+            raise HTTPException(404, f"there is no user '{request.user}'") from error
 
     def recommend(self, request: RecommendRequest) -> Recommendation:
         """As `ssna.recommend`, with no more than the last items of a user's history in the answer."""
@@ -137,18 +136,15 @@ class Catalogue:
         answer = recommendation_of(self.run, history, *best)
         return replace(answer, history=answer.history[-LONGEST_HISTORY:])
 
-    @torch.no_grad()
     def similar(self, item: str, k: int) -> Similar:
         """The k items whose embeddings have the greatest cosine with an item's, without itself."""
         number = self.number(item)
-        if self.embeddings is None:
+        if self.unit_vectors is None:
             raise HTTPException(409, "this run is a popularity baseline, whose items have no embeddings")
-        if not self.embeddings[number - 1].any():
+        if not self.unit_vectors[number].any():
             raise HTTPException(409, f"this run learned IDs only, and the item '{item}' does not occur in training")
-        cosines = self.embeddings @ self.embeddings[number - 1]  # (N,)
-        cosines[number - 1] = -torch.inf
-        best = cosines.topk(min(k, len(cosines) - 1))
-        return Similar(self.item(number), self.scored((best.indices + 1).tolist(), best.values.tolist()))
+        near = scored_items(self.run, *nearest_items(self.unit_vectors, number, k))
+        return Similar(*self.items([number]), near)
 
     def search(self, query: str, k: int) -> list[Item]:
         """The first k items whose titles hold the query, those that begin with it first."""
@@ -159,7 +155,7 @@ class Catalogue:
             .sort(title.str.starts_with(wanted), descending=True, maintain_order=True)
             .head(k)
         )
-        return [self.item(row + 1) for row in found["row"]]
+        return self.items((found["row"] + 1).to_list())
 
 
 def make_service(run: Run, device: torch.device, hosts: Collection[str] | None = None) -> FastAPI:

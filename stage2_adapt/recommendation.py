@@ -70,16 +70,15 @@ def top_items_of_all(
         yield best.indices.cpu() + 1, best.values.cpu()
 
 
-def nearest_items(vectors: Tensor, item: int, k: int) -> tuple[list[int], list[float]]:
+def nearest_items(unit: Tensor, item: int, k: int) -> tuple[list[int], list[float]]:
     """The k items nearest to another by the cosine of their vectors, nearest first, and the cosines.
 
     Args:
-        vectors: ``(N + 1, d)``, of items 1 to N.
+        unit: the vectors ``(N + 1, d)``, of items 1 to N, scaled to length one.
         item: an item index.
         k: how many; fewer if there are not k others.
     """
-    unit = functional.normalize(vectors[1:], dim=1)
-    cosines = unit @ unit[item - 1]  # (N,)
+    cosines = unit[1:] @ unit[item]  # (N,)
     cosines[item - 1] = -torch.inf
     best = cosines.topk(min(k, len(cosines) - 1))
     return (best.indices + 1).tolist(), best.values.tolist()

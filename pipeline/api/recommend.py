@@ -195,6 +195,11 @@ def described_items(run: Run, numbers: Sequence[int]) -> list[tuple[str, str]]:
     return described
 
 
+def scored_items(run: Run, numbers: Sequence[int], scores: Sequence[float]) -> list[ScoredItem]:
+    """Item indices, each with its score, as a person reads them."""
+    return [ScoredItem(*item, score) for item, score in zip(described_items(run, numbers), scores, strict=True)]
+
+
 def vectors_of(run: Run, otherwise: str = "") -> Tensor:
     """The item vectors ``(N + 1, d)``; zero of an item that a model of IDs has not seen.
 

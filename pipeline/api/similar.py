@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ssna.api.recommend import ScoredItem, check_number, described_items, vectors_of
+from torch.nn import functional
+
+from ssna.api.recommend import ScoredItem, check_number, scored_items, vectors_of
 from ssna.devices import resolve_device
 from ssna.errors import RunError
 from ssna.runs import open_run
@@ -32,5 +34,4 @@ def similar(run: Path | str, item: str | int, *, k: int = 10, device: str = "aut
             f"{run} has no vector of the item '{item}': it learned IDs only, and the item does not occur in training. "
             "Give a run with a side network."
         )
-    near, cosines = nearest_items(vectors, number, k)
-    return [ScoredItem(*item, cosine) for item, cosine in zip(described_items(opened, near), cosines, strict=True)]
+    return scored_items(opened, *nearest_items(functional.normalize(vectors, dim=1), number, k))
