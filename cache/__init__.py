@@ -5,7 +5,7 @@
 """
 
 from ssna.cache.compaction import Compaction, compact
-from ssna.cache.errors import CacheError, DiskFullError, MissingRowsError, SsnaError
+from ssna.cache.errors import CacheError, DiskFullError, SsnaError
 from ssna.cache.file_hashes import MEMORY as HASH_MEMORY
 from ssna.cache.file_hashes import sha256_of_files
 from ssna.cache.files import (
@@ -48,7 +48,6 @@ __all__ = [
     "DiskFullError",
     "Keys",
     "Manifest",
-    "MissingRowsError",
     "SegmentReport",
     "SegmentWriter",
     "Selection",

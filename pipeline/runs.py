@@ -304,9 +304,14 @@ def _load_recommender(path: Path, options: AdaptOptions, num_items: int, device:
     return model.to(device).eval()
 
 
-def recommender_tensors(model: Popularity | SequenceRecommender) -> dict[str, torch.Tensor]:
-    """The recommender's part of model.safetensors, item embeddings included."""
-    return {_RECOMMENDER_PREFIX + name: tensor for name, tensor in model.state_dict().items()}
+def tensors_of_model(
+    model: Popularity | SequenceRecommender, item_encoder: Mapping[str, torch.Tensor]
+) -> dict[str, torch.Tensor]:
+    """What model.safetensors holds: the recommender, item embeddings included, and what `item_parameters` gives."""
+    return {
+        **{_ITEMS_PREFIX + name: tensor for name, tensor in item_encoder.items()},
+        **{_RECOMMENDER_PREFIX + name: tensor for name, tensor in model.state_dict().items()},
+    }
 
 
 def append_epoch(path: Path, epoch: Epoch) -> None:

@@ -23,14 +23,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ssna import __version__
-from ssna.api.recommend import (
-    Item,
-    Recommendation,
-    ScoredItem,
-    described_items,
-    recommendation_of,
-    scored_items,
-)
+from ssna.api.recommend import Item, Recommendation, ScoredItem, described_items, recommendation_of, scored_items
 from ssna.columns import ITEM, TITLE
 from ssna.errors import RunError
 from ssna.runs import Run
@@ -143,8 +136,8 @@ class Catalogue:
             raise HTTPException(409, "this run is a popularity baseline, whose items have no embeddings")
         if not self.unit_vectors[number].any():
             raise HTTPException(409, f"this run learned IDs only, and the item '{item}' does not occur in training")
-        near = scored_items(self.run, *nearest_items(self.unit_vectors, number, k))
-        return Similar(*self.items([number]), near)
+        (itself,) = self.items([number])
+        return Similar(itself, scored_items(self.run, *nearest_items(self.unit_vectors, number, k)))
 
     def search(self, query: str, k: int) -> list[Item]:
         """The first k items whose titles hold the query, those that begin with it first."""

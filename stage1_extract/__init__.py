@@ -12,8 +12,8 @@ from ssna.stage1_extract.extraction import (
     plan_texts,
 )
 from ssna.stage1_extract.llm_files import LLMError, find_config
-from ssna.stage1_extract.planning import LLMSize, llm_size, measured_seconds_a_token
-from ssna.stage1_extract.pooling import POOLINGS, Pooling
+from ssna.stage1_extract.planning import llm_size, measured_seconds_a_token
+from ssna.stage1_extract.pooling import POOLINGS
 from ssna.stage1_extract.settings import (
     COMPUTE_DTYPES,
     ExtractOptions,
@@ -29,10 +29,8 @@ __all__ = [
     "ExtractOptions",
     "Extraction",
     "LLMError",
-    "LLMSize",
     "NonFiniteStatesError",
     "Plan",
-    "Pooling",
     "cache_fingerprint",
     "extract_texts",
     "find_config",

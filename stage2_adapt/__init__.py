@@ -12,7 +12,13 @@ from typing import TYPE_CHECKING, Any
 from ssna.stage2_adapt.checkpoint import facts_of, load_tensors, save_tensors
 from ssna.stage2_adapt.evaluation import POPULARITY_GROUPS, Evaluation, evaluate_fully
 from ssna.stage2_adapt.inner_products import QueryNetwork, item_vectors
-from ssna.stage2_adapt.metrics import bootstrap_interval, intervals_by_group, metrics_by_case, paired_p_value
+from ssna.stage2_adapt.metrics import (
+    bootstrap_interval,
+    intervals_by_group,
+    intervals_of,
+    metrics_by_case,
+    paired_p_value,
+)
 from ssna.stage2_adapt.options import (
     ACTIVATIONS,
     CANDIDATES,
@@ -99,6 +105,7 @@ __all__ = [
     "fit_preparation",
     "gather_spans",
     "intervals_by_group",
+    "intervals_of",
     "item_vectors",
     "leave_last",
     "left_out",

@@ -110,6 +110,13 @@ def intervals_by_group(
     return found
 
 
+def intervals_of(ranks: Ranks, resamples: int) -> dict[str, tuple[float, float]]:
+    """95 % intervals of `metrics_of`, by resampling cases; empty if there are none."""
+    if not ranks.num_cases:
+        return {}
+    return {name: bootstrap_interval(values, resamples) for name, values in metrics_by_case(ranks).items()}
+
+
 def bootstrap_interval(
     values: Floats, resamples: int, seed: int = 0, counts: npt.NDArray[np.int64] | None = None
 ) -> tuple[float, float]:

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 import ssna
-from ssna.api.evaluate import results_of
+from ssna.api.evaluate import evaluate_model
 from ssna.api.resume import check_resumable
 from ssna.devices import free_memory_bytes, peak_memory_bytes, reset_peak_memory, resolve_device
 from ssna.errors import RunError
@@ -41,7 +41,7 @@ from ssna.runs import (
     is_run,
     options_as_json,
     read_json,
-    recommender_tensors,
+    tensors_of_model,
     write_json,
     write_metrics,
     write_parquet,
@@ -64,7 +64,6 @@ from ssna.stage2_adapt import (
     cases_of,
     count_popularity,
     dtype_of_products,
-    evaluate_fully,
     fit_preparation,
     processes_of_torchrun,
     save_tensors,
@@ -312,11 +311,11 @@ def _fit_preparations(inputs: Inputs, options: AdaptOptions) -> list[Preparation
 
 
 def _constants(preparations: Sequence[Preparation]) -> dict[str, torch.Tensor]:
-    """What prepared each LLM's states, as model.safetensors names it."""
+    """What prepared each LLM's states, by name as `encode_new_items` takes it."""
     constants = dict[str, torch.Tensor]()
     for number, preparation in enumerate(preparations):
         each = {name: value for name, value in vars(preparation).items() if value is not None}
-        constants |= {f"items.sides.{number}.{name}": value for name, value in each.items()}
+        constants |= {f"sides.{number}.{name}": value for name, value in each.items()}
     return constants
 
 
@@ -367,14 +366,13 @@ def _finish(
     model: Popularity | SequenceRecommender
     if prepared is None:
         corpus = inputs.corpus
-        model, tensors = count_popularity(corpus.sequences, corpus.split, len(corpus.items)).to(device), {}
+        model, item_encoder = count_popularity(corpus.sequences, corpus.split, len(corpus.items)).to(device), {}
         training_results = {"best_epoch": 0, "epochs": 0, "epoch_seconds": 0.0, "trainable_parameters": 0}
         write_metrics(output / METRICS_FILE, [])
     else:
         training = prepared.training
         model = training.recommender()
-        parameters = {f"items.{name}": value for name, value in training.side_parameters().items()}
-        tensors = {**prepared.constants, **parameters}
+        item_encoder = {**prepared.constants, **training.side_parameters()}
         training_results = {
             "best_epoch": training.history.best_epoch,
             "epochs": len(training.history.epochs),
@@ -382,21 +380,16 @@ def _finish(
             "trainable_parameters": training.trainable_parameters,
         }
     corpus = inputs.corpus
-    test = evaluate_fully(model, corpus.sequences, corpus.split, "test", device)
-    valid = evaluate_fully(model, corpus.sequences, corpus.split, "valid", device)
-    users = test.ranks.num_cases
-    save_tensors(output / MODEL_FILE, {**tensors, **recommender_tensors(model)}, {"ssna": ssna.__version__})
+    _, metrics = evaluate_model(model, corpus.sequences, corpus.split, device)
+    save_tensors(output / MODEL_FILE, tensors_of_model(model, item_encoder), {"ssna": ssna.__version__})
     write_parquet(output / ITEMS_FILE, corpus.items)
     write_parquet(output / HISTORIES_FILE, histories_frame(corpus.user_ids, corpus.sequences, corpus.split))
     results = {
-        **results_of(test, valid),
-        "users": users,
-        "users_not_evaluated": corpus.sequences.num_users - users,
-        "candidates": len(corpus.items),
+        **metrics,
+        "users_not_evaluated": corpus.sequences.num_users - metrics["users"],
         **training_results,
         "total_seconds": round(time.perf_counter() - started, 3),
         "peak_memory_bytes": peak_memory_bytes(device),
-        "history_filtered": False,
     }
     write_json(output / RESULTS_FILE, results)
     return results

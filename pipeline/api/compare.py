@@ -23,6 +23,7 @@ from ssna.stage2_adapt import (
 )
 
 RESAMPLES = 1000
+"""Of the users, for intervals, where nobody asks for another number"""
 _FLIPS = 9999
 
 

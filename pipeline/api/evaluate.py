@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
 from ssna.devices import resolve_device
 from ssna.errors import RunError
 from ssna.runs import Run, open_run
-from ssna.stage2_adapt import Evaluation, bootstrap_interval, evaluate_fully, metrics_by_case
+from ssna.stage2_adapt import Evaluation, Recommender, Sequences, Split, evaluate_fully, intervals_of
 
 FEWEST_RESAMPLES = 100
+_PARTS: tuple[Literal["test"], Literal["valid"]] = ("test", "valid")
 
 
 def evaluate(
@@ -38,17 +39,10 @@ def evaluate(
         check_resamples(bootstrap)
     where = resolve_device(device)
     opened = open_run(Path(run), where)
-    test, valid = evaluate_run(opened, where, filter_history)
-    results = {
-        **results_of(test, valid),
-        "users": test.ranks.num_cases,
-        "candidates": len(opened.items),
-        "history_filtered": filter_history,
-        "split": opened.options.split,
-    }
-    if bootstrap and test.ranks.num_cases:
-        by_case = metrics_by_case(test.ranks)
-        results["intervals"] = {name: bootstrap_interval(values, bootstrap) for name, values in by_case.items()}
+    test, results = evaluate_run(opened, where, filter_history)
+    results["split"] = opened.options.split
+    if bootstrap and (intervals := intervals_of(test.ranks, bootstrap)):
+        results["intervals"] = intervals
     return results
 
 
@@ -62,15 +56,21 @@ def check_resamples(count: int) -> None:
         raise RunError(f"--bootstrap {count}: expected at least {FEWEST_RESAMPLES} resamples for a 95 % interval.")
 
 
-def evaluate_run(run: Run, device: torch.device, filter_history: bool = False) -> tuple[Evaluation, Evaluation]:
-    """What ranking the test and the validation part of a finished run says."""
-    model, sequences, split = run.recommender, run.sequences, run.split
-    return (
-        evaluate_fully(model, sequences, split, "test", device, filter_history),
-        evaluate_fully(model, sequences, split, "valid", device, filter_history),
-    )
+def evaluate_run(run: Run, device: torch.device, filter_history: bool = False) -> tuple[Evaluation, dict[str, Any]]:
+    """Of a finished run; see `evaluate_model`."""
+    return evaluate_model(run.recommender, run.sequences, run.split, device, filter_history)
 
 
-def results_of(test: Evaluation, valid: Evaluation) -> dict[str, Any]:
-    """What results.json says of the metrics."""
-    return {"test": test.metrics, "valid": valid.metrics, "test_by_popularity": test.by_popularity}
+def evaluate_model(
+    model: Recommender, sequences: Sequences, split: Split, device: torch.device, filter_history: bool = False
+) -> tuple[Evaluation, dict[str, Any]]:
+    """What ranking the test part says, and what results.json says of the metrics of both parts."""
+    test, valid = (evaluate_fully(model, sequences, split, part, device, filter_history) for part in _PARTS)
+    return test, {
+        "test": test.metrics,
+        "valid": valid.metrics,
+        "test_by_popularity": test.by_popularity,
+        "users": test.ranks.num_cases,
+        "candidates": model.num_items,
+        "history_filtered": filter_history,
+    }

@@ -12,28 +12,25 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from ssna.api.compare import RESAMPLES
 from ssna.columns import ITEM, TITLE
 from ssna.errors import RunError
 from ssna.reports.layers import LayerShares, layer_shares, llm_of
-from ssna.runs import CONFIG_FILE, METRICS_FILE, MODEL_FILE, RESULTS_FILE, Run, read_json
+from ssna.runs import CONFIG_FILE, METRICS_FILE, RESULTS_FILE, Run, item_parameters, read_json
 from ssna.stage2_adapt import (
     POPULARITY_GROUPS,
     AdaptOptions,
     Evaluation,
     SequenceRecommender,
-    bootstrap_interval,
     cases_of,
     evaluate_fully,
     intervals_by_group,
-    load_tensors,
-    metrics_by_case,
+    intervals_of,
     targets_of,
     top_items,
     training_counts,
 )
 
-RESAMPLES = 1000
-"""Of the users, for intervals"""
 MAPPED_ITEMS = 5000
 """At most so many are on the map"""
 SAMPLED_USERS = 20
@@ -211,8 +208,7 @@ def read_run(run: Run, name: str, group: Group, device: torch.device) -> RunRepo
             "--overwrite."
         )
     test = evaluate_fully(run.recommender, run.sequences, run.split, "test", device)
-    tensors, _ = load_tensors(run.path / MODEL_FILE)
-    shares, meaning = layer_shares(run.options, config["caches"], tensors)
+    shares, meaning = layer_shares(run.options, config["caches"], item_parameters(run.path))
     return RunReport(
         name=name,
         options=run.options,
@@ -220,7 +216,7 @@ def read_run(run: Run, name: str, group: Group, device: torch.device) -> RunRepo
         results=run.results,
         epochs=_epochs(run),
         test=test.metrics,
-        intervals=_intervals(test),
+        intervals=intervals_of(test.ranks, RESAMPLES),
         by_popularity=test.by_popularity,
         intervals_by_popularity=intervals_by_group(test.ranks, test.group, POPULARITY_GROUPS, BY_POPULARITY, RESAMPLES),
         shares=shares,
@@ -239,13 +235,6 @@ def _epochs(run: Run) -> list[Mapping[str, Any]]:
         raise RunError(
             f"{path} is damaged ({error}). Remove it, and the report goes without training curves."
         ) from error
-
-
-def _intervals(test: Evaluation) -> dict[str, tuple[float, float]]:
-    if not test.ranks.num_cases:
-        return {}
-    by_case = metrics_by_case(test.ranks)
-    return {name: bootstrap_interval(values, RESAMPLES) for name, values in by_case.items()}
 
 
 def _recommended(run: Run, user: SampledUser, test: Evaluation, device: torch.device) -> Recommended:

@@ -36,7 +36,7 @@ def layer_shares(
     Args:
         options: of the run.
         caches: as config.json has them, in the order of the side networks.
-        tensors: of model.safetensors.
+        tensors: of the item encoder (`ssna.runs.item_parameters`).
     """
     if not options.needs_states:
         return [], "This model has no side network."
@@ -50,9 +50,7 @@ def layer_shares(
     found = list[LayerShares]()
     for number, cache in enumerate(caches):
         mine = {
-            name.removeprefix(prefix): t
-            for name, t in tensors.items()
-            if name.startswith(prefix := f"items.sides.{number}.")
+            name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix := f"sides.{number}.")
         }
         weights = _gate_weights(mine["integration.gate"]) if options.side == "gate" else _norms(options, mine)
         shares = (weights / weights.sum()).flip(0).tolist()

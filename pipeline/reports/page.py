@@ -14,8 +14,9 @@ import numpy as np
 from markupsafe import Markup
 
 import ssna
+from ssna.api.compare import RESAMPLES
 from ssna.reports.charts import COLOURS, marker
-from ssna.reports.contents import BY_POPULARITY, MAPPED_ITEMS, RESAMPLES, SHOWN_HISTORY, TOP, Group, RunReport
+from ssna.reports.contents import BY_POPULARITY, MAPPED_ITEMS, SHOWN_HISTORY, TOP, Group, RunReport
 from ssna.reports.figures import CUTOFFS, METRICS, by_cutoff, by_layers, by_popularity, curves
 from ssna.terminal import size
 

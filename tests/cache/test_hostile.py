@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ssna.cache import Cache, CacheError, MissingRowsError, soundness, verify
+from ssna.cache import Cache, CacheError, soundness, verify
+from ssna.cache.errors import MissingRowsError
 from ssna.cache.files import sha256_of_file
 from ssna.cache.index import index_path
 from ssna.cache.segment import Rows, name_of_digest, open_segment, write_segment, wrong_rows

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ssna.cache import Cache, CacheError, DiskFullError, MissingRowsError, fingerprint_of, keys_of_texts
+from ssna.cache import Cache, CacheError, DiskFullError, fingerprint_of, keys_of_texts
+from ssna.cache.errors import MissingRowsError
 from ssna.cache.index import MISSING, Index, build_index, load_index, save_index
 from ssna.cache.segment import list_segments, open_segment
 from tests.cache.strategies import add_rows, keys_for, make_cache, states_for

@@ -24,7 +24,7 @@ CACHES = [{"name": "llm", "layers": [9, 8, 7]}]
 
 def shares_of(options: AdaptOptions, network: SideNetwork) -> list[float]:
     """Top layer first."""
-    tensors = {f"items.sides.0.{name}": tensor for name, tensor in network.state_dict().items()}
+    tensors = {f"sides.0.{name}": tensor for name, tensor in network.state_dict().items()}
     ((only,), meaning) = layer_shares(options, CACHES, tensors)
     assert only.llm == "llm"
     assert meaning.startswith("A bar is ")
@@ -57,7 +57,7 @@ def test_each_llm_has_its_own_shares() -> None:
     networks = [network_of("mean"), network_of("mean")]
     networks[1].down.data *= torch.tensor([1.0, 0.0, 0.0])[:, None, None]
     tensors = {
-        f"items.sides.{number}.{name}": tensor
+        f"sides.{number}.{name}": tensor
         for number, network in enumerate(networks)
         for name, tensor in network.state_dict().items()
     }
