@@ -2,9 +2,9 @@
 
     python benchmarks/prepare_memory.py
     python benchmarks/prepare_memory.py --format table --interactions 10_000_000 --users 500_000 --items 200_000
-    python benchmarks/prepare_memory.py --format amazon
+    python benchmarks/prepare_memory.py --format amazon --interactions 5_000_000 --users 100_000 --items 50_000
 
-Writes the source (650 MB, 400 MB, 8 GB) to a temporary folder, runs the command on it, and prints the peak of its
+Writes the source (620 MB, 400 MB, 1.4 GB) to a temporary folder, runs the command on it, and prints the peak of its
 resident memory. The figures in docs/results.md are this script's.
 """
 
