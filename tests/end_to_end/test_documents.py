@@ -400,7 +400,7 @@ def test_documents_link_to_files_and_headings_that_exist() -> None:
 def test_every_document_is_on_the_site_and_in_its_overview() -> None:
     site = (ROOT / "mkdocs.yml").read_text()
     overview = (ROOT / "docs" / "index.md").read_text()
-    for path in (ROOT / "docs").glob("*.md"):
+    for path in [*(ROOT / "docs").glob("*.md"), *(ROOT / "docs").glob("*.ipynb")]:
         assert f": {path.name}\n" in site, f"{path.name} is missing in mkdocs.yml"
         assert f"]({path.name})" in overview or path.name == "index.md", f"{path.name} is missing in docs/index.md"
 
