@@ -39,7 +39,9 @@ class _Part:
     rows: npt.NDArray[np.int64]
 
 
-def compact(cache: Cache, segment_bytes: int = COMMIT_BYTES) -> Compaction:
+def compact(
+    cache: Cache, segment_bytes: int = COMMIT_BYTES, on_progress: Callable[[int, int], None] | None = None
+) -> Compaction:
     """Write the rows that win into segments of about `segment_bytes`, and remove those that they came from.
 
     Large segments that share no text with another stay as they are. Safe beside readers and writers, and when killed at
@@ -48,18 +50,24 @@ def compact(cache: Cache, segment_bytes: int = COMMIT_BYTES) -> Compaction:
     shallower must keep the smaller segment name (the smallest name wins), so new segments with such rows get names from
     one range for each depth; shallower ones are committed first; and old ones go in descending order of their names.
 
+    Args:
+        cache: the cache.
+        segment_bytes: of a new segment.
+        on_progress: called with the rows that were written and those to write.
+
     Raises:
         CacheError: if a segment is damaged, or another process compacts the cache as well.
         OSError: if there is no room for the new segments beside the old ones.
     """
+    progress = on_progress or (lambda done, total: None)
     for _ in range(_ATTEMPTS):
         with suppress(SegmentGoneError):  # An extraction that ended has merged its own: its list is another now.
-            return _compact(cache, segment_bytes)
+            return _compact(cache, segment_bytes, progress)
         cache.refresh()
-    return _compact(cache, segment_bytes)
+    return _compact(cache, segment_bytes, progress)
 
 
-def _compact(cache: Cache, segment_bytes: int) -> Compaction:
+def _compact(cache: Cache, segment_bytes: int, on_progress: Callable[[int, int], None]) -> Compaction:
     index = cache.index
     wins = _winning(index)
     merged = _to_merge(cache, index, wins, segment_bytes)
@@ -67,7 +75,7 @@ def _compact(cache: Cache, segment_bytes: int) -> Compaction:
         return Compaction(len(index.segments), len(index.segments), 0)
     several = _stands_several_times(index, wins)
     depths = np.unique(index.layers[merged]).tolist()
-    written = list[str]()
+    written, done, total = list[str](), 0, int((wins & merged[index.segment]).sum())
     for level, depth in enumerate(depths):
         of_depth = wins & (merged & (index.layers == depth))[index.segment]
         for rows, accepts in (
@@ -75,7 +83,9 @@ def _compact(cache: Cache, segment_bytes: int) -> Compaction:
             (of_depth & several, _in_range(level, len(depths))),
         ):
             for group in _groups(cache, index, rows, segment_bytes):
+                on_progress(done, total)
                 written.append(_write(cache, group, accepts))
+                done += sum(len(part.rows) for part in group)
     for name in sorted((index.segments[i] for i in np.flatnonzero(merged)), reverse=True):
         if name not in written:
             (cache.segments_folder / f"{name}{SUFFIX}").unlink(missing_ok=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
@@ -36,19 +36,24 @@ class SegmentReport:
     """Keys (hex) of the rows that do not have their checksum"""
 
 
-def verify(path: Path) -> Iterator[SegmentReport]:
+def verify(path: Path, on_progress: Callable[[int, int], None] | None = None) -> Iterator[SegmentReport]:
     """Check every segment of a cache folder, one after the other.
 
     A file is first held against the SHA-256 in its name; only one that passes is read as HDF5.
+
+    Args:
+        path: the folder.
+        on_progress: called with the segments whose files were read and their number.
 
     Raises:
         CacheError: if the folder is no cache.
     """
     fingerprint, folder = read_manifest(path).fingerprint, path / SEGMENTS
-    names = list_segments(folder)
+    names, progress = list_segments(folder), on_progress or (lambda done, total: None)
     for start in range(0, len(names), _FILES_AT_ONCE):
         hashes, unreadable = dict[str, str](), dict[str, str]()
-        for name in names[start : start + _FILES_AT_ONCE]:
+        for number, name in enumerate(names[start : start + _FILES_AT_ONCE], start):
+            progress(number, len(names))
             try:
                 hashes[name] = sha256_of_file(folder / f"{name}{SUFFIX}")
             except FileNotFoundError:  # Another process has compacted the cache meanwhile.

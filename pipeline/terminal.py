@@ -161,6 +161,12 @@ def _pace(speed: float, unit: str) -> str:
     return f"{speed:,.0f} {unit}/s" if speed >= 1 else f"{1 / speed:,.0f} s each"
 
 
+def _bars(console: Console, *amounts: ProgressColumn) -> Progress:
+    """What is done, a bar, the amounts and the time left; gone when the work is done."""
+    words = TextColumn("{task.description}", markup=False)
+    return Progress(words, BarColumn(), *amounts, TimeRemainingColumn(), console=console, transient=True)
+
+
 @contextmanager
 def work_progress(doing: str, unit: str, shown: bool = True) -> Iterator[Callable[[int, int], None]]:
     """A callback that shows how many are done, how many a second and the time left; `doing` is a verb's -ing form."""
@@ -171,16 +177,8 @@ def work_progress(doing: str, unit: str, shown: bool = True) -> Iterator[Callabl
     if not console.is_terminal:
         yield _plain_work(console, doing, unit)
         return
-    with Progress(
-        TextColumn(doing),
-        BarColumn(),
-        MofNCompleteColumn(),
-        _Rate(unit),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-    ) as progress:
-        task = progress.add_task("", total=None)
+    with _bars(console, MofNCompleteColumn(), _Rate(unit)) as progress:
+        task = progress.add_task(doing, total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)
 
 
@@ -201,23 +199,16 @@ def _plain_work(console: Console, doing: str, unit: str) -> Callable[[int, int],
 
 
 @contextmanager
-def download_progress(shown: bool = True) -> Iterator[Callable[[str, int, int | None], None]]:
-    """A callback that shows the name of the file under way, its bytes that are there, and the time left."""
+def files_progress(shown: bool = True) -> Iterator[Callable[[str, int, int | None], None]]:
+    """A callback that shows the name of the file under way, its bytes that are done and of all, and the time left."""
     if _quiet or not shown:
         yield lambda name, done, total: None
         return
     console = _console(stderr=True)
     if not console.is_terminal:
-        yield _plain_download(console)
+        yield _plain_files(console)
         return
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-    ) as progress:
+    with _bars(console, DownloadColumn()) as progress:
         tasks: dict[str, TaskID] = {}
 
         def show(name: str, done: int, total: int | None) -> None:
@@ -228,7 +219,7 @@ def download_progress(shown: bool = True) -> Iterator[Callable[[str, int, int | 
         yield show
 
 
-def _plain_download(console: Console) -> Callable[[str, int, int | None], None]:
+def _plain_files(console: Console) -> Callable[[str, int, int | None], None]:
     last = time.monotonic()
 
     def show(name: str, done: int, total: int | None) -> None:
@@ -251,15 +242,7 @@ def training_progress(shown: bool = True) -> Iterator[tuple[Callable[[Epoch], No
     if not console.is_terminal:
         yield lambda epoch: console.print(epoch_line(epoch)), lambda done, total: None
         return
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        _Rate("steps"),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-    ) as progress:
+    with _bars(console, MofNCompleteColumn(), _Rate("steps")) as progress:
         task = progress.add_task("epoch 1", total=None)
 
         def on_epoch(epoch: Epoch) -> None:

@@ -8,13 +8,14 @@ import random
 import signal
 import subprocess
 import sys
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
 
+COLOUR_VARIABLES = ("NO_COLOR", "FORCE_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "TTY_COMPATIBLE", "TTY_INTERACTIVE")
 WORDS = ["alpine", "boot", "camera", "desk", "engine", "fiddle", "guitar", "hammer", "ink", "jacket", "kettle", "lamp"]
 
 
@@ -115,3 +116,22 @@ def ssna(*arguments: str | Path, cwd: Path | None = None, **environment: str) ->
     command = [str(Path(sys.executable).parent / "ssna"), *map(str, arguments)]
     variables = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", **environment}
     return subprocess.run(command, cwd=cwd, env=variables, capture_output=True, text=True, timeout=300, check=False)
+
+
+def ssna_in_terminal(*arguments: str | Path, cwd: Path, columns: int = 80, **environment: str) -> str:
+    """What the installed `ssna` command writes to a terminal, escape sequences and all; it must end well."""
+    import pty
+
+    reader, terminal = pty.openpty()
+    command = [str(Path(sys.executable).parent / "ssna"), *map(str, arguments)]
+    given = {name: value for name, value in os.environ.items() if name not in COLOUR_VARIABLES}
+    given |= {"TERM": "xterm-256color", "COLUMNS": str(columns), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    shown = bytearray()
+    with subprocess.Popen(command, cwd=cwd, stdout=terminal, stderr=terminal, env=given | environment) as process:
+        os.close(terminal)
+        with suppress(OSError):  # Linux has the end of a terminal as an error.
+            while part := os.read(reader, 2**16):
+                shown += part
+    os.close(reader)
+    assert process.returncode == 0, shown.decode()
+    return shown.decode()

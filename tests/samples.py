@@ -40,7 +40,17 @@ ML_1M = {
     "movies.dat": '242::Les Misérables (1995)::Animation|Children\'s|Comedy\n302::L.A. "C" (1997)::\n',
     "users.dat": "196::F::1::10::48067\n",
 }
+# https://files.grouplens.org/datasets/movielens/ml-10m-README.html: half stars, and UTF-8 where 1M is Latin-1.
+ML_10M = {
+    "ratings.dat": "196::242::3::881250949\n186::302::3.5::891717742\n196::302::4::881250948\n",
+    "movies.dat": '242::Misérables, Les (1995)::Drama|War\n302::L.A. "C" Ō (1997)::(no genres listed)\n',
+    "tags.dat": "196::242::Hugo::1215184630\n",
+}
+# The same files in 20M, 25M, 32M and latest-small:
+# https://files.grouplens.org/datasets/movielens/ml-20m-README.html
 # https://files.grouplens.org/datasets/movielens/ml-25m-README.html
+# https://files.grouplens.org/datasets/movielens/ml-32m-README.html
+# https://files.grouplens.org/datasets/movielens/ml-latest-small-README.html
 ML_25M = {
     "ratings.csv": (
         "userId,movieId,rating,timestamp\n196,242,3.0,881250949\n186,302,3.5,891717742\n196,302,4.0,881250948\n"

@@ -135,7 +135,10 @@ def describe_cache(path: Path | str) -> CacheSummary:
 
 
 def verify_cache(
-    path: Path | str, repair: bool = False, on_segment: Callable[[SegmentReport], None] | None = None
+    path: Path | str,
+    repair: bool = False,
+    on_segment: Callable[[SegmentReport], None] | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
 ) -> Verification:
     """Hold every file of a cache against its name, every row against its checksum, and the index against both.
 
@@ -143,13 +146,14 @@ def verify_cache(
         path: folder of the cache.
         repair: move damaged segments into `set-aside/`, so that the next `extract` computes their rows again.
         on_segment: told of each segment.
+        on_progress: called with the segments whose files were read and their number.
 
     Raises:
         CacheError: if the folder is no cache.
     """
     folder = Path(path)
     damaged, moved, segments, rows = list[SegmentReport](), list[str](), 0, 0
-    for report in verify(folder):
+    for report in verify(folder, on_progress):
         segments, rows = segments + 1, rows + report.rows
         if report.damage is not None:
             damaged.append(report)
@@ -161,13 +165,17 @@ def verify_cache(
     return Verification(str(folder), segments, rows, damaged, index_sound, moved)
 
 
-def compact_cache(path: Path | str) -> Compaction:
+def compact_cache(path: Path | str, on_progress: Callable[[int, int], None] | None = None) -> Compaction:
     """Join a cache's small segments, and drop rows that no read returns; safe beside readers and when killed.
+
+    Args:
+        path: folder of the cache.
+        on_progress: called with the rows that were written and those to write.
 
     Raises:
         CacheError: if the folder is no cache, or a segment is damaged.
     """
-    return compact(Cache.open(Path(path)))
+    return compact(Cache.open(Path(path)), on_progress=on_progress)
 
 
 def remove_cache(path: Path | str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,7 @@ def compare(
     filter_history: bool = False,
     resamples: int = RESAMPLES,
     device: str = "auto",
+    on_progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Difference]:
     """The test metrics of two runs over the same users, targets and candidates, with a paired test.
 
@@ -65,6 +67,7 @@ def compare(
         filter_history: whether items of a user's history are ranked last.
         resamples: how often users are resampled for the intervals.
         device: a PyTorch device, or `auto`.
+        on_progress: called with the metrics that are compared and their number.
 
     Returns:
         By metric.
@@ -81,7 +84,9 @@ def compare(
         metrics_by_case(evaluate_fully(run.recommender, run.sequences, run.split, "test", where, filter_history).ranks)
         for run in (one, other)
     )
-    for name in values:
+    progress = on_progress or (lambda done, total: None)
+    for number, name in enumerate(values):
+        progress(number, len(values))
         differences = other_values[name] - values[name]
         low, high = bootstrap_interval(differences, resamples)
         means = float(values[name].mean()), float(other_values[name].mean())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -60,7 +60,12 @@ class Export:
 
 
 def export(
-    run: Path | str, output: Path | str, *, formats: Sequence[ExportFormat] = FORMATS, overwrite: bool = False
+    run: Path | str,
+    output: Path | str,
+    *,
+    formats: Sequence[ExportFormat] = FORMATS,
+    overwrite: bool = False,
+    on_progress: Callable[[int, int], None] | None = None,
 ) -> Export:
     """Write a run's item vectors, its query network as ONNX and an index, each on its own or together.
 
@@ -72,6 +77,7 @@ def export(
         output: a folder; made if it is missing.
         formats: of `FORMATS`; all by default.
         overwrite: whether an export that is there may be replaced, files of formats not asked for removed.
+        on_progress: called with the formats that are written (and compared with the model) and their number.
 
     Raises:
         ExportError: if a format is unknown, the run has no vectors (popularity), or the ONNX model differs from
@@ -89,11 +95,15 @@ def export(
         raise ExportError(f"{run} is a popularity baseline, which has no vectors. Give a run of another --model.")
     names: dict[str, str] = {name: _FILE_OF[name] for name in wanted}
     names |= {"ids": _IDS_FILE, "description": _DESCRIPTION_FILE}
+    progress, num_vector_files = on_progress or (lambda done, total: None), sum(name not in _NEEDS for name in wanted)
     with torch.no_grad(), filling(output, list(names.values())) as folder:
         vectors, network = item_vectors(model), QueryNetwork(model).eval()
         places = {name: folder / file for name, file in names.items()}
+        progress(0, len(wanted))
         _write_vectors(opened, model, vectors, places)
+        progress(num_vector_files, len(wanted))
         onnx = write_onnx(network, places["onnx"]) if "onnx" in places else None
+        progress(num_vector_files + (onnx is not None), len(wanted))
         index = _write_index(opened, network, vectors, places["faiss"]) if "faiss" in places else None
         places["ids"].write_text(json.dumps(opened.items[ITEM].to_list(), ensure_ascii=False) + "\n", encoding="utf-8")
         write_json(places["description"], _description(opened, model, vectors, names, onnx, index))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,7 @@ def prepare(
     columns: Columns | None = None,
     licence: str | None = None,
     overwrite: bool = False,
+    on_progress: Callable[[str, int, int], None] | None = None,
 ) -> Dataset:
     """Write a dataset folder: items with their texts, and cleaned interactions in order.
 
@@ -76,6 +77,7 @@ def prepare(
         columns: the source's column names, where they are not `user_id`, `item_id`, `rating` and `timestamp`.
         licence: a note on the source's licence, kept in dataset.json.
         overwrite: replace a dataset folder that is there.
+        on_progress: called with the name of the text file that is read, its bytes that were read, and all it has.
 
     Returns:
         The dataset that was written.
@@ -94,7 +96,7 @@ def prepare(
     output = Path(output)
     check_output(output, overwrite, is_dataset, "dataset folder")
     paths = [Path(source) for source in ([sources] if isinstance(sources, str | Path) else sources)]
-    with workbench() as bench:
+    with workbench(on_progress) as bench:
         try:
             source = read_source(format, paths, columns or Columns(), encoding, name, bench)
             items, about_items = render_items(source.items, text if text is not None else source.template)

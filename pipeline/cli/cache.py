@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -17,11 +16,19 @@ from ssna.api.caches import (
     remove_cache,
     verify_cache,
 )
-from ssna.cache import CacheError, SegmentReport, resolve_cache_root
+from ssna.cache import CacheError, Compaction, resolve_cache_root
 from ssna.cli.options import Command, cache_root_option, json_option
-from ssna.terminal import count, counted, print_json, print_line, print_note, print_problem, print_table, size
-
-_SHOWN_KEYS = 5
+from ssna.terminal import (
+    count,
+    counted,
+    print_json,
+    print_line,
+    print_note,
+    print_problem,
+    print_table,
+    size,
+    work_progress,
+)
 
 
 @click.group("cache", epilog="\b\nExample: ssna cache verify minilm --repair")
@@ -112,10 +119,16 @@ def verify_command(
     found, unreadable = list[Verification](), dict[Path, str]()
     for path in _chosen(caches, cache_root):
         try:
-            found.append(verify_cache(path, repair, _report_to(path)))
+            with work_progress("verifying", "segments") as on_progress:
+                found.append(verify_cache(path, repair, on_progress=on_progress))
         except CacheError as error:  # Of its manifest; the other caches are verified all the same.
             unreadable[path] = str(error)
             print_problem(str(error))
+            continue
+        for segment in found[-1].damaged:
+            print_problem(f"{path}: segment {segment.segment}: {segment.damage}")
+            for key in segment.bad_keys:
+                print_problem(f"  row {key}")
     if as_json:
         broken = [{"path": str(path), "sound": False, "error": error} for path, error in unreadable.items()]
         print_json([*(verification.as_json() for verification in found), *broken])
@@ -133,26 +146,18 @@ def verify_command(
         context.exit(1)
 
 
-def _report_to(path: Path) -> Callable[[SegmentReport], None]:
-    def report(segment: SegmentReport) -> None:
-        if segment.damage is None:
-            return
-        print_problem(f"{path}: segment {segment.segment}: {segment.damage}")
-        for key in segment.bad_keys:
-            print_problem(f"  row {key}")
-
-    return report
-
-
 @cache_command.command("compact", epilog="\b\nExample: ssna cache compact minilm")
 @_caches_argument
 @cache_root_option
 @json_option
 def compact_command(caches: tuple[str, ...], cache_root: str | None, as_json: bool) -> None:
     """Join small segments into few. Safe beside readers, and when interrupted."""
-    done = {str(path): compact_cache(path) for path in _chosen(caches, cache_root)}
+    done = dict[Path, Compaction]()
+    for path in _chosen(caches, cache_root):
+        with work_progress("compacting", "rows") as on_progress:
+            done[path] = compact_cache(path, on_progress)
     if as_json:
-        print_json({path: vars(compaction) for path, compaction in done.items()})
+        print_json({str(path): vars(compaction) for path, compaction in done.items()})
         return
     for path, compaction in done.items():
         print_line(

@@ -7,7 +7,7 @@ import click
 from ssna.api.compare import RESAMPLES, compare
 from ssna.cli.options import device_option, filter_history_option, json_option
 from ssna.cli.results import metric_label
-from ssna.terminal import counted, print_json, print_line, print_table
+from ssna.terminal import counted, print_json, print_line, print_table, work_progress
 
 
 @click.command("compare", epilog="\b\nExample: ssna compare runs/ids runs/text")
@@ -30,7 +30,15 @@ def compare_command(first: str, second: str, filter_history: bool, bootstrap: in
     The difference is the second minus the first, with its 95 % interval (paired bootstrap over users) and the p-value
     of no difference (random flips of the users' signs). Of several comparisons, correct the p-values.
     """
-    found = compare(first, second, filter_history=filter_history, resamples=bootstrap, device=device)
+    with work_progress("comparing", "metrics") as on_progress:
+        found = compare(
+            first,
+            second,
+            filter_history=filter_history,
+            resamples=bootstrap,
+            device=device,
+            on_progress=on_progress,
+        )
     if as_json:
         print_json({name: difference.as_json() for name, difference in found.items()})
         return

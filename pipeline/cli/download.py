@@ -9,7 +9,7 @@ import click
 
 from ssna.api.download import NOTE, PUBLISHED, Download, Source, download
 from ssna.cli.options import json_option
-from ssna.terminal import download_progress, print_json, print_line, print_table, size
+from ssna.terminal import files_progress, print_json, print_line, print_table, size
 
 _WIDTH = max(map(len, PUBLISHED))
 _SOURCES: dict[Source, str] = {"publisher": "its publisher", "ssna": "ssna", "note": "the last call"}
@@ -38,7 +38,7 @@ _HELP = "\n".join(
 @json_option
 def download_command(name: str, folder: str, as_json: bool) -> None:
     """Download, and print what came."""
-    with download_progress(shown=not as_json) as on_progress:
+    with files_progress(shown=not as_json) as on_progress:
         result = download(name, folder, on_progress=on_progress)
     files = [{**asdict(file), "path": str(file.path)} for file in result.files]
     command = ["ssna", "prepare", *(file["path"] for file in files), name, "--format", result.format]

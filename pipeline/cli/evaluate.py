@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import click
 
 from ssna.api.evaluate import evaluate
 from ssna.cli.options import device_option, filter_history_option, json_option
 from ssna.cli.results import print_intervals, print_popularity, print_results
-from ssna.terminal import counted, print_json, print_line
+from ssna.terminal import counted, print_json, print_line, work_progress
 
 
 @click.command("evaluate", epilog="\b\nExample: ssna evaluate runs/text runs/ids --bootstrap 1000")
@@ -23,7 +26,11 @@ def evaluate_command(runs: tuple[str, ...], filter_history: bool, bootstrap: int
 
     All candidates are ranked, none is sampled; ties count against the target.
     """
-    results = {run: evaluate(run, filter_history=filter_history, bootstrap=bootstrap, device=device) for run in runs}
+    results = dict[str, Mapping[str, Any]]()
+    with work_progress("ranking", "runs") as on_progress:
+        for number, run in enumerate(runs):
+            on_progress(number, len(runs))
+            results[run] = evaluate(run, filter_history=filter_history, bootstrap=bootstrap, device=device)
     if as_json:
         print_json(results[runs[0]] if len(runs) == 1 else results)
         return

@@ -8,7 +8,7 @@ import click
 
 from ssna.api.export import FORMATS, Export, ExportFormat, export
 from ssna.cli.options import json_option
-from ssna.terminal import counted, print_json, print_line, print_table, size
+from ssna.terminal import counted, print_json, print_line, print_table, size, work_progress
 
 
 @click.command("export", epilog="\b\nExample: ssna export runs/text serving --format parquet --format onnx")
@@ -35,7 +35,8 @@ def export_command(run: str, output: str, formats: tuple[ExportFormat, ...], ove
     The inner product of a query and an item's vector is the model's score. docs/export.md has an example that serves
     recommendations from these files. The formats onnx and faiss need `pip install 'ssna[export]'`.
     """
-    done = export(run, output, formats=formats, overwrite=overwrite)
+    with work_progress("exporting", "formats") as on_progress:
+        done = export(run, output, formats=formats, overwrite=overwrite, on_progress=on_progress)
     if as_json:
         files = {name: str(path) for name, path in done.files.items()}
         print_json({**asdict(done), "output": str(done.output), "files": files})

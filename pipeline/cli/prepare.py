@@ -11,7 +11,7 @@ from ssna.cleaning import DUPLICATES
 from ssna.cli.options import default_of, json_option
 from ssna.dataset import Dataset
 from ssna.sources import FORMATS, READERS, TIMESTAMP_UNITS, Columns
-from ssna.terminal import count, counted, print_json, print_line, print_table
+from ssna.terminal import count, counted, files_progress, print_json, print_line, print_table
 
 _HELP = "\n".join(
     [
@@ -68,7 +68,8 @@ def prepare_command(sources: tuple[str, ...], output: str, as_json: bool, **opti
     """Prepare, and print the counts."""
     names = ("user", "item", "rating", "timestamp", "items_item")
     columns = Columns(**{name: options.pop(f"{name}_column") for name in names})
-    dataset = prepare(sources, output, columns=columns, **options)
+    with files_progress() as on_progress:
+        dataset = prepare(sources, output, columns=columns, on_progress=on_progress, **options)
     if as_json:
         print_json({"path": str(dataset.path), "fingerprint": dataset.fingerprint, **dataset.description})
     else:

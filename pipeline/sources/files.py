@@ -10,7 +10,7 @@ import tarfile
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -45,11 +45,16 @@ class SourceFile:
         return f"{self.path}/{self.member}" if self.member is not None else str(self.path)
 
 
+OnFile = Callable[[str, int, int], None]
+"""Told of a file that is read: its name, the bytes that were read, and all it has (packed ones of a .gz)"""
+
+
 class Workbench:
     """Makes source files readable and remembers the SHA-256 of each; its temporary copies go with it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, on_progress: OnFile) -> None:
         self._folder = folder
+        self._on_progress = on_progress
         self._copies = 0
         self.hashes: dict[str, str] = {}
         """SHA-256 of each source file as it is unpacked, by its name"""
@@ -80,14 +85,14 @@ class Workbench:
             SourceError: if the file is not there, or not text of that encoding; names the line.
         """
         digest = hashlib.sha256()
-        yield from _decoded(file, encoding, digest)
+        yield from _decoded(file, encoding, digest, self._on_progress)
         self.hashes[str(file)] = digest.hexdigest()
 
     def first_fitting(self, file: SourceFile, encodings: Sequence[str]) -> str:
         """The first of the encodings, or else the last, in which the whole file is text."""
         for encoding in encodings[:-1]:
             with suppress(SourceError):
-                for _ in _decoded(file, encoding, hashlib.sha256()):
+                for _ in _decoded(file, encoding, hashlib.sha256(), self._on_progress):
                     pass
                 return encoding
         return encodings[-1]
@@ -114,11 +119,11 @@ class Workbench:
 
 
 @contextmanager
-def workbench() -> Iterator[Workbench]:
+def workbench(on_progress: OnFile | None = None) -> Iterator[Workbench]:
     """A `Workbench` over a temporary folder."""
     folder = Path(tempfile.mkdtemp(prefix="ssna-"))
     try:
-        yield Workbench(folder)
+        yield Workbench(folder, on_progress or (lambda name, done, total: None))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -149,20 +154,21 @@ def check_encoding(encoding: str) -> str:
 
 
 @contextmanager
-def _open(file: SourceFile) -> Iterator[IO[bytes]]:
+def _open(file: SourceFile) -> Iterator[tuple[IO[bytes], IO[bytes], int]]:
+    """The content, what tells by its position how much of it was read, and at which position all was."""
     try:
         if file.member is not None and zipfile.is_zipfile(file.path):
             with zipfile.ZipFile(file.path) as archive, archive.open(file.member) as content:
-                yield content
+                yield content, content, archive.getinfo(file.member).file_size
         elif file.member is not None:
             with tarfile.open(file.path) as packed, packed.extractfile(file.member) as content:  # type: ignore[union-attr]
-                yield content
+                yield content, content, packed.getmember(file.member).size
         elif file.path.suffix == ".gz":
-            with gzip.open(file.path) as content:
-                yield content  # type: ignore[misc]
+            with file.path.open("rb") as raw, gzip.open(raw) as content:
+                yield content, raw, file.path.stat().st_size  # type: ignore[misc]
         else:
             with file.path.open("rb") as content:
-                yield content
+                yield content, content, file.path.stat().st_size
     except (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError) as error:
         raise SourceError(f"{file.path} is damaged ({error}): download it again.") from error
     except RuntimeError as error:  # Encrypted, or compressed in a way that Python does not know.
@@ -171,14 +177,15 @@ def _open(file: SourceFile) -> Iterator[IO[bytes]]:
         ) from error
 
 
-def _decoded(file: SourceFile, encoding: str, digest: hashlib._Hash) -> Iterator[bytes]:
+def _decoded(file: SourceFile, encoding: str, digest: hashlib._Hash, on_progress: OnFile) -> Iterator[bytes]:
     """The file's text as UTF-8, block by block; the digest is updated with its bytes as they are."""
     decoder = codecs.getincrementaldecoder(encoding)()
     lines = 0
-    with _open(file) as content:
+    with _open(file) as (content, measure, total):
         while True:
             chunk = content.read(_CHUNK)
             digest.update(chunk)
+            on_progress(file.name, measure.tell(), total)
             try:
                 text = decoder.decode(chunk, final=not chunk)
             except UnicodeDecodeError as error:

@@ -2,7 +2,8 @@
 
 Each release has a README: 100K (https://files.grouplens.org/datasets/movielens/ml-100k-README.txt) has `u.data` and
 `u.item`, 1M (ml-1m-README.txt) and 10M (ml-10m-README.html) have `ratings.dat` and `movies.dat`, and 20M, 25M, 32M and
-latest (ml-25m-README.html and so on) have `ratings.csv` and `movies.csv`.
+latest (ml-20m-README.html, ml-25m-README.html, ml-32m-README.html, ml-latest-README.html, ml-latest-small-README.html)
+have `ratings.csv` and `movies.csv`.
 """
 
 from __future__ import annotations

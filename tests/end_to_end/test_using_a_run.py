@@ -285,7 +285,7 @@ def test_of_many_new_items_few_states_are_held_at_once(
         held.append(len(rows.row[places]))
         return read(rows, places, into)
 
-    monkeypatch.setattr(new_items, "_BYTES_AT_ONCE", 3 * 3 * 16 * 4, raising=False)  # Of three items
+    monkeypatch.setattr(new_items, "_BYTES_AT_ONCE", 3 * 3 * 16 * 4)  # Of three items
     monkeypatch.setattr(Selection, "read", counting)
     ssna.add_items(run, new)
     assert held == [3, 3, 1]

@@ -80,9 +80,3 @@ def test_quiet_leaves_results_and_errors(dataset: Dataset, tmp_path: Path) -> No
     refused = ssna_in_process(*command, tmp_path / "loud", "--quiet")
     assert refused.stderr.startswith("Error: ")
     assert "epoch   1" in ssna_in_process(*command, tmp_path / "again").stderr
-
-
-def test_every_command_can_be_quiet() -> None:
-    for command in ("prepare", "extract", "evaluate", "compare", "recommend", "add-items", "estimate", "download"):
-        assert "--quiet" in ssna_in_process(command, "--help").stdout
-    assert "--quiet" in ssna_in_process("cache", "verify", "--help").stdout

@@ -21,6 +21,7 @@ from tests.samples import (
     METADATA_2023,
     MIND,
     ML_1M,
+    ML_10M,
     ML_25M,
     ML_100K,
     RECFORMER,
@@ -55,8 +56,7 @@ def test_every_format_has_a_reader_and_a_line_of_help() -> None:
     [
         pytest.param(ML_100K, "latin-1", id="100k"),
         pytest.param(ML_1M, "latin-1", id="1m"),
-        pytest.param(ML_1M, "utf-8", id="10m"),
-        pytest.param(ML_25M, "utf-8", id="25m"),
+        pytest.param(ML_25M, "utf-8", id="20m-25m-32m-latest"),
     ],
 )
 def test_movielens(tmp_path: Path, files: dict[str, str], encoding: str, packed: bool) -> None:
@@ -73,6 +73,18 @@ def test_movielens(tmp_path: Path, files: dict[str, str], encoding: str, packed:
     }
     rated = prepare(source, tmp_path / "rated", format="movielens", min_rating=3.5).interactions()
     assert len(rated) == (2 if files is ML_25M else 1)
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["folder", "zip"])
+def test_movielens_10m_has_half_stars_and_utf_8(tmp_path: Path, packed: bool) -> None:
+    source = write(tmp_path / "ml-10M100K", ML_10M)
+    source = zipped(source) if packed else source
+    dataset = prepare(source, tmp_path / "out", format="movielens", text="{title} [{genres}]", min_rating=3.5)
+    assert dataset.name == "ml-10M100K"
+    assert dataset.interactions().rows() == [("186", "302", 891717742_000), ("196", "302", 881250948_000)]
+    assert texts(dataset) == {"242": "Misérables, Les (1995) [Drama, War]", "302": 'L.A. "C" Ō (1997) []'}
+    assert len(prepare(source, tmp_path / "all", format="movielens", min_rating=3).interactions()) == 3
+    assert len(prepare(source, tmp_path / "none", format="movielens", min_rating=3.6).interactions()) == 1
 
 
 def test_movielens_folders_that_are_not_as_they_should_be(tmp_path: Path) -> None:

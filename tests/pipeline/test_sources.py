@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import random
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import pytest
 
 from ssna import Columns, Dataset, prepare
 from ssna.errors import SourceError
+from ssna.sources.files import SourceFile, workbench
 
 # RecBole's atomic files: https://recbole.io/docs/user_guide/data/atomic_files.html
 INTER = "user_id:token\titem_id:token\trating:float\ttimestamp:float\n1\t10\t4\t30\n1\t20\t5\t10\n2\t10\t3\t20\n"
@@ -47,6 +50,29 @@ def test_recbole_atomic_files(tmp_path: Path, packed: bool) -> None:
     assert raw.columns == ["item_id", "text", "movie_title", "class"]
     hashes = set(dataset.description["source"]["sha256"].values())
     assert hashes == {hashlib.sha256(content.encode()).hexdigest() for content in (INTER, ITEM)}
+
+
+@pytest.mark.parametrize("packed", ["log.csv", "log.csv.gz", "log.zip", "log.tar"])
+def test_progress_goes_to_the_end_of_a_file(tmp_path: Path, packed: str) -> None:
+    path, content = tmp_path / "log.csv", random.Random(0).randbytes(2 * 10**6).hex().encode()
+    path.write_bytes(content)
+    file, num_bytes = SourceFile(path), len(content)
+    if packed.endswith(".gz"):
+        file = SourceFile(tmp_path / packed)
+        file.path.write_bytes(gzip.compress(content))
+        num_bytes = file.path.stat().st_size
+    elif packed != "log.csv":
+        file = SourceFile(tmp_path / packed, "log.csv")
+        with zipfile.ZipFile(file.path, "w") if packed.endswith("zip") else tarfile.open(file.path, "w") as archive:
+            (archive.write if isinstance(archive, zipfile.ZipFile) else archive.add)(path, "log.csv")
+    seen = list[tuple[str, int, int]]()
+    with workbench(lambda *values: seen.append(values)) as bench:
+        assert b"".join(bench.text_blocks(file, "utf-8")) == content
+    assert {(name, total) for name, _, total in seen} == {(file.name, num_bytes)}
+    done = [done for _, done, _ in seen]
+    assert done == sorted(done)
+    assert done[-1] == num_bytes
+    assert len(set(done)) >= 3
 
 
 def test_recbole_sources_with_several_datasets_need_a_name(tmp_path: Path) -> None:
