@@ -32,7 +32,6 @@ import polars as pl
 import pytest
 import torch
 from fastapi.testclient import TestClient
-from pip._internal.commands import create_command
 from torch.distributed.run import get_args_parser
 
 import ssna
@@ -276,7 +275,7 @@ def other_commands_of(document: str) -> list[list[str]]:
 
 
 def check_other(words: list[str], client: TestClient) -> None:
-    """Check a command of make against the Makefile, of pip against setup.cfg and pip, of curl against the service.
+    """Check a command of make against the Makefile, of pip against setup.cfg, of curl against the service.
 
     Raises:
         AssertionError, SystemExit: if there is no such target, variable, extra or option, or the service refuses.
@@ -288,14 +287,27 @@ def check_other(words: list[str], client: TestClient) -> None:
             found = re.search(rf"\$\({name}\)" if given else rf"^{name}:", MAKEFILE, re.M)
             assert found, f"the Makefile has no {name}"
     elif program == "pip":
-        options, named = create_command(arguments[0]).parse_args(arguments[1:])
-        assert all((ROOT / file).is_file() for file in options.constraints)
-        for requirement in named:
+        for requirement in pip_arguments(arguments).requirements:
             project, _, extras = requirement.removesuffix("]").partition("[")
             if project in ("ssna", "."):
                 assert set(extras.split(",")) - {""} <= set(SETUP["options.extras_require"]), requirement
     else:
         answer_of_curl(arguments, client).raise_for_status()
+
+
+def pip_arguments(arguments: list[str]) -> argparse.Namespace:
+    """What a command of pip says; pip's own parser is no public one, and importing it changes how setuptools works.
+
+    Raises:
+        SystemExit: if its arguments are others than documents use.
+    """
+    parser = argparse.ArgumentParser("pip", allow_abbrev=False)
+    parser.add_argument("command", choices=["install", "download"])
+    parser.add_argument("requirements", nargs="*")
+    parser.add_argument("-d", "--dest")
+    parser.add_argument("-q", "--quiet", action="store_true")
+    parser.add_argument("--no-deps", action="store_true")
+    return parser.parse_args(arguments)
 
 
 def answer_of_curl(arguments: list[str], client: TestClient) -> Any:
