@@ -307,7 +307,7 @@ def pip_arguments(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("-d", "--dest")
     parser.add_argument("-q", "--quiet", action="store_true")
     parser.add_argument("--no-deps", action="store_true")
-    return parser.parse_args(arguments)
+    return parser.parse_intermixed_args(arguments)
 
 
 def answer_of_curl(arguments: list[str], client: TestClient) -> Any:
