@@ -11,7 +11,7 @@ from torch import Tensor
 from ssna.cache import Selection
 from ssna.stage2_adapt.item_encoder import ItemEncoder, encode
 from ssna.stage2_adapt.options import AdaptOptions
-from ssna.stage2_adapt.states import Preparation, StreamedStates
+from ssna.stage2_adapt.states import Preparation, StreamedStates, bytes_of_item
 
 _BYTES_AT_ONCE = 2**25
 """Of the states, of which never more are held, however many items there are"""
@@ -37,7 +37,7 @@ def encode_new_items(
     encoder.load_state_dict(of_encoder)
     encoder.eval()
     count = len(selections[0])
-    at_once = max(1, _BYTES_AT_ONCE // sum(4 * len(rows.layers) * rows.width for rows in selections))
+    at_once = max(1, _BYTES_AT_ONCE // bytes_of_item(selections))
     states = StreamedStates(selections, preparations, torch.device("cpu"), at_once)
     unknown = len(parameters.get("id_table", ())) + 1  # The number of any item that was not trained on.
     return encode(encoder, states.between, torch.full((count,), unknown), recompute=False, at_most=at_once)

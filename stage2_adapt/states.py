@@ -116,7 +116,7 @@ def _projection(covariance: Tensor, components: int | None, whiten: bool) -> Ten
 
 def blocks_of(rows: Selection, places: npt.NDArray[np.int64] | None = None) -> Iterator[Tensor]:
     """The states at these places of a selection, or all, lowest layer first, in blocks ``(A, n, D)``."""
-    at_once = max(1, _BYTES_AT_ONCE // _bytes_of_item([rows]))
+    at_once = max(1, _BYTES_AT_ONCE // bytes_of_item([rows]))
     for first in range(0, len(rows) if places is None else len(places), at_once):
         part = slice(first, first + at_once)
         yield read_lowest_first(rows, part if places is None else places[part])
@@ -205,7 +205,7 @@ class StreamedStates:
         Raises:
             OptionError: if that is less than two items take.
         """
-        item = _bytes_of_item(selections)
+        item = bytes_of_item(selections)
         at_once = budget // (2 * item)
         if not at_once:
             raise OptionError(
@@ -238,6 +238,6 @@ def bytes_of_states(
     return sum(dtype.itemsize * len(rows.layers) * len(rows) * preparation.width for rows, preparation in items)
 
 
-def _bytes_of_item(selections: Sequence[Selection]) -> int:
+def bytes_of_item(selections: Sequence[Selection]) -> int:
     """Of its states as they are read."""
     return sum(torch.float32.itemsize * len(rows.layers) * rows.width for rows in selections)
