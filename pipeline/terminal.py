@@ -68,9 +68,8 @@ def print_line(text: str) -> None:
 
 def print_note(text: str) -> None:
     """A line about what is going on, on stderr."""
-    if _quiet:
-        return
-    _console(stderr=True).print(text, soft_wrap=True)
+    if not _quiet:
+        print_problem(text)
 
 
 def print_problem(text: str) -> None:

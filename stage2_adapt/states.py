@@ -54,6 +54,11 @@ def read_lowest_first(rows: Selection, places: slice | npt.NDArray[np.int64]) ->
     return torch.from_numpy(states)
 
 
+def prepared_width(state_width: int, name: PreparationName, components: int | None) -> int:
+    """K, of a prepared state, of the width D that states have in the cache."""
+    return state_width if name == "none" else min(components or state_width, state_width)
+
+
 def fit_preparation(blocks: Iterable[Tensor], name: PreparationName, components: int | None = None) -> Preparation:
     """The constants for these states, blocks ``(A, n, D)`` of the distinct ones of the training items.
 
@@ -71,7 +76,7 @@ def fit_preparation(blocks: Iterable[Tensor], name: PreparationName, components:
             return Preparation(torch.zeros(layers, width), torch.ones(layers, width))
         states = block.double()
         if not count:  # Sums of differences from a vector near the mean lose nothing to rounding.
-            correlated = name == "whiten" or width > (components or width)
+            correlated = name == "whiten" or prepared_width(width, name, components) < width
             near = states.mean(dim=1, keepdim=True)
             total = torch.zeros_like(near[:, 0])
             products = states.new_zeros(layers, width, width) if correlated else torch.zeros_like(total)

@@ -26,6 +26,7 @@ from ssna.stage1_extract import (
 from ssna.stage2_adapt import AdaptOptions, SequenceRecommender, dtype_of_products
 from ssna.stage2_adapt.item_encoder import CPU_BLOCK_ITEMS, GPU_BLOCK_ITEMS, RECOMPUTE_FROM_ITEMS, ItemEncoder
 from ssna.stage2_adapt.losses import CHUNK_SCORES, CHUNK_SCORES_ELSEWHERE, FEWEST_ROWS
+from ssna.stage2_adapt.states import prepared_width
 
 TOKENS = 20.0
 _PROBED = 64  # Items whose intermediate values are weighed, against twice as many.
@@ -135,9 +136,7 @@ def estimate(
     else:
         seconds = flop / (tflops * 1e12)
     adapting = replace(adapting, layers=kept) if adapting.needs_states else adapting
-    width = files.state_width
-    if adapting.preparation != "none":
-        width = min(adapting.for_each_llm("components", 1)[0] or width, width)
+    width = prepared_width(files.state_width, adapting.preparation, adapting.for_each_llm("components", 1)[0])
     state, model, step = _training_bytes(adapting, items, kept, width, history, where)
     return Estimate(
         llm=files.source,
