@@ -5,6 +5,7 @@ python benchmarks/dropout.py
 
 from __future__ import annotations
 
+import click
 import torch
 from timing import best_of
 from torch import nn
@@ -12,6 +13,7 @@ from torch import nn
 from ssna.stage2_adapt.dropout import Dropout
 
 
+@click.command()
 def main() -> None:
     """Print the ratio for a batch of 128 sequences of 50 states of width 64."""
     torch.set_num_threads(2)

@@ -235,6 +235,7 @@ def plot(output: Path) -> None:
     if not results.where(kind="curve"):
         raise click.ClickException(f"{RESULTS} has no curves yet. Run `curve` first.")
     plot_curves(results, output)
+    click.echo(output)
 
 
 if __name__ == "__main__":

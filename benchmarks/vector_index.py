@@ -8,11 +8,11 @@ form of the vectors (stage2_adapt/inner_products.py).
 
 from __future__ import annotations
 
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
+import click
 import faiss
 import torch
 from torch import Tensor
@@ -24,14 +24,16 @@ from ssna.terminal import print_table
 from ssna.vector_index import build_index, recall_of
 
 
+@click.command()
+@click.argument("run", metavar="RUN")
 @torch.no_grad()
-def main(path: str) -> None:
-    """Measure the indices of a run."""
+def main(run: str) -> None:
+    """Measure the indices of RUN."""
     faiss.omp_set_num_threads(1)
-    run = open_run(Path(path), torch.device("cpu"))
-    model = run.recommender
+    opened = open_run(Path(run), torch.device("cpu"))
+    model = opened.recommender
     assert isinstance(model, SequenceRecommender)
-    vectors, queries = item_vectors(model), queries_of_users(run, QueryNetwork(model).eval())
+    vectors, queries = item_vectors(model), queries_of_users(opened, QueryNetwork(model).eval())
     scale = queries[0, -1]
     plain_vectors, plain_queries = vectors.clone(), queries.clone()
     plain_vectors[:, -1] *= scale
@@ -57,4 +59,4 @@ def measured(build: Any, vectors: Tensor, queries: Tensor) -> list[str]:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main()

@@ -78,7 +78,8 @@ class LiveStates:
         for batch in self._tokens.batches(texts, self._reader.batch_tokens):
             token_ids = [self._tokens.token_ids[texts[place]] for place in batch]
             states[batch] = self._llm.pooled_states(token_ids, self._layers)
-        lowest_first = np.ascontiguousarray(states[back].swapaxes(0, 1)[::-1])
+        # A copy, of one layer too: NumPy calls an axis of length one contiguous whatever its stride, PyTorch does not.
+        lowest_first = states[back].swapaxes(0, 1)[::-1].copy()
         return torch.from_numpy(lowest_first).to(self._reader.device)
 
     def of(self, items: Tensor) -> list[Tensor]:

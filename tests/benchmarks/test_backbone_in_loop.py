@@ -63,6 +63,7 @@ def from_the_cache(dataset: Dataset, root: Path, chosen: AdaptOptions) -> Traini
     [
         pytest.param({}, id="gru"),
         pytest.param({"layers": 2, "side": "mean", "preparation": "none"}, id="two-layers"),
+        pytest.param({"layers": 1}, id="one-layer"),
         pytest.param({"preparation": "whiten", "item_id": True}, id="whitened-with-ids"),
     ],
 )
