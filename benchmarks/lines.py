@@ -26,8 +26,9 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 @functools.cache
 def commit() -> str:
-    """The commit that is measured, marked if any code differs from it: as it is when it is asked first."""
-    return _git("describe", "--always", "--exclude=*") + ("-dirty" if _git("status", "--porcelain", "*.py") else "")
+    """The commit that is measured, marked if any code but that of tests differs from it: as it is when asked first."""
+    differs = _git("status", "--porcelain", "--", "*.py", ":!tests")
+    return _git("describe", "--always", "--exclude=*") + ("-dirty" if differs else "")
 
 
 def _git(*arguments: str) -> str:

@@ -7,7 +7,7 @@
     ssna.adapt("data/ml-100k", "runs/text", llm="minilm", options=ssna.AdaptOptions(seed=1))
     ssna.recommend("runs/text", user="1").items
 
-Each function is a command of the same name (`ssna --help`). Names are imported when they are first used, so that
+Most functions have a command of the same name (`ssna --help`). Names are imported when they are first used, so that
 `import ssna` takes no time and no stage loads what only another needs.
 """
 

@@ -11,11 +11,12 @@ import tempfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 import torch
 from grid.methods import METHODS, SEARCH, Method
@@ -42,15 +43,18 @@ class Cell:
     """Names of caches"""
     method: str
     options: Mapping[str, Any]
-    """All that differ from `AdaptOptions`' defaults; the seed among them"""
+    """Every field of `AdaptOptions`: what is a default may be another one later"""
 
     @classmethod
     def of(cls, dataset: str, llms: tuple[str, ...], method: str, options: Mapping[str, Any]) -> Cell:
-        """The cell of a method with further options; what is a default is left out, the seed never is."""
+        """The cell of a method with further options."""
+        return cls(dataset, llms, method, {**asdict(AdaptOptions()), **METHODS[method].options, **options})
+
+    @property
+    def changed(self) -> dict[str, Any]:
+        """The options that are not what they are by default now, and the seed."""
         defaults = asdict(AdaptOptions())
-        wanted = {**METHODS[method].options, **options}
-        given = {name: value for name, value in wanted.items() if name == "seed" or value != defaults[name]}
-        return cls(dataset, llms, method, given)
+        return {name: value for name, value in self.options.items() if name == "seed" or value != defaults[name]}
 
     @property
     def key(self) -> str:
@@ -109,9 +113,7 @@ class Row:
         best = self.chosen(results)
         if best is None:
             return []
-        return [
-            Cell(best.dataset, best.llms, best.method, {**best.options, "seed": seed}) for seed in range(self.seeds)
-        ]
+        return [replace(best, options={**best.options, "seed": seed}) for seed in range(self.seeds)]
 
 
 def cells_of(rows: Sequence[Row], results: Results) -> list[Cell]:
@@ -137,7 +139,9 @@ def fill_in(
         threads: of the CPU.
     """
     path.parent.mkdir(exist_ok=True)
-    commit()  # Of what is loaded now, whatever happens to the files in the meantime.
+    # Of what is loaded now, whatever happens to the files in the meantime.
+    if commit().endswith("-dirty"):
+        raise click.ClickException("The code differs from the commit that results would name. Commit it first.")
     while True:
         results = Results(path)
         for cell in cells(results):
@@ -150,7 +154,7 @@ def fill_in(
                 found = _train(cell, datasets[cell.dataset], caches, threads)
                 results.add(cell, found)
             print(
-                f"{found['dataset_name']} {cell.method} {'+'.join(cell.llms)} {dict(cell.options)}: valid NDCG@10 "
+                f"{found['dataset_name']} {cell.method} {'+'.join(cell.llms)} {cell.changed}: valid NDCG@10 "
                 f"{found['valid'][CRITERION]:.4f}, {found['epochs']} epochs, {found['total_seconds']:.0f} s",
                 file=sys.stderr,
             )
