@@ -25,8 +25,8 @@ from ssna.dataset import open_dataset
 
 RESULTS = Path(__file__).parent / "results" / "accuracy.jsonl"
 PLOTS = Path(__file__).parent.parent / "docs" / "plots"
-FIVE_SEEDS = ("ids", "last-whitened", "mean", "residual", "residual-ids")
-MORE_LLMS = ("last-whitened", "mean", "residual", "residual-ids")
+FIVE_SEEDS = ("ids", "last-whitened", "last-adapter", "mean", "residual", "residual-ids")
+MORE_LLMS = ("last-whitened", "last-adapter", "mean", "residual", "residual-ids")
 LAYERS = (1, 2, 3, 4, 6, 9, 12)
 STUDIED = "residual"
 

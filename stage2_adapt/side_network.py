@@ -123,7 +123,10 @@ class _GRU(nn.Module):
 
 
 class _Gate(nn.Module):
-    """s_l = g_l s_{l-1} + (1 - g_l) z_l with a learned gate a layer, as IISAN's (arXiv 2404.02059, section 3.2)."""
+    """s_l = g_l s_{l-1} + (1 - g_l) z_l with a learned gate a layer.
+
+    IISAN's gates (arXiv 2404.02059, section 3.2) are before each adapter and mix its inputs.
+    """
 
     def __init__(self, num_layers: int, width: int) -> None:
         super().__init__()

@@ -15,7 +15,7 @@ from grid.cells import Results  # noqa: E402
 from grid.tables import Outcome, outcomes_of  # noqa: E402
 from matplotlib import pyplot as plt  # noqa: E402
 
-CURVES = ("ids", "last-whitened", "mean", "residual", "residual-ids")
+CURVES = ("ids", "ids-gru4rec", "last-whitened", "mean", "residual", "residual-ids")
 
 
 def plots(results: Results, folder: Path, depths: Mapping[str, int]) -> list[Path]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -16,11 +17,12 @@ class Comparison:
     """By how much a method is above another, relative to the other: .1 is ten per cent more."""
 
     difference: float
-    low: float
-    """Of the 95 % interval"""
-    high: float
+    interval: tuple[float, float]
+    """95 %, by the chance of the users alone: metrics are averaged over seeds first"""
+    with_seeds: tuple[float, float]
+    """95 %, by the chance of users and of seeds; the same where there is one seed of each"""
     p_value: float
-    """Two-sided, of the bootstrap; not corrected"""
+    """Two-sided, of the users' bootstrap; not corrected"""
 
 
 def per_user(ranks: np.ndarray, metric: str) -> np.ndarray:
@@ -32,33 +34,59 @@ def per_user(ranks: np.ndarray, metric: str) -> np.ndarray:
 
 
 def compare(ours: np.ndarray, theirs: np.ndarray) -> Comparison:
-    """Resample users, the same for both ``(U,)`` (Efron and Tibshirani 1993, chapter 13, percentiles).
+    """Resample users, the same for both (Efron and Tibshirani 1993, chapter 13, percentiles), and seeds, each its own.
 
-    A p-value is twice the share of resamples on the other side of zero; never less than two of their number.
+    A p-value is twice the share of resamples on the other side of zero, where the value itself counts as one more.
+
+    Args:
+        ours: a metric of each seed and user ``(S, U)``.
+        theirs: of the same users, of as many or other seeds.
     """
-    resampled = _means(ours, theirs)
-    differences = resampled[0] / np.maximum(resampled[1], 1e-12) - 1
-    low, high = np.quantile(differences, [0.025, 0.975])
+    mine, others = _means([ours, theirs])
+    differences = _relative(mine.mean(axis=0), others.mean(axis=0))
     other_side = min((differences <= 0).sum(), (differences >= 0).sum())
-    p_value = min(1.0, 2 * max(1, int(other_side)) / RESAMPLES)
-    return Comparison(float(ours.mean() / max(theirs.mean(), 1e-12) - 1), float(low), float(high), p_value)
+    return Comparison(
+        float(_relative(ours.mean(), theirs.mean())),
+        _interval(differences),
+        _interval(_relative(*map(_resample_seeds, (mine, others), (1, 2)))),
+        min(1.0, 2 * (1 + int(other_side)) / (1 + RESAMPLES)),
+    )
 
 
-def excess(ours: np.ndarray, theirs: np.ndarray) -> tuple[float, float, float]:
-    """By how much our mean is above theirs, in the metric's own unit, and its 95 % interval, resampled likewise."""
-    resampled = _means(ours, theirs)
-    low, high = np.quantile(resampled[0] - resampled[1], [0.025, 0.975])
-    return float(ours.mean() - theirs.mean()), float(low), float(high)
+def excess(ours: np.ndarray, theirs: np.ndarray) -> tuple[float, tuple[float, float]]:
+    """By how much our mean is above theirs, in the metric's own unit, and its 95 % interval by the chance of users."""
+    mine, others = _means([ours, theirs])
+    return float(ours.mean() - theirs.mean()), _interval(mine.mean(axis=0) - others.mean(axis=0))
 
 
-def _means(*each: np.ndarray) -> np.ndarray:
-    """Means of the same resamples of U users ``(U,)`` of each: ``(…, RESAMPLES)``."""
-    rng, values = np.random.default_rng(0), np.stack(each)
-    found = [
-        values[:, rng.integers(0, values.shape[1], (_AT_ONCE, values.shape[1]))].mean(axis=2)
-        for _ in range(RESAMPLES // _AT_ONCE)
-    ]
-    return np.concatenate(found, axis=1)
+def _relative(ours: Any, theirs: Any) -> Any:
+    return ours / np.maximum(theirs, 1e-12) - 1
+
+
+def _interval(values: np.ndarray) -> tuple[float, float]:
+    low, high = np.quantile(values, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def _resample_seeds(means: np.ndarray, generator: int) -> np.ndarray:
+    """Of means ``(S, R)``, in each of R resamples the mean over S seeds that are drawn with replacement: ``(R,)``."""
+    seeds, resamples = means.shape
+    counts = np.random.default_rng(generator).multinomial(seeds, np.full(seeds, 1 / seeds), resamples)
+    mean: np.ndarray = (counts.T * means).sum(axis=0) / seeds
+    return mean
+
+
+def _means(each: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Means over the same resamples of U users, of each seed ``(S, U)``: ``(S, RESAMPLES)``."""
+    rng, num_users = np.random.default_rng(0), each[0].shape[1]
+    found: list[list[np.ndarray]] = [[] for _ in each]
+    for _ in range(RESAMPLES // _AT_ONCE):
+        # How often each user is drawn, as a product with the values: gathering them would take ten times as long.
+        drawn = rng.integers(0, num_users, (_AT_ONCE, num_users)) + np.arange(_AT_ONCE)[:, None] * num_users
+        counts = np.bincount(drawn.ravel(), minlength=_AT_ONCE * num_users).reshape(_AT_ONCE, num_users)
+        for values, means in zip(each, found, strict=True):
+            means.append(values @ counts.T.astype(np.float64) / num_users)
+    return [np.concatenate(means, axis=1) for means in found]
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

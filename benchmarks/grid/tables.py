@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,10 +10,12 @@ from typing import Any
 
 import numpy as np
 from grid.cells import RARITY, Results, unpack
-from grid.methods import EQUAL, METHODS
-from grid.statistics import Comparison, compare, excess, holm, per_user
+from grid.methods import EQUAL, METHODS, SEARCH
+from grid.statistics import RESAMPLES, Comparison, compare, excess, holm, per_user
 
 METRICS = ("recall@10", "ndcg@10")
+LEAST_SEEDS = 3
+_LEAST_TARGETS = 30  # Of fewer, no interval is printed.
 ID_MODELS = ("ids", "ids-gru4rec")
 SEQUENTIAL = ("gru", "residual")
 SEQUENTIAL_WITH_IDS = ("gru-ids", "residual-ids")
@@ -26,6 +29,8 @@ class Outcome:
     llms: tuple[str, ...]
     layers: int | None
     lines: Sequence[Mapping[str, Any]]
+    trials: int
+    """Points of the search space that the first seed was trained with"""
 
     @property
     def valid(self) -> float:
@@ -38,10 +43,17 @@ class Outcome:
         spread = f" ± {statistics.stdev(values):.4f}" if len(values) > 1 else ""
         return f"{statistics.mean(values):.4f}{spread}".replace("0.", ".")
 
+    @property
+    def finished(self) -> bool:
+        """Whether all trials and enough seeds are there; before, nothing is chosen yet that a test could be of."""
+        return self.trials >= (len(SEARCH) if METHODS[self.method].searched else 1) and (
+            len(self.lines) >= LEAST_SEEDS or not METHODS[self.method].searched
+        )
+
     def users(self, metric: str, group: int | None = None) -> np.ndarray:
-        """The metric of each user, or of those whose target is of a group, averaged over seeds."""
-        mean: np.ndarray = np.mean([per_user(unpack(line["ranks"]), metric) for line in self.lines], axis=0)
-        return mean if group is None else mean[unpack(self.lines[0]["rarity"]) == group]
+        """The metric of each seed and user ``(S, U)``, or of those whose target is of a group."""
+        values = np.stack([per_user(unpack(line["ranks"]), metric) for line in self.lines])
+        return values if group is None else values[:, unpack(self.lines[0]["rarity"]) == group]
 
     @property
     def title(self) -> str:
@@ -65,7 +77,8 @@ def outcomes_of(lines: Iterable[Mapping[str, Any]]) -> list[Outcome]:
             for name, each in by_options.items()
         }
         best = max(first, key=lambda name: first[name])
-        found.append(Outcome(method, llms, layers, sorted(by_options[best], key=lambda line: line["options"]["seed"])))
+        chosen = sorted(by_options[best], key=lambda line: line["options"]["seed"])
+        found.append(Outcome(method, llms, layers, chosen, sum(value > 0 for value in first.values())))
     return found
 
 
@@ -76,19 +89,28 @@ def tables(results: Results) -> str:
     for dataset, name in names.items():
         outcomes = outcomes_of(line for line in results.lines.values() if line["dataset"] == dataset)
         whole = [outcome for outcome in outcomes if outcome.layers is None]
-        pairs = [*_pairs(whole), *_pairs_of_layers(outcomes)]
+        finished = [outcome for outcome in outcomes if outcome.finished]
+        pairs = [*_pairs(finished), *_pairs_of_layers(outcomes)]
         parts += [f"## {name}", _all_rows(whole), _comparisons(pairs), _rare(whole), _by_layers(outcomes)]
     return "\n\n".join(part for part in parts if part)
 
 
 def _all_rows(outcomes: Sequence[Outcome]) -> str:
     lines = [
-        "| | seeds | valid NDCG@10 | Recall@10 | NDCG@10 | best epochs | parameters |",
-        "|---|---|---|---|---|---|---|",
+        "| | seeds | dropout | valid NDCG@10 | Recall@10 | NDCG@10 | best epochs | parameters |",
+        "|---|---|---|---|---|---|---|---|",
     ]
-    for each in outcomes:
+    for each in sorted(outcomes, key=lambda each: (each.llms, list(METHODS).index(each.method))):
         epochs = ", ".join(str(line["best_epoch"]) for line in each.lines)
-        cells = [str(len(each.lines)), _short(each.valid), *map(each.metric, METRICS), epochs]
+        seeds = f"{len(each.lines)}{'' if each.finished else ' (unfinished)'}"
+        dropout = f"{each.lines[0]['options']['dropout']:g}"
+        cells = [
+            seeds,
+            dropout,
+            _short(each.valid),
+            *map(each.metric, METRICS),
+            epochs,
+        ]
         lines.append(f"| {each.title} | {' | '.join(cells)} | {each.lines[0]['trainable_parameters']:,} |")
     return "\n".join(lines)
 
@@ -108,7 +130,7 @@ def _pairs(outcomes: Sequence[Outcome]) -> list[tuple[Outcome, Outcome]]:
     for llms in dict.fromkeys(each.llms for each in outcomes if len(each.llms) == 1):
         mine = [each for each in outcomes if each.llms == llms]
         sequential = best(each for each in mine if each.method in SEQUENTIAL)
-        pairs += [(sequential, each) for each in mine if each.method in ("mean", *EQUAL)]
+        pairs += [(sequential, each) for each in mine if each.method in ("mean", "iisan", *EQUAL)]
     pairs.append((best(each for each in outcomes if each.method == "two-llms"), ours))
     return [(first, second) for first, second in pairs if first is not None and second is not None]
 
@@ -119,8 +141,11 @@ def _pairs_of_layers(outcomes: Sequence[Outcome]) -> list[tuple[Outcome, Outcome
     pairs = []
     for one in ones:
         same = [each for each in outcomes if (each.method, each.llms) == (one.method, one.llms)]
-        deepest = best(each for each in same if each is not one)
-        pairs += [] if deepest is None else [(deepest, one)]
+        others = [each for each in same if each is not one]
+        if others:
+            # If one is best, it is compared with the second best.
+            first = best(same)
+            pairs.append((first if first is not None and first is not one else best(others), one))  # type: ignore[arg-type]
     return pairs
 
 
@@ -131,14 +156,27 @@ def _comparisons(pairs: Sequence[tuple[Outcome, Outcome]]) -> str:
     if not found:
         return ""
     corrected = holm([each.p_value for each in found])
-    lines = ["| | against | metric | relative | 95 % interval | p (Holm) |", "|---|---|---|---|---|---|"]
+    lines = [
+        "| | against | metric | relative | 95 % interval: users | users and seeds | p (Holm) |",
+        "|---|---|---|---|---|---|---|",
+    ]
     rows = [(ours, theirs, metric) for ours, theirs in pairs for metric in METRICS]
     for (ours, theirs, metric), each, p_value in zip(rows, found, corrected, strict=True):
         lines.append(
-            f"| {ours.title} | {theirs.title} | {metric} | {_share(each.difference)} | {_share(each.low)} to "
-            f"{_share(each.high)} | {p_value:.4f} |"
+            f"| {ours.title} | {theirs.title} | {metric} | {_share(each.difference)} | {_between(each.interval)} | "
+            f"{_between(each.with_seeds)} | {_p_value(p_value, len(found))} |"
         )
     return "\n".join(lines)
+
+
+def _p_value(value: float, comparisons: int) -> str:
+    """A corrected one; the least that the resamples can tell is a bound."""
+    least = comparisons * 2 / (1 + RESAMPLES)
+    return f"< {least:.4f}" if value <= least else f"{value:.4f}"
+
+
+def _between(interval: tuple[float, float]) -> str:
+    return " to ".join(map(_share, interval))
 
 
 def _share(value: float) -> str:
@@ -163,16 +201,17 @@ def _rare(outcomes: Sequence[Outcome]) -> str:
         lines += ["| targets | difference | interval | times chance, at least |", "|---|---|---|---|"]
         for group, name in enumerate(RARITY):
             mine, theirs = ours.users("recall@10", group), ids.users("recall@10", group)
-            if len(mine):
-                difference, low, high = excess(mine, theirs)
-                lowest = excess(mine, 0 * mine)[1] * outcomes[0].lines[0]["candidates"] / 10
-                lines.append(f"| {name} | {_signed(difference)} | {_signed(low)} to {_signed(high)} | {lowest:.0f} |")
+            if mine.shape[1] >= _LEAST_TARGETS:
+                difference, (low, high) = excess(mine, theirs)
+                lowest = excess(mine, 0 * mine)[1][0] * outcomes[0].lines[0]["candidates"] / 10
+                shown = math.floor(10 * lowest) / 10
+                lines.append(f"| {name} | {_signed(difference)} | {_signed(low)} to {_signed(high)} | {shown:g} |")
     return "\n".join(lines)
 
 
 def _recall(outcome: Outcome, group: int) -> str:
     found = outcome.users("recall@10", group)
-    return _short(float(found.mean())) if len(found) else ""
+    return _short(float(found.mean())) if found.size else ""
 
 
 def _short(value: float) -> str:

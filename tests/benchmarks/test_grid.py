@@ -1,0 +1,133 @@
+"""The statistics, choices and methods of the accuracy grid."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from ssna import AdaptOptions
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+
+
+@pytest.fixture(autouse=True, scope="module")
+def scripts() -> Iterator[None]:
+    sys.path.insert(0, str(BENCHMARKS))
+    yield
+    sys.path.remove(str(BENCHMARKS))
+
+
+def test_holm_corrects_as_by_hand() -> None:
+    from grid.statistics import holm
+
+    # Sorted .01, .02, .03, .2: times 4, 3, 2, 1, and never less than the one before.
+    assert holm([0.03, 0.01, 0.2, 0.02]) == pytest.approx([0.06, 0.04, 0.2, 0.06])
+    assert holm([0.6, 0.9]) == [1.0, 1.0]
+
+
+def test_a_metric_of_each_user_from_ranks() -> None:
+    from grid.statistics import per_user
+
+    ranks = np.array([1, 3, 10, 11, 0])
+    assert per_user(ranks, "recall@10").tolist() == [1, 1, 1, 0, 0]
+    assert per_user(ranks, "ndcg@10") == pytest.approx([1, 0.5, 1 / np.log2(11), 0, 0])
+
+
+def test_an_interval_is_that_of_resampling_one_by_one() -> None:
+    from grid.statistics import compare
+
+    rng = np.random.default_rng(1)
+    ours, theirs = rng.random((2, 80)), rng.random((3, 80)) * 0.8
+    found = compare(ours, theirs)
+    assert found.difference == pytest.approx(ours.mean() / theirs.mean() - 1)
+    differences = []
+    for _ in range(4000):
+        users = rng.integers(0, 80, 80)
+        differences.append(ours.mean(axis=0)[users].mean() / theirs.mean(axis=0)[users].mean() - 1)
+    assert found.interval == pytest.approx(np.quantile(differences, [0.025, 0.975]), abs=0.02)
+    seeds = []
+    for _ in range(4000):
+        users = rng.integers(0, 80, 80)
+        mine, others = ours[rng.integers(0, 2, 2)][:, users].mean(), theirs[rng.integers(0, 3, 3)][:, users].mean()
+        seeds.append(mine / others - 1)
+    assert found.with_seeds == pytest.approx(np.quantile(seeds, [0.025, 0.975]), abs=0.02)
+    share = np.mean(np.array(differences) <= 0)
+    assert found.p_value == pytest.approx(2 * min(share, 1 - share), abs=0.02)
+
+
+def test_the_least_p_value_is_a_bound() -> None:
+    from grid.statistics import RESAMPLES, compare
+
+    found = compare(np.full((1, 50), 0.9), np.full((1, 50), 0.1))
+    assert found.p_value == 2 / (1 + RESAMPLES)
+    assert found.interval == found.with_seeds == pytest.approx((8, 8))
+
+
+def line(method: str, valid: float, test: float, dropout: float, seed: int) -> dict[str, Any]:
+    from grid.cells import pack
+
+    return {
+        "dataset": "d", "dataset_name": "made-up", "llms": ["minilm"], "method": method,
+        "options": {**asdict(AdaptOptions()), "dropout": dropout, "seed": seed},
+        "valid": {"ndcg@10": valid}, "test": {"recall@10": test, "ndcg@10": test}, "best_epoch": 1, "candidates": 100,
+        "trainable_parameters": 10, "ranks": pack(np.ones(40, np.uint8)), "rarity": pack(np.zeros(40, np.uint8)),
+    }  # fmt: skip
+
+
+def test_validation_chooses_where_test_says_otherwise() -> None:
+    from grid.tables import best, outcomes_of
+
+    lines = [line("mean", 0.2, 0.1, 0.2, 0), line("mean", 0.1, 0.9, 0.4, 0), line("mean", 0.25, 0.1, 0.2, 1)]
+    lines.append(line("residual", 0.22, 0.9, 0.2, 0))
+    outcomes = outcomes_of(lines)
+    mean = outcomes[0]
+    assert [each["options"]["dropout"] for each in mean.lines] == [0.2, 0.2]
+    assert mean.valid == pytest.approx(0.225)
+    assert best(outcomes) is mean
+    assert not mean.finished  # Of two seeds nothing is said yet.
+    assert outcomes_of([*lines, line("mean", 0.2, 0.1, 0.2, 2)])[0].finished
+    assert not outcomes[1].finished
+
+
+def test_cells_are_told_apart_by_every_option() -> None:
+    from grid.cells import Cell, Row
+
+    cell = Cell.of("d", ("minilm",), "mean", {"seed": 3})
+    assert cell.options == {**asdict(AdaptOptions()), "side": "mean", "seed": 3}
+    assert cell.changed == {"side": "mean", "seed": 3}
+    assert len({each.key for each in Row("d", ("minilm",), "mean", {}, 3).trials()}) > 1
+
+
+def test_equal_sizes_are_as_equal_as_they_can_be() -> None:
+    from grid.methods import EQUAL, _size, width_of_equal_size
+
+    wanted = _size("residual", 6, 384, None)
+    for method in EQUAL:
+        width = width_of_equal_size(method, 6, 384)
+        side = method.removesuffix("-equal")
+        sizes = [abs(_size(side, 6, 384, each) - wanted) for each in (width - 1, width, width + 1)]  # type: ignore[arg-type]
+        assert min(sizes) == sizes[1]
+        assert sizes[1] < 0.02 * wanted
+
+
+def test_the_gated_side_network_is_iisans() -> None:
+    from grid.methods import GatedAdapters
+
+    torch.manual_seed(0)
+    network, states = GatedAdapters(3, 8, 4), torch.randn(3, 5, 8)
+    with torch.no_grad():
+        network.gates.copy_(torch.tensor([0.02, -0.1, 0.3]))
+        state = torch.zeros(5, 8)
+        for layer in range(3):
+            gate = torch.sigmoid(network.gates[layer] / 0.1)
+            fused = gate * states[layer] + (1 - gate) * state
+            inner = torch.nn.functional.gelu(fused @ network.down[layer] + network.down_bias[layer])
+            state = fused + inner @ network.up[layer] + network.up_bias[layer]
+        torch.testing.assert_close(network(states), network.norm(network.out(state)))
