@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -44,6 +45,7 @@ def rank_targets(
     device: torch.device,
     filter_history: bool = False,
     recommended: Tensor | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
 ) -> Ranks:
     """Rank every target among all items, none sampled.
 
@@ -57,6 +59,7 @@ def rank_targets(
         filter_history: whether items of the history are ranked last, a target that is among them too.
         recommended: int ``(N,)`` on the device, set to the best place at which each item is recommended to anybody, as
             far as the last cut-off; None saves the time that takes.
+        on_progress: called with the cases that are ranked and their number.
 
     Raises:
         NaNScoreError: if any score is NaN.
@@ -84,6 +87,8 @@ def rank_targets(
             wanted = mine.gather(1, torch.from_numpy(target[some, None] - 1).to(device))
             # The target itself counts as the 1.
             ranks[some] = (mine >= wanted).sum(dim=1, dtype=torch.int32).cpu().numpy()
+        if on_progress is not None:
+            on_progress(stop, len(cases))
     case = order[case]
     back = np.argsort(case, kind="stable")
     return Ranks(case[back], ranks[back], len(cases))
@@ -144,11 +149,12 @@ def evaluate_fully(
     part: Literal["valid", "test"],
     device: torch.device,
     filter_history: bool = False,
+    on_progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
     """All metrics of the model on a part; see `rank_targets` for the arguments."""
     cases = cases_of(sequences, split, part)
     places = torch.full((model.num_items,), np.iinfo(np.int32).max, dtype=torch.int32, device=device)
-    ranks = rank_targets(model, sequences, cases, device, filter_history, places)
+    ranks = rank_targets(model, sequences, cases, device, filter_history, places, on_progress)
     if not len(cases):
         return Evaluation(ranks, {}, {}, np.zeros(0, np.int64))
     _, targets = targets_of(sequences, cases)

@@ -27,10 +27,15 @@ def evaluate_command(runs: tuple[str, ...], filter_history: bool, bootstrap: int
     All candidates are ranked, none is sampled; ties count against the target.
     """
     results = dict[str, Mapping[str, Any]]()
-    with work_progress("ranking", "runs") as on_progress:
+    with work_progress("ranking", "users") as on_progress:
         for number, run in enumerate(runs):
-            on_progress(number, len(runs))
-            results[run] = evaluate(run, filter_history=filter_history, bootstrap=bootstrap, device=device)
+
+            def of_all(done: int, total: int, before: int = number) -> None:
+                on_progress(before * total + done, len(runs) * total)  # As if the other runs had as many users.
+
+            results[run] = evaluate(
+                run, filter_history=filter_history, bootstrap=bootstrap, device=device, on_progress=of_all
+            )
     if as_json:
         print_json(results[runs[0]] if len(runs) == 1 else results)
         return

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from ssna import AdaptOptions, adapt
+from ssna import AdaptOptions, adapt, evaluate
 from ssna.dataset import Dataset
 from ssna.errors import PackageError
 from ssna.runs import clear_run
@@ -80,3 +80,18 @@ def test_quiet_leaves_results_and_errors(dataset: Dataset, tmp_path: Path) -> No
     refused = ssna_in_process(*command, tmp_path / "loud", "--quiet")
     assert refused.stderr.startswith("Error: ")
     assert "epoch   1" in ssna_in_process(*command, tmp_path / "again").stderr
+
+
+def test_an_evaluation_says_how_many_users_of_both_parts_are_ranked(
+    ids_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ssna.stage2_adapt.evaluation._MOST_CASES", {"cpu": 25})
+    said: list[tuple[int, int]] = []
+    found = evaluate(ids_run, on_progress=lambda done, total: said.append((done, total)))
+    users = found["users"]
+    assert {total for _, total in said} == {2 * users}
+    done = [each for each, _ in said]
+    assert done == sorted(set(done))
+    assert done[:2] == [25, 50]
+    assert users in done
+    assert done[-1] == 2 * users
