@@ -1,7 +1,7 @@
 """The comparison of docs/accuracy.md: methods, LLMs and seeds on any prepared datasets.
 
     python benchmarks/accuracy.py run data/ml-100k data/scientific --llm minilm --llm mpnet --cache-root CACHES
-    python benchmarks/accuracy.py table > TABLES.md
+    python benchmarks/accuracy.py table
     python benchmarks/accuracy.py plot --cache-root CACHES
 
 Each dataset must be prepared and its texts extracted with all layers. The first `--llm` is trained with every method,
@@ -24,7 +24,9 @@ from ssna.cache import Cache, find_cache
 from ssna.dataset import open_dataset
 
 RESULTS = Path(__file__).parent / "results" / "accuracy.jsonl"
-PLOTS = Path(__file__).parent.parent / "docs" / "plots"
+DOCUMENT = Path(__file__).parent.parent / "docs" / "accuracy.md"
+BEGIN, END = "<!-- what `accuracy.py table` prints -->", "<!-- until here -->"
+PLOTS = DOCUMENT.parent / "plots"
 FIVE_SEEDS = ("ids", "last-whitened", "last-adapter", "mean", "residual", "residual-ids")
 MORE_LLMS = ("last-whitened", "last-adapter", "mean", "residual", "residual-ids")
 LAYERS = (1, 2, 3, 4, 6, 9, 12)
@@ -85,8 +87,12 @@ def run(
 
 @main.command()
 def table() -> None:
-    """Print the tables, as Markdown."""
-    click.echo(tables(Results(RESULTS)))
+    """Print the tables, as Markdown, and put them into docs/accuracy.md."""
+    found = tables(Results(RESULTS))
+    click.echo(found)
+    if DOCUMENT.exists():
+        before, _, rest = DOCUMENT.read_text().partition(BEGIN)
+        DOCUMENT.write_text(f"{before}{BEGIN}\n\n{found}\n\n{END}{rest.partition(END)[2]}")
 
 
 @main.command()

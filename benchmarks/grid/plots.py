@@ -10,6 +10,7 @@ import matplotlib
 
 matplotlib.use("svg")
 matplotlib.rcParams["svg.hashsalt"] = "ssna"  # The same figures give the same file.
+matplotlib.rcParams["svg.fonttype"] = "none"  # Words stay words.
 
 from grid.cells import Results  # noqa: E402
 from grid.tables import Outcome, outcomes_of  # noqa: E402
@@ -19,7 +20,7 @@ CURVES = ("ids", "ids-gru4rec", "last-whitened", "mean", "residual", "residual-i
 
 
 def plots(results: Results, folder: Path, depths: Mapping[str, int]) -> list[Path]:
-    """Write them, two of each dataset; returns their paths.
+    """Write them, of each dataset, that of layers if they were studied; returns their paths.
 
     Args:
         results: the finished cells.
@@ -31,7 +32,8 @@ def plots(results: Results, folder: Path, depths: Mapping[str, int]) -> list[Pat
     names = {line["dataset"]: line["dataset_name"] for line in results.lines.values()}
     for dataset, name in names.items():
         outcomes = outcomes_of(line for line in results.lines.values() if line["dataset"] == dataset)
-        for kind in ("learning", "layers"):
+        studied = any(each.layers is not None for each in outcomes)
+        for kind in ("learning", "layers") if studied else ("learning",):
             figure, axes = plt.subplots(figsize=(6, 3.6), layout="constrained")
             if kind == "learning":
                 _learning(axes, outcomes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -78,15 +79,22 @@ def _resample_seeds(means: np.ndarray, generator: int) -> np.ndarray:
 
 def _means(each: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Means over the same resamples of U users, of each seed ``(S, U)``: ``(S, RESAMPLES)``."""
-    rng, num_users = np.random.default_rng(0), each[0].shape[1]
+    counts = _counts(each[0].shape[1])
     found: list[list[np.ndarray]] = [[] for _ in each]
-    for _ in range(RESAMPLES // _AT_ONCE):
-        # How often each user is drawn, as a product with the values: gathering them would take ten times as long.
-        drawn = rng.integers(0, num_users, (_AT_ONCE, num_users)) + np.arange(_AT_ONCE)[:, None] * num_users
-        counts = np.bincount(drawn.ravel(), minlength=_AT_ONCE * num_users).reshape(_AT_ONCE, num_users)
+    for first in range(0, RESAMPLES, _AT_ONCE):
+        block = counts[first : first + _AT_ONCE].T.astype(np.float64)
         for values, means in zip(each, found, strict=True):
-            means.append(values @ counts.T.astype(np.float64) / num_users)
+            means.append(values @ block / values.shape[1])
     return [np.concatenate(means, axis=1) for means in found]
+
+
+@functools.lru_cache(maxsize=8)
+def _counts(num_users: int) -> np.ndarray:
+    """How often each user is drawn in each resample: uint8 ``(RESAMPLES, U)``, the same whenever it is asked for."""
+    rng, counts = np.random.default_rng(0), np.empty((RESAMPLES, num_users), np.uint8)
+    for row in counts:
+        row[:] = np.bincount(rng.integers(0, num_users, num_users), minlength=num_users)
+    return counts
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

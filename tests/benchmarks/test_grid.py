@@ -131,3 +131,15 @@ def test_the_gated_side_network_is_iisans() -> None:
             inner = torch.nn.functional.gelu(fused @ network.down[layer] + network.down_bias[layer])
             state = fused + inner @ network.up[layer] + network.up_bias[layer]
         torch.testing.assert_close(network(states), network.norm(network.out(state)))
+
+
+def test_the_document_has_the_rows_of_the_results() -> None:
+    from grid.cells import Results
+    from grid.tables import _all_rows, outcomes_of
+
+    results = Results(BENCHMARKS / "results" / "accuracy.jsonl")
+    document = (BENCHMARKS.parent / "docs" / "accuracy.md").read_text()
+    for dataset in {line["dataset"] for line in results.lines.values()}:
+        outcomes = outcomes_of(line for line in results.lines.values() if line["dataset"] == dataset)
+        rows = _all_rows([each for each in outcomes if each.layers is None])
+        assert rows in document, "run `python benchmarks/accuracy.py table`"
