@@ -91,7 +91,14 @@ def tables(results: Results) -> str:
         whole = [outcome for outcome in outcomes if outcome.layers is None]
         finished = [outcome for outcome in outcomes if outcome.finished]
         pairs = [*_pairs(finished), *_pairs_of_layers(outcomes)]
-        parts += [f"## {name}", _all_rows(whole), _comparisons(pairs), _rare(whole), _by_layers(outcomes)]
+        parts += [
+            f"## {name}",
+            _all_rows(whole),
+            _comparisons(pairs),
+            _rare(whole),
+            _either(whole),
+            _by_layers(outcomes),
+        ]
     return "\n\n".join(part for part in parts if part)
 
 
@@ -206,6 +213,27 @@ def _rare(outcomes: Sequence[Outcome]) -> str:
                 lowest = excess(mine, 0 * mine)[1][0] * outcomes[0].lines[0]["candidates"] / 10
                 shown = math.floor(10 * lowest) / 10
                 lines.append(f"| {name} | {_signed(difference)} | {_signed(low)} to {_signed(high)} | {shown:g} |")
+    return "\n".join(lines)
+
+
+def _either(outcomes: Sequence[Outcome]) -> str:
+    """Of two models the hits that both have, and those of one alone: what one could add to the other at most.
+
+    Two seeds of one method stand beside them, for how much of that is chance.
+    """
+    ours = best(each for each in outcomes if each.method in SEQUENTIAL)
+    if ours is None:
+        return ""
+    first, *further = ours.lines
+    beside = [best(each for each in outcomes if each.method == "mean" and each.llms == ours.llms)]
+    beside.append(best(each for each in outcomes if each.method in ID_MODELS))
+    pairs = [(f"{ours.title}, another seed", line) for line in further[:1]]
+    pairs += [(each.title, each.lines[0]) for each in beside if each is not None]
+    lines = [f"| Recall@10: {ours.title} and | both | first alone | second alone | either |", "|---|---|---|---|---|"]
+    for title, other in pairs:
+        mine, theirs = (per_user(unpack(line["ranks"]), "recall@10") > 0 for line in (first, other))
+        shares = (mine & theirs, mine & ~theirs, ~mine & theirs, mine | theirs)
+        lines.append(f"| {title} | {' | '.join(_short(float(share.mean())) for share in shares)} |")
     return "\n".join(lines)
 
 
