@@ -95,7 +95,7 @@ def two_runs(place: Path) -> None:
 CASES = [
     pytest.param(nothing, "prepare missing.tsv items.tsv out --format sequences", "missing.tsv: there is no such file", id="no-source"),
     pytest.param(nothing, "prepare llm out --format movielens", "llm has no ratings (found: config.json, ", id="no-movielens"),
-    pytest.param(nothing, "prepare users.tsv out --format mind", "users.tsv is neither a folder nor a zip; expected folders or zips of MIND", id="no-mind"),
+    pytest.param(nothing, "prepare users.tsv out --format mind", "users.tsv is neither a folder nor a zip or tar; expected folders or zips of MIND", id="no-mind"),
     pytest.param(nothing, "prepare users.tsv items.tsv out --format amazon", "items.tsv: line 1 is neither JSON nor a Python literal", id="no-amazon"),
     pytest.param(nothing, "download ml-2m", "no public dataset is called 'ml-2m'; expected one of ml-100k", id="no-such-download"),
     pytest.param(nothing, "prepare missing out --format recbole", "missing: there is no such file or folder", id="no-source-folder"),

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import tarfile
+import zipfile
 from pathlib import Path
+from typing import Literal
 
 import polars as pl
 import pytest
@@ -33,6 +36,7 @@ from tests.samples import (
     UNISREC,
     YELP,
     write,
+    yelp_zip,
     zipped,
 )
 
@@ -230,21 +234,72 @@ def test_objects_are_the_same_whatever_the_blocks(tmp_path: Path, monkeypatch: p
             prepare([tmp_path / "r.json", tmp_path / "m.json"], tmp_path / "other", format="amazon")
 
 
-@pytest.mark.parametrize("packed", [False, True], ids=["folder", "tar"])
-def test_yelp(tmp_path: Path, packed: bool) -> None:
-    source = write(tmp_path / "yelp_dataset", YELP)
-    if packed:
-        source = tmp_path / "yelp_dataset.tar"
-        with tarfile.open(source, "w") as archive:
-            for name in YELP:
-                archive.add(tmp_path / "yelp_dataset" / name, name)
-    dataset = prepare(source, tmp_path / "out", format="yelp", text="{name}. {categories}. {city}")
+@pytest.mark.parametrize("mode", ["w:gz", "w"])
+@pytest.mark.parametrize(
+    ("source", "files_at"),
+    [
+        ("content", "content"),
+        ("Yelp-JSON.zip", "Yelp-JSON.zip/Yelp JSON/yelp_dataset.tar"),
+        (".", "Yelp JSON/yelp_dataset.tar"),
+        ("Yelp JSON", "Yelp JSON/yelp_dataset.tar"),
+        ("Yelp JSON/yelp_dataset.tar", "Yelp JSON/yelp_dataset.tar"),
+    ],
+)
+def test_yelp(tmp_path: Path, source: str, files_at: str, mode: Literal["w", "w:gz"]) -> None:
+    folder = yelp_zip(tmp_path / "raw", mode).parent
+    if source != "content":
+        shutil.rmtree(folder / "content")
+    dataset = prepare(folder / source, tmp_path / "out", format="yelp", text="{name}. {categories}. {city}")
+    hashes = dataset.description["source"]["sha256"]
+    assert hashes == {
+        f"{folder}/{files_at}/{name}": hashlib.sha256(content.encode()).hexdigest() for name, content in YELP.items()
+    }
     assert dataset.interactions().rows() == [("mh_-", "7ATY", 1325604498_000), ("mh_-", "XQfw", 1531001351_000)]
     assert texts(dataset) == {
         "XQfw": "Turning Point. Restaurants, Breakfast & Brunch. North Wales",
         "7ATY": "Body Cycle. . Philadelphia",
     }
     assert dataset.items()["title"].to_list() == ["Turning Point", "Body Cycle"]
+
+
+def test_the_headers_of_a_tar_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = yelp_zip(tmp_path).parent / "Yelp JSON" / "yelp_dataset.tar"
+    headers, read = list[str](), tarfile.TarFile.next
+
+    def read_header(archive: tarfile.TarFile) -> tarfile.TarInfo | None:
+        entry = read(archive)
+        headers.append("" if entry is None else entry.name)
+        return entry
+
+    monkeypatch.setattr(tarfile.TarFile, "next", read_header)
+    prepare(source, tmp_path / "out", format="yelp")
+    # Whoever opens a tar reads its first header; the others are read only to find what there is.
+    assert [headers.count(name) for name in YELP] == [1, 1]
+
+
+def test_archives_without_yelps_reviews_or_damaged_are_one_sentence(tmp_path: Path) -> None:
+    folder = yelp_zip(tmp_path / "raw").parent
+    inner = folder / "Yelp JSON" / "yelp_dataset.tar"
+    whole = inner.read_bytes()
+    shutil.rmtree(folder / "content")
+    for content, message in (
+        (
+            b"no tar",
+            r"yelp_dataset\.tar is neither a folder nor a zip or tar; expected a folder, zip or tar of the Yelp",
+        ),
+        (whole[: len(whole) // 2], r"yelp_dataset\.tar is damaged \(.*\): download it again"),
+    ):
+        inner.write_bytes(content)
+        with zipfile.ZipFile(tmp_path / "yelp.zip", "w") as archive:
+            archive.write(inner, inner.name)
+        for source in (inner, folder, tmp_path / "yelp.zip"):
+            with pytest.raises(SourceError, match=message) as raised:
+                prepare(source, tmp_path / "out", format="yelp")
+            assert str(source) in str(raised.value)
+    with tarfile.open(inner, "w") as photos:
+        photos.add(folder / "Yelp-JSON.zip", "photos.json")
+    with pytest.raises(SourceError, match=r"raw has no yelp_academic_dataset_review\.json \(found: .*\); expected"):
+        prepare(folder, tmp_path / "out", format="yelp")
 
 
 def test_steam(tmp_path: Path) -> None:

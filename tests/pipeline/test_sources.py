@@ -14,6 +14,7 @@ import pytest
 
 from ssna import Columns, Dataset, prepare
 from ssna.errors import SourceError
+from ssna.sources.bundle import open_bundle
 from ssna.sources.files import SourceFile, workbench
 
 # RecBole's atomic files: https://recbole.io/docs/user_guide/data/atomic_files.html
@@ -62,9 +63,10 @@ def test_progress_goes_to_the_end_of_a_file(tmp_path: Path, packed: str) -> None
         file.path.write_bytes(gzip.compress(content))
         num_bytes = file.path.stat().st_size
     elif packed != "log.csv":
-        file = SourceFile(tmp_path / packed, "log.csv")
-        with zipfile.ZipFile(file.path, "w") if packed.endswith("zip") else tarfile.open(file.path, "w") as archive:
+        place = tmp_path / packed
+        with zipfile.ZipFile(place, "w") if packed.endswith("zip") else tarfile.open(place, "w") as archive:
             (archive.write if isinstance(archive, zipfile.ZipFile) else archive.add)(path, "log.csv")
+        (file,) = open_bundle(place, "a log").files
     seen = list[tuple[str, int, int]]()
     with workbench(lambda *values: seen.append(values)) as bench:
         assert b"".join(bench.text_blocks(file, "utf-8")) == content
