@@ -43,7 +43,7 @@ def serve(
         check_installed(package, "serve", "the service")
     if not host.strip():  # It would mean every address of this machine.
         raise ServiceError(
-            f"host '{host}': expected an address, such as 127.0.0.1 for this machine alone or 0.0.0.0 for all others too."
+            f"host '{host}': expected an address, such as 127.0.0.1 for this machine alone, or 0.0.0.0 for others too."
         )
     if not 0 <= port <= 65535:
         raise ServiceError(f"port {port}: expected 0 to 65535.")

@@ -41,7 +41,7 @@ class Table:
         return _SEPARATOR_OF[self.kind]
 
     def scan(self) -> pl.LazyFrame:
-        """Its rows; of delimited text all columns are strings, empty values null.
+        """Its rows; of delimited text all columns are strings, empty values null, and empty lines no rows.
 
         Raises:
             SourceError: if delimited text is empty, or its header has another separator.
@@ -52,7 +52,7 @@ class Table:
             return pl.scan_ndjson(self.path, infer_schema_length=None)
         if self.names is None:
             self._check_header()
-        return pl.scan_csv(
+        rows = pl.scan_csv(
             self.path,
             separator=self.separator,
             quote_char=self.quote,
@@ -61,6 +61,7 @@ class Table:
             infer_schema=False,
             low_memory=True,
         )
+        return rows.filter(pl.any_horizontal(pl.all().is_not_null()))  # Polars makes a row of an empty line.
 
     def _check_header(self) -> None:
         with self.path.open(encoding="utf-8-sig") as file:

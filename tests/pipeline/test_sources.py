@@ -217,6 +217,21 @@ def test_a_byte_order_mark_is_no_part_of_the_header(tmp_path: Path) -> None:
     assert dataset.interactions().rows() == [("u", "1", None)]
 
 
+@pytest.mark.parametrize("ending", ["\n", "\r\n"])
+def test_empty_lines_of_delimited_text_are_passed_over(tmp_path: Path, ending: str) -> None:
+    events, items = "user_id,item_id\n\nu,1\n,\nu,2\n\n\n", "item_id\ttitle\n\n1\ta\n2\t\n\n"
+    paths = []
+    for name, content in (("events.csv", events), ("items.tsv", items)):
+        paths.append(tmp_path / name)
+        paths[-1].write_bytes(content.replace("\n", ending).encode())
+    dataset = prepare(paths, tmp_path / "out", format="table", drop_empty=True)
+    assert dataset.interactions()["item_id"].to_list() == ["1"]
+    assert texts(dataset) == {"1": "a", "2": ""}
+    (tmp_path / "events.csv").write_text("user_id,item_id\n\nu,1\nu,\n")
+    with pytest.raises(SourceError, match="1 interactions have no item_id"):
+        prepare(paths, tmp_path / "other", format="table")
+
+
 @pytest.mark.parametrize(
     ("events", "items", "message"),
     [
