@@ -265,6 +265,21 @@ def test_broken_json_lines_and_parquet_are_named(tmp_path: Path) -> None:
     for name, content, message in (
         ("a.jsonl", '{"item_id": "1", "title": "a"}\n{"item_id": \n', r"a\.jsonl: line 2 is not JSON"),
         ("b.jsonl", '{"item_id": "1", "title": "a"}\n[1]\n', r"b\.jsonl: line 2 holds no JSON object"),
+        (
+            "d.jsonl",
+            '{"item_id": "1", "title": "a"}\n{"item_id": "2", "n": NaN}\n',
+            r"d\.jsonl: line 2 .*\(NaN is no value",
+        ),
+        (
+            "e.jsonl",
+            '{"item_id": 1, "title": "a"}\n\n{"item_id": [1]}\n',
+            r"line 3 has a list as 'item_id', line 1 a n",
+        ),
+        (
+            "f.jsonl",
+            '{"item_id": 1, "title": "a"}\n{"title": "\\ud800\\u0041"}\n',
+            r"line 2 has half of a surrogate pair",
+        ),
         ("c.parquet", "no Parquet at all", r"c\.parquet is no Parquet file"),
     ):
         (tmp_path / name).write_text(content)
