@@ -127,7 +127,7 @@ def test_mistakes_end_in_one_sentence(ids_run: Path, tmp_path: Path) -> None:
                 f"cannot listen at 127.0.0.1, port {port} (Address already in use). Give an address",
             ),
             ([ids_run, "--host", "no such host"], 1, "at no such host, port 8000 (no such name or address). Give"),
-            ([ids_run, "--host", ""], 1, "host '': expected an address, such as 127.0.0.1 for this machine alone or"),
+            ([ids_run, "--host", ""], 1, "host '': expected an address, such as 127.0.0.1 for this machine alone, or"),
             ([ids_run, "--host", " "], 1, "host ' ': expected an address, such as"),
             ([ids_run, "--port", "70000"], 2, "70000 is not in the range 0<=x<=65535. See `ssna serve --help`."),
         ):
