@@ -44,6 +44,17 @@ TENSORBOARD_FOLDER = "tensorboard"
 # results.json is the first to go: it marks a finished run.
 _FILES = (RESULTS_FILE, ADDED_FILE, CHECKPOINT_FILE, METRICS_FILE, MODEL_FILE, ITEMS_FILE, HISTORIES_FILE, CONFIG_FILE)
 
+_CONFIG = {
+    "options": {},
+    "dataset": {"name": str, "fingerprint": str, "path": str, "template": object},
+    "caches": [{"name": str, "fingerprint": str, "layers": list, "path": str}],
+    "device": str,
+    "precision": str,
+    "threads": int,
+}
+"""What is read of config.json"""
+_AS_WRITTEN = "expected what `ssna adapt` writes. Run that again with --overwrite."
+
 VECTOR = "vector"
 """Of items that were added"""
 _TRAIN_END, _VALID_END = "train_end", "valid_end"
@@ -77,7 +88,11 @@ def runs_of_study(path: Path) -> dict[str, dict[str, Any]]:
     Raises:
         RunError: if the table is damaged.
     """
-    return {line["run"]: line for line in read_json(path / STUDY_FILE)["runs"]} if (path / STUDY_FILE).exists() else {}
+    if not (path / STUDY_FILE).exists():
+        return {}
+    table = read_json(path / STUDY_FILE)
+    check_fields(path / STUDY_FILE, table, {"runs": [{"run": str}]})
+    return {line["run"]: line for line in table["runs"]}
 
 
 def clear_run(path: Path) -> None:
@@ -120,6 +135,42 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise RunError(f"{path} holds no JSON object; run `ssna adapt --overwrite` again.")
     return content
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """config.json of a run folder, in which nothing is missing that is read of it.
+
+    Raises:
+        RunError: if the file is missing, damaged or another one; says what it lacks.
+    """
+    config = read_json(path / CONFIG_FILE)
+    check_fields(path / CONFIG_FILE, config, _CONFIG)
+    return config
+
+
+def check_fields(path: Path, content: Any, expected: Any, name: str = "") -> None:
+    """Return if a file's JSON has what is expected of it.
+
+    Args:
+        path: of the file, for the message.
+        content: of the file, or of a part of it.
+        expected: a type or several, a list of what each entry shall be, or an object of what its fields shall be.
+        name: of the part.
+
+    Raises:
+        RunError: if something is missing or of another type; says what.
+    """
+    if not isinstance(content, type(expected) if isinstance(expected, (list, dict)) else expected):
+        raise RunError(f"{path}: {name} is not as it should be; {_AS_WRITTEN}")
+    if isinstance(expected, list):
+        for number, each in enumerate(content):
+            check_fields(path, each, expected[0], f"{name}[{number}]")
+    elif isinstance(expected, dict):
+        for field, its in expected.items():
+            where = f"{name}.{field}" if name else field
+            if field not in content:
+                raise RunError(f"{path} lacks {where}; {_AS_WRITTEN}")
+            check_fields(path, content[field], its, where)
 
 
 def write_metrics(path: Path, epochs: Sequence[Mapping[str, Any]]) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import codecs
 import json
+import re
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -28,6 +31,8 @@ from rich.text import Text
 if TYPE_CHECKING:
     from ssna.stage2_adapt.training import Epoch
 
+# Titles of runs that were made before `ssna.text.clean` took these out; a terminal could read them as commands.
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _PIPED_WIDTH = 160
 _ANY_WIDTH = 10_000
 _SECONDS_BETWEEN_LINES = 10
@@ -57,13 +62,15 @@ def _console(stderr: bool) -> Console:
 
 
 def print_json(content: Mapping[str, Any] | Sequence[Any]) -> None:
-    """JSON for machines, on stdout."""
-    print(json.dumps(content, indent=2, ensure_ascii=False))
+    """JSON for machines, on stdout; in ASCII where that is not UTF-8, and could lack a letter."""
+    # A stream within Python has no encoding, and takes all letters.
+    is_utf8 = sys.stdout.encoding is None or codecs.lookup(sys.stdout.encoding).name == "utf-8"
+    print(json.dumps(content, indent=2, ensure_ascii=not is_utf8))
 
 
 def print_line(text: str) -> None:
     """A line of results, on stdout."""
-    _console(stderr=False).print(text, soft_wrap=True)
+    _console(stderr=False).print(_harmless(text), soft_wrap=True)
 
 
 def print_note(text: str) -> None:
@@ -74,7 +81,12 @@ def print_note(text: str) -> None:
 
 def print_problem(text: str) -> None:
     """A line about something that is wrong, on stderr, also when notes are left out."""
-    _console(stderr=True).print(text, soft_wrap=True)
+    _console(stderr=True).print(_harmless(text), soft_wrap=True)
+
+
+def _harmless(text: str) -> str:
+    """The text without control characters other than tabs and line ends."""
+    return _CONTROLS.sub("", text)
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -83,6 +95,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     In a terminal that is too narrow for it, rows become columns; if that is too wide as well, each row becomes a small
     table of its own. (rich would leave out the columns for which there is no room, and say nothing.)
     """
+    columns, rows = [_harmless(name) for name in columns], [[_harmless(cell) for cell in row] for row in rows]
     console = _console(stderr=False)
     table = _table(columns, rows)
     if not console.is_terminal:  # A pipe is as wide as it must be.

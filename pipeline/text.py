@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Sequence
 from string import Formatter
 
 import polars as pl
 
 from ssna.errors import SourceError
+
+# A first half that no second follows, or a second half after no first. That the pattern begins with letters makes the
+# search some ten times as fast as one that looks for what stands before them.
+_HALF_OF_PAIR = re.compile(
+    rb"\\u[dD](?:[89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])"
+    rb"|(?<!\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD])[c-fC-F][0-9a-fA-F]{2})"
+)
 
 
 def title_field(fields: Sequence[str]) -> str | None:
@@ -36,7 +44,7 @@ def default_template(fields: Sequence[str]) -> str:
 
 
 def text_expression(template: str, schema: pl.Schema) -> pl.Expr:
-    """The rendered text of each item, HTML-unescaped and whitespace-normalised; empty if no field has a value.
+    """The rendered text of each item, `clean`; empty if no field has a value.
 
     Args:
         template: text with field names in braces; doubled braces stand for themselves.
@@ -80,8 +88,24 @@ def field_as_text(field: str, dtype: pl.DataType) -> pl.Expr:
 
 
 def clean(text: pl.Expr) -> pl.Expr:
-    """Text with HTML entities resolved and every run of white space made one space."""
-    return text.map_batches(_unescape, return_dtype=pl.String).str.replace_all(r"\s+", " ").str.strip_chars()
+    """Text with HTML entities resolved, control characters taken out, and every run of white space made one space."""
+    unescaped = text.map_batches(_unescape, return_dtype=pl.String)
+    # White space such as a tab is among the control characters (C0, DEL, C1). The others mean nothing to an LLM, and
+    # in a terminal they could be commands.
+    return unescaped.str.replace_all(r"[\p{Cc}&&\S]+", "").str.replace_all(r"\s+", " ").str.strip_chars()
+
+
+def without_lone_surrogates(text: bytes) -> bytes:
+    r"""JSON without halves of surrogate pairs, such as `\ud800` alone: no UTF-8 can hold them, and polars no text."""
+    return _HALF_OF_PAIR.sub(_without_half, text)
+
+
+def _without_half(found: re.Match[bytes]) -> bytes:
+    start = found.start()
+    while found.string.endswith(b"\\", 0, start):
+        start -= 1
+    is_escaped = (found.start() - start) % 2 == 1  # Its backslash is a letter of the text, then.
+    return found[0] if is_escaped else b""
 
 
 def _unescape(texts: pl.Series) -> pl.Series:

@@ -74,21 +74,23 @@ def nearest_items(unit: Tensor, item: int, k: int) -> tuple[list[int], list[floa
     """The k items nearest to another by the cosine of their vectors, nearest first, and the cosines.
 
     Args:
-        unit: the vectors ``(N + 1, d)``, of items 1 to N, scaled to length one.
-        item: an item index.
-        k: how many; fewer if there are not k others.
+        unit: the vectors ``(N + 1, d)``, of items 1 to N, scaled to length one; zero of an item without one.
+        item: the index of an item with a vector.
+        k: how many; fewer if there are not k others with a vector.
     """
     cosines = unit[1:] @ unit[item]  # (N,)
+    cosines[~unit[1:].any(dim=1)] = -torch.inf  # Else they would be nearer than whatever has a negative cosine.
     cosines[item - 1] = -torch.inf
-    best = cosines.topk(min(k, len(cosines) - 1))
-    return (best.indices + 1).tolist(), best.values.tolist()
+    best = cosines.topk(min(k, len(cosines)))
+    found = best.values > -torch.inf
+    return (best.indices[found] + 1).tolist(), best.values[found].tolist()
 
 
 @torch.no_grad()
 def nearest_in_histories(vectors: Tensor, items: Tensor, histories: Sequences) -> tuple[Tensor, Tensor]:
     """Of each recommended item, that of the user's history which is nearest by the cosine of their vectors.
 
-    Where an item has no vector, or is all that the history has, the cosine is minus infinity.
+    Where an item has no vector, or the history no other item that has one, the cosine is minus infinity.
 
     Args:
         vectors: ``(N + 1, d)``, of items 1 to N; zero of an item without one.
@@ -108,7 +110,8 @@ def nearest_in_histories(vectors: Tensor, items: Tensor, histories: Sequences) -
         seen, _ = gather_spans(packed, start, end, longest)  # (B, S)
         given, past = (functional.normalize(vectors[which], dim=2) for which in (mine, seen))
         cosines = given @ past.transpose(1, 2)  # (B, k, S)
-        impossible = (seen == 0)[:, None] | (seen[:, None] == mine[:, :, None]) | ~given.any(dim=2, keepdim=True)
+        without = ~past.any(dim=2) | (seen == 0)  # (B, S)
+        impossible = without[:, None] | (seen[:, None] == mine[:, :, None]) | ~given.any(dim=2, keepdim=True)
         best = cosines.masked_fill(impossible, -torch.inf).max(dim=2)
         blocks.append((seen.gather(1, best.indices).cpu(), best.values.cpu()))
     near, nearness = zip(*blocks, strict=True)

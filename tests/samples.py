@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gzip
+import tarfile
 import zipfile
 from pathlib import Path
+from typing import Literal
 
 
 def write(folder: Path, files: dict[str, str], encoding: str = "utf-8") -> Path:
@@ -22,6 +24,28 @@ def zipped(folder: Path) -> Path:
     with zipfile.ZipFile(path, "w") as archive:
         for file in sorted(folder.rglob("*")):
             archive.write(file, file.relative_to(folder.parent))
+    return path
+
+
+def yelp_zip(folder: Path, mode: Literal["w", "w:gz"] = "w:gz") -> Path:
+    """`Yelp-JSON.zip` as Yelp offers it; beside it `Yelp JSON` is what unzipping it gives."""
+    unzipped = write(
+        folder,
+        {
+            "Yelp JSON/Yelp Dataset Documentation & ToS copy.pdf": "terms",
+            "Yelp JSON/yelp_dataset.tar": "",
+            "__MACOSX/Yelp JSON/._yelp_dataset.tar": "Mac OS X",
+        },
+    )
+    content = write(folder / "content", {"Dataset_User_Agreement.pdf": "terms", **YELP})
+    with tarfile.open(unzipped / "Yelp JSON" / "yelp_dataset.tar", mode) as archive:
+        for file in sorted(content.iterdir()):
+            archive.add(file, file.name)
+    path = folder / "Yelp-JSON.zip"
+    with zipfile.ZipFile(path, "w") as packed:
+        for place in ("Yelp JSON", "__MACOSX"):
+            for file in sorted((folder / place).rglob("*")):
+                packed.write(file, file.relative_to(folder))
     return path
 
 

@@ -40,6 +40,7 @@ from ssna.runs import (
     is_finished,
     is_run,
     options_as_json,
+    read_config,
     read_json,
     tensors_of_model,
     write_json,
@@ -182,7 +183,7 @@ def _note_on_resuming(output: Path, config: Mapping[str, Any], on_note: Callable
     if not (output / CONFIG_FILE).exists():
         on_note(f"{output} holds no run yet: one is started.")
     elif not is_finished(output):
-        before, now = read_json(output / CONFIG_FILE).get("threads"), config["threads"]
+        before, now = read_config(output)["threads"], config["threads"]
         if before != now:
             on_note(f"{output} was started with {before} threads, now there are {now}: sums will be rounded otherwise.")
 

@@ -18,14 +18,13 @@ from ssna.errors import DatasetError, RunError, SourceError
 from ssna.rendering import render_items, with_titles
 from ssna.runs import (
     ADDED_FILE,
-    CONFIG_FILE,
     RESULTS_FILE,
     VECTOR,
     is_finished,
     item_parameters,
     open_run,
     read_added,
-    read_json,
+    read_config,
     write_parquet,
 )
 from ssna.sources import read_items_table, workbench
@@ -99,7 +98,7 @@ def add_items(
     """
     run = Path(run)
     opened = open_run(run, torch.device("cpu"))
-    config = read_json(run / CONFIG_FILE)
+    config = read_config(run)
     if not config["caches"]:
         raise RunError(f"{run} reads no item texts (it has no side network). Give a run with one (`ssna adapt --llm`).")
     readers = _readers_of(config, cache_root, llm, revision, batch_tokens, device_map)
@@ -116,7 +115,7 @@ def add_items(
         return AddedItems(0, 0, **result, extracted=0, candidates=len(opened.items) + len(before))
     selections, extracted = [], 0
     for reader, described in zip(readers, config["caches"], strict=True):
-        texts = with_text.select(text_of_items(described["text"], with_text.schema))[TEXT]
+        texts = with_text.select(text_of_items(described.get("text"), with_text.schema))[TEXT]
         if reader.lacks(texts):
             if reader.options.trust_remote_code and not trust_remote_code:
                 raise RunError(

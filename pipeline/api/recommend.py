@@ -43,7 +43,9 @@ class RecommendedItem(ScoredItem):
     """A recommended item, and what of the history it is like."""
 
     nearest: ScoredItem | None
-    """The item of the history whose vector is nearest, scored by their cosine; None of a model without item vectors"""
+    """The item of the history whose vector is nearest, scored by their cosine.
+
+    None of a model without item vectors, of an item without one, or where no other item of the history has one."""
 
 
 @dataclass(frozen=True)
@@ -214,7 +216,7 @@ def vectors_of(run: Run, otherwise: str = "") -> Tensor:
 
 
 def _nearest(run: Run, items: list[int], history: list[int]) -> list[ScoredItem | None]:
-    """Of each recommended item, that of the history which it is like; None if there is no other than itself."""
+    """Of each recommended item, that of the history which it is like; see `RecommendedItem.nearest`."""
     if not items or not isinstance(run.recommender, SequenceRecommender):
         return [None] * len(items)
     alone = Sequences(np.array(history), np.array([0, len(history)]))

@@ -12,7 +12,7 @@ from ssna.cache.files import TEMPORARY_PREFIX
 from ssna.errors import RunError
 from ssna.folders import check_no_file
 from ssna.inputs import EXTRACT_OPTIONS
-from ssna.runs import CHECKPOINT_FILE, CONFIG_FILE, is_run, read_json, runs_of_study
+from ssna.runs import CHECKPOINT_FILE, is_run, read_config, runs_of_study
 from ssna.stage2_adapt import facts_of
 
 
@@ -33,7 +33,7 @@ def check_resumable(output: Path, config: Mapping[str, Any]) -> None:
         )
     if not is_run(output):
         raise RunError(f"{output} holds no run to resume. Give the folder of a run, or a new one.")
-    found = difference(read_json(output / CONFIG_FILE), config)
+    found = difference(read_config(output), config)
     if not found and (output / CHECKPOINT_FILE).exists():
         # Of another run if somebody has put it there.
         found = difference(facts_of(output / CHECKPOINT_FILE)["made_from"], config)

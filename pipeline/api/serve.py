@@ -37,10 +37,14 @@ def serve(
     Raises:
         PackageError: if FastAPI or uvicorn is not installed.
         RunError: if the folder is no finished run.
-        ServiceError: if it cannot listen there.
+        ServiceError: if no host is named, or it cannot listen there.
     """
     for package in ("fastapi", "fastapi_offline", "uvicorn"):
         check_installed(package, "serve", "the service")
+    if not host.strip():  # It would mean every address of this machine.
+        raise ServiceError(
+            f"host '{host}': expected an address, such as 127.0.0.1 for this machine alone, or 0.0.0.0 for others too."
+        )
     if not 0 <= port <= 65535:
         raise ServiceError(f"port {port}: expected 0 to 65535.")
     import uvicorn
@@ -54,10 +58,10 @@ def serve(
         here = ipaddress.ip_address(listener.getsockname()[0].partition("%")[0]).is_loopback
         hosts = list(dict.fromkeys([*_OF_THIS_MACHINE, shown.lower()])) if here else None
         service = make_service(opened, where, hosts)
-        if on_start is not None:
-            on_start(f"http://{shown}:{listener.getsockname()[1]}")
         server = uvicorn.Server(uvicorn.Config(service, log_level="warning", access_log=False))
         try:
+            if on_start is not None:
+                on_start(f"http://{shown}:{listener.getsockname()[1]}")
             server.run(sockets=[listener])
         except KeyboardInterrupt:  # The way to end it; the server has answered what it had accepted.
             return

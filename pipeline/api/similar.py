@@ -19,7 +19,7 @@ def similar(run: Path | str, item: str | int, *, k: int = 10, device: str = "aut
     Args:
         run: a run folder.
         item: an item's id, of the dataset or added since.
-        k: how many; fewer where there are not so many others.
+        k: how many; fewer where there are not so many others with a vector.
         device: a PyTorch device, or `auto`.
 
     Raises:

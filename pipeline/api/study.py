@@ -18,20 +18,25 @@ from ssna.devices import leads, resolve_device
 from ssna.errors import RunError
 from ssna.folders import check_no_file
 from ssna.runs import (
-    CONFIG_FILE,
     STUDY_FILE,
+    check_fields,
     clear_leftovers,
     clear_run,
     is_finished,
     is_run,
     options_as_json,
-    read_json,
+    read_config,
     runs_of_study,
     write_json,
 )
 from ssna.stage2_adapt import AdaptOptions, OptionError, processes_of_torchrun
 
 _OF_A_RUN = re.compile(r"layers-(\d+|all)")
+_LINE = {
+    "layers": (int, list),
+    "results": {"valid": {}, "test": {}, "trainable_parameters": int, "epoch_seconds": (int, float)},
+}
+"""What is read of a line of study.json, besides the run"""
 
 
 def study_layers(
@@ -122,14 +127,16 @@ def _finished_before(output: Path, dataset: Dataset, options: AdaptOptions) -> d
     """Of a study that goes on, perhaps with further numbers of layers, the lines of its table by run.
 
     Raises:
-        RunError: if they are of other options or another dataset: such a table would not compare like with like.
+        RunError: if they are damaged, or of other options or another dataset: such a table would not compare like with
+            like.
     """
     lines = {name: line for name, line in runs_of_study(output).items() if is_finished(output / name)}
-    for name in lines:
-        before = read_json(output / name / CONFIG_FILE)
+    for name, line in lines.items():
+        check_fields(output / STUDY_FILE, line, _LINE, name)
+        before = read_config(output / name)
         asked = {
             **before,
-            "options": {**options_as_json(options), "layers": before["options"]["layers"]},
+            "options": {**options_as_json(options), "layers": before["options"].get("layers")},
             "dataset": {"fingerprint": dataset.fingerprint, "path": str(dataset.path.resolve())},
         }
         if found := difference(before, asked):
@@ -143,5 +150,5 @@ def _number_of_layers(run: Path, wanted: int | None) -> int | list[int]:
     """Of a run, the layers that it adapted: of each LLM, if they differ."""
     if wanted is not None:
         return wanted
-    each = [len(cache["layers"]) for cache in read_json(run / CONFIG_FILE)["caches"]]
+    each = [len(cache["layers"]) for cache in read_config(run)["caches"]]
     return each[0] if len(set(each)) == 1 else each

@@ -124,7 +124,7 @@ _STOPPED = (
 _NO_ARGUMENTS: type[Exception] | tuple[()] = getattr(click.exceptions, "NoArgsIsHelpError", ())
 
 
-class _Terminated(BaseException):
+class Terminated(BaseException):
     """SIGTERM came; an exception, so that an extraction commits the rows it holds."""
 
 
@@ -156,7 +156,7 @@ def main() -> None:
         _fail(str(error))
     except (click.Abort, KeyboardInterrupt):
         _fail(_STOPPED, 130)
-    except _Terminated:
+    except Terminated:
         _fail(_STOPPED, 128 + signal.SIGTERM)
     except _ReaderGone:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # What is left is flushed at exit.
@@ -167,7 +167,7 @@ def main() -> None:
 
 
 def _stop(signal_number: int, frame: FrameType | None) -> None:
-    raise _Terminated
+    raise Terminated
 
 
 def _fail(message: str, status: int = 1) -> None:

@@ -24,7 +24,7 @@ from ssna.cli.options import (
 )
 from ssna.cli.results import metric_label, print_results
 from ssna.devices import leads
-from ssna.runs import CONFIG_FILE, is_finished, read_json
+from ssna.runs import is_finished, read_config
 from ssna.stage2_adapt import (
     ACTIVATIONS,
     CANDIDATES,
@@ -266,9 +266,9 @@ def _print_run(output: str, results: Mapping[str, Any], chosen: AdaptOptions) ->
         only = "it only trains" if left_out == 1 else "they only train"
         reason = f"too short to be, {only}" if chosen.split != "time" else "without history or target"
         others = f" ({count(left_out)} {reason})"
-    for cache in read_json(Path(output) / CONFIG_FILE)["caches"]:
+    for cache in read_config(Path(output))["caches"]:
         folder, layers = Path(cache["path"]).name, cache["layers"]
-        text = "" if cache["text"] is None else f", text '{cache['text']}'"
+        text = "" if cache.get("text") is None else f", text '{cache['text']}'"
         which = (
             f"its {len(layers)} top layers ({layers[0]} down to {layers[-1]})" if len(layers) > 1 else "its top layer"
         )

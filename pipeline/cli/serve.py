@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 
 import click
 
 from ssna.api.serve import serve
+from ssna.cli import Terminated
 from ssna.cli.options import default_of, device_option
 from ssna.terminal import print_note
 
@@ -31,7 +33,7 @@ from ssna.terminal import print_note
 @device_option
 @click.option("--json", "as_json", is_flag=True, help="Print a line of JSON with the address as soon as it is there.")
 def serve_command(run: str, host: str, port: int, device: str, as_json: bool) -> None:
-    """Answer requests for recommendations from the run folder RUN over HTTP, until Ctrl-C.
+    """Answer requests for recommendations from the run folder RUN over HTTP, until Ctrl-C or SIGTERM.
 
     \b
     /            a page to search items, click a history and see what comes next
@@ -49,4 +51,5 @@ def serve_command(run: str, host: str, port: int, device: str, as_json: bool) ->
             print(json.dumps({"url": url}), flush=True)
         print_note(f"serving at {url}, OpenAPI page at {url}/docs; Ctrl-C ends it")
 
-    serve(run, host=host, port=port, device=device, on_start=on_start)
+    with suppress(Terminated):  # As Ctrl-C does: what supervises a service ends it so, and nothing has failed.
+        serve(run, host=host, port=port, device=device, on_start=on_start)

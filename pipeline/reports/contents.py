@@ -16,7 +16,7 @@ from ssna.api.compare import RESAMPLES
 from ssna.columns import ITEM, TITLE
 from ssna.errors import RunError
 from ssna.reports.layers import LayerShares, layer_shares, llm_of
-from ssna.runs import CONFIG_FILE, METRICS_FILE, RESULTS_FILE, Run, item_parameters, read_json
+from ssna.runs import METRICS_FILE, RESULTS_FILE, Run, check_fields, item_parameters, read_config
 from ssna.stage2_adapt import (
     POPULARITY_GROUPS,
     AdaptOptions,
@@ -199,14 +199,10 @@ def read_run(run: Run, name: str, group: Group, device: torch.device) -> RunRepo
         device: of the run's model.
 
     Raises:
-        RunError: if results.json or metrics.jsonl lack something or are damaged.
+        RunError: if config.json, results.json or metrics.jsonl lack something or are damaged.
     """
-    config = read_json(run.path / CONFIG_FILE)
-    if lacking := [name for name in _COSTS if name not in run.results]:
-        raise RunError(
-            f"{run.path / RESULTS_FILE} lacks {lacking[0]}; expected what `ssna adapt` writes. Run that again with "
-            "--overwrite."
-        )
+    config = read_config(run.path)
+    check_fields(run.path / RESULTS_FILE, run.results, dict.fromkeys(_COSTS, (int, float)))
     test = evaluate_fully(run.recommender, run.sequences, run.split, "test", device)
     shares, meaning = layer_shares(run.options, config["caches"], item_parameters(run.path))
     return RunReport(

@@ -52,7 +52,7 @@ READERS: dict[Format, Reader] = {
     "recbole": Reader(read_recbole, "one folder, zip or wheel with RecBole's atomic files"),
     "movielens": Reader(read_movielens, "one folder or zip: 100K, 1M, 10M, 20M, 25M, 32M or latest"),
     "amazon": Reader(read_amazon, "reviews' files, then the metadata's file, of 2014, 2018 or 2023"),
-    "yelp": Reader(read_yelp, "one folder or tar of the Yelp Open Dataset"),
+    "yelp": Reader(read_yelp, "one folder, zip or tar of the Yelp Open Dataset"),
     "steam": Reader(read_steam, "the McAuley lab's steam_reviews.json.gz, then steam_games.json.gz"),
     "mind": Reader(read_mind, "folders or zips of MIND, such as MINDsmall_train and MINDsmall_dev"),
     "goodbooks": Reader(read_goodbooks, "one folder or zip of Goodbooks-10k"),

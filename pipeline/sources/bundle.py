@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ssna.errors import SourceError
-from ssna.sources.files import SourceFile
+from ssna.sources.files import SourceFile, told_if_damaged
 
 _NAMES_IN_MESSAGES = 8
+_APPLE_DOUBLE = "._"
+"""How the names of files begin that macOS adds to archives, one a file (in the folder __MACOSX of a zip)"""
 
 
 @dataclass(frozen=True)
@@ -63,22 +65,32 @@ class Bundle:
         return SourceError(f"{self.path} has no {what} (found: {found}); expected {expected}.")
 
 
-def open_bundle(path: Path, what: str) -> Bundle:
-    """The files below a folder, or in a zip (a wheel is one) or tar.
+def open_bundle(path: Path, what: str, archive_name: str | None = None) -> Bundle:
+    """The files below a folder, or in a zip (a wheel is one) or tar, compressed or not.
+
+    Args:
+        path: of the folder or archive.
+        what: was expected, for messages.
+        archive_name: what the user knows it by, if it is a copy of a member of another archive.
 
     Raises:
-        SourceError: if nothing or something else stands there; `what` says what was expected.
+        SourceError: if nothing or something else stands there, or it is damaged.
     """
-    if path.is_dir():
-        return Bundle(path, tuple(SourceFile(file) for file in sorted(path.rglob("*")) if file.is_file()))
+    shown = archive_name or str(path)
     if not path.exists():
-        raise SourceError(f"{path}: there is no such file or folder; expected {what}.")
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            members = [name for name in archive.namelist() if not name.endswith("/")]
-    elif tarfile.is_tarfile(path):
-        with tarfile.open(path) as packed:
-            members = [member.name for member in packed if member.isfile()]
-    else:
-        raise SourceError(f"{path} is neither a folder nor a zip; expected {what}.")
-    return Bundle(path, tuple(SourceFile(path, member) for member in sorted(members)))
+        raise SourceError(f"{shown}: there is no such file or folder; expected {what}.")
+    with told_if_damaged(shown):
+        if path.is_dir():
+            files = [SourceFile(file) for file in path.rglob("*") if file.is_file()]
+        elif zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                members = [name for name in archive.namelist() if not name.endswith("/")]
+            files = [SourceFile(path, member, archive_name=archive_name) for member in members]
+        elif tarfile.is_tarfile(path):
+            with tarfile.open(path) as packed:
+                entries = [entry for entry in packed if entry.isfile()]
+            files = [SourceFile(path, entry.name, entry, archive_name) for entry in entries]
+        else:
+            raise SourceError(f"{shown} is neither a folder nor a zip or tar; expected {what}.")
+    own = [file for file in files if not file.name.startswith(_APPLE_DOUBLE)]
+    return Bundle(Path(shown), tuple(sorted(own, key=lambda file: file.inside)))

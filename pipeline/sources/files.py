@@ -12,7 +12,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import IO
 
@@ -30,6 +30,10 @@ class SourceFile:
     path: Path
     """The file, or the archive that holds it"""
     member: str | None = None
+    entry: tarfile.TarInfo | None = field(default=None, repr=False, compare=False)
+    """Where a member of a tar stands in it; to find that anew, a compressed tar would be unpacked from its start"""
+    archive_name: str | None = None
+    """What the user knows the archive by, where it is a copy of a member of another one"""
 
     @property
     def inside(self) -> PurePosixPath:
@@ -41,8 +45,13 @@ class SourceFile:
         """Without its folders."""
         return self.inside.name
 
+    @property
+    def outside(self) -> str:
+        """The file on disk, or the archive that holds it, as the user knows it."""
+        return self.archive_name or str(self.path)
+
     def __str__(self) -> str:
-        return f"{self.path}/{self.member}" if self.member is not None else str(self.path)
+        return f"{self.outside}/{self.member}" if self.member is not None else self.outside
 
 
 OnFile = Callable[[str, int, int], None]
@@ -112,6 +121,21 @@ class Workbench:
         found = (table.fault() for table in self.tables)
         return next(filter(None, found), str(error).strip().splitlines()[0].rstrip("."))
 
+    def unpacked(self, file: SourceFile) -> Path:
+        """The file itself, or a copy if it is a member of an archive.
+
+        Raises:
+            SourceError: if the archive is damaged.
+        """
+        if file.member is None:
+            return file.path
+        copy = self.temporary_file(file.name)
+        with copy.open("wb") as out, _open(file) as (content, measure, total):
+            while chunk := content.read(_CHUNK):
+                out.write(chunk)
+                self._on_progress(file.name, measure.tell(), total)
+        return copy
+
     def binary_file(self, path: Path) -> Path:
         """The file itself, its hash taken."""
         self.hashes[str(path)] = sha256_of_file(path)
@@ -156,25 +180,34 @@ def check_encoding(encoding: str) -> str:
 @contextmanager
 def _open(file: SourceFile) -> Iterator[tuple[IO[bytes], IO[bytes], int]]:
     """The content, what tells by its position how much of it was read, and at which position all was."""
-    try:
-        if file.member is not None and zipfile.is_zipfile(file.path):
+    with told_if_damaged(file.outside):
+        if file.entry is not None:
+            with tarfile.open(file.path) as packed, packed.extractfile(file.entry) as content:  # type: ignore[union-attr]
+                yield content, content, file.entry.size
+        elif file.member is not None:
             with zipfile.ZipFile(file.path) as archive, archive.open(file.member) as content:
                 yield content, content, archive.getinfo(file.member).file_size
-        elif file.member is not None:
-            with tarfile.open(file.path) as packed, packed.extractfile(file.member) as content:  # type: ignore[union-attr]
-                yield content, content, packed.getmember(file.member).size
         elif file.path.suffix == ".gz":
             with file.path.open("rb") as raw, gzip.open(raw) as content:
                 yield content, raw, file.path.stat().st_size  # type: ignore[misc]
         else:
             with file.path.open("rb") as content:
                 yield content, content, file.path.stat().st_size
+
+
+@contextmanager
+def told_if_damaged(name: str) -> Iterator[None]:
+    """Makes what goes wrong while a packed file of that name is read an error that says so.
+
+    Raises:
+        SourceError: if it is damaged, encrypted, or compressed in a way that Python does not know.
+    """
+    try:
+        yield
     except (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError) as error:
-        raise SourceError(f"{file.path} is damaged ({error}): download it again.") from error
-    except RuntimeError as error:  # Encrypted, or compressed in a way that Python does not know.
-        raise SourceError(
-            f"{file.path} cannot be unpacked ({error}). Unpack it yourself, and give the folder."
-        ) from error
+        raise SourceError(f"{name} is damaged ({error}): download it again.") from error
+    except RuntimeError as error:
+        raise SourceError(f"{name} cannot be unpacked ({error}). Unpack it yourself, and give the folder.") from error
 
 
 def _decoded(file: SourceFile, encoding: str, digest: hashlib._Hash, on_progress: OnFile) -> Iterator[bytes]:

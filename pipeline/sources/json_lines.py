@@ -19,6 +19,7 @@ import polars as pl
 from ssna.errors import SourceError
 from ssna.sources.files import SourceFile
 from ssna.sources.request import Request
+from ssna.text import without_lone_surrogates
 
 _BLOCK = 32 * 2**20
 """Bytes of text that are parsed at a time"""
@@ -53,14 +54,14 @@ def open_objects(request: Request, file: SourceFile) -> Objects:
 
 
 def scan_objects(request: Request, objects: Objects, schema: Mapping[str, pl.DataType]) -> pl.LazyFrame:
-    """These fields of each object: null where it lacks one; lists and objects within a String as their JSON.
+    """These fields of each object: null where it lacks one or has NaN; lists and objects within a String as their JSON.
 
     Raises:
         SourceError: if a line is no object, or a field is not of its type; names the line.
     """
     parts = []
     for start, block in _blocks(request, objects.file):
-        lines = block if objects.is_json else _as_json(block, objects.file, start, schema)
+        lines = without_lone_surrogates(block if objects.is_json else _as_json(block, objects.file, start, schema))
         part = request.bench.temporary_file(f"{objects.file.name}.parquet")
         _parse(lines, objects.file, start, schema).write_parquet(part)
         parts.append(part)
@@ -78,7 +79,9 @@ def _lists(values: pl.Series) -> pl.Series:
 
 def _list(value: str) -> list[str]:
     try:
-        content = json.loads(value) if value.startswith("[") else value
+        # Polars leaves a tab, other control characters and a backslash in the texts of a list as they are.
+        is_list = value.startswith("[")
+        content = json.loads(without_lone_surrogates(value.encode()), strict=False) if is_list else value
     except ValueError:  # A text that happens to begin with a bracket.
         content = value
     return list(dict.fromkeys(_flat(content)))
@@ -123,16 +126,63 @@ def _lines_of(block: bytes, start: int) -> Iterator[tuple[int, str]]:
 def _parse(lines: bytes, file: SourceFile, start: int, schema: Mapping[str, pl.DataType]) -> pl.DataFrame:
     try:
         return pl.read_ndjson(lines, schema=dict(schema))
+    except pl.exceptions.PolarsError:  # Of a line that is no JSON, has a NaN, or a field of another type.
+        kept = _kept_fields(lines, file, start, schema)
+    try:
+        return pl.read_ndjson(b"\n".join(kept.values()), schema=dict(schema))
     except pl.exceptions.PolarsError as error:
-        for number, line in _lines_of(lines, start):
-            try:
-                content = json.loads(line)
-            except ValueError as reason:
-                raise SourceError(f"{file}: line {number} is not JSON ({reason}). Download the file again.") from reason
-            if not isinstance(content, dict):
-                raise _no_object(file, number, line) from error
-        said = str(error).strip().splitlines()[0].rstrip(".")
-        raise SourceError(f"{file}: a field is not as it should be, from line {start} on ({said}).") from error
+        number = _first_refused(kept, schema)
+        field, said = _refused_field(kept[number], schema)
+        raise SourceError(
+            f"{file}: in line {number} the field '{field}' is not as it should be ({said}). Correct it, or download "
+            "the file again."
+        ) from error
+
+
+def _refused_field(line: bytes, schema: Mapping[str, pl.DataType]) -> tuple[str, str]:
+    """The first field of a line that polars does not take, and what it says."""
+    content = json.loads(line)
+    for name, dtype in schema.items():
+        alone = json.dumps({name: content.get(name)}).encode()
+        if (said := _refusal(alone, {name: dtype})) is not None:
+            return name, said
+    raise AssertionError("a line is refused for one of its fields")
+
+
+def _kept_fields(lines: bytes, file: SourceFile, start: int, schema: Mapping[str, pl.DataType]) -> dict[int, bytes]:
+    """Of each line its fields of `schema` as JSON, by its number.
+
+    Python's json.dumps writes NaN and infinities, which JSON has not; they are null.
+    """
+    kept = {}
+    for number, line in _lines_of(lines, start):
+        try:
+            content = json.loads(line, parse_constant=lambda name: None)
+        except ValueError as error:
+            raise SourceError(f"{file}: line {number} is not JSON ({error}). Download the file again.") from error
+        if not isinstance(content, dict):
+            raise _no_object(file, number, line)
+        kept[number] = json.dumps({name: content[name] for name in schema if name in content}).encode()
+    return kept
+
+
+def _first_refused(lines: Mapping[int, bytes], schema: Mapping[str, pl.DataType]) -> int:
+    """The number of the first line that polars does not take, of which there is one."""
+    numbers = list(lines)
+    while len(numbers) > 1:
+        half = numbers[: len(numbers) // 2]
+        refused = _refusal(b"\n".join(lines[number] for number in half), schema) is not None
+        numbers = half if refused else numbers[len(half) :]
+    return numbers[0]
+
+
+def _refusal(lines: bytes, schema: Mapping[str, pl.DataType]) -> str | None:
+    """What polars says of lines that it does not take."""
+    try:
+        pl.read_ndjson(lines, schema=dict(schema))
+    except pl.exceptions.PolarsError as error:
+        return str(error).strip().splitlines()[0].rstrip(".")
+    return None
 
 
 def _as_json(block: bytes, file: SourceFile, start: int, schema: Mapping[str, pl.DataType]) -> bytes:

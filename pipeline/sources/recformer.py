@@ -16,6 +16,7 @@ from ssna.errors import SourceError
 from ssna.sources.files import SourceFile
 from ssna.sources.request import Request
 from ssna.sources.source import Source, interactions_of
+from ssna.text import without_lone_surrogates
 
 _EXPECTED = "a processed folder of RecFormer: train.json, val.json, test.json, umap.json, smap.json and meta_data.json"
 _FIELDS = (TITLE, "brand", "category")
@@ -49,7 +50,7 @@ def read_recformer(request: Request) -> Source:
 
 def _object(request: Request, file: SourceFile) -> dict[str, Any]:
     try:
-        content = json.loads(request.text(file).read_text(encoding="utf-8"))
+        content = json.loads(without_lone_surrogates(request.text(file).read_bytes()))
     except ValueError as error:
         raise SourceError(f"{file} is no JSON ({error}); expected {_EXPECTED}.") from error
     if not isinstance(content, dict):

@@ -7,11 +7,12 @@ import json
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import polars as pl
 
 from ssna.errors import SourceError
+from ssna.text import without_lone_surrogates
 
 TableKind = Literal["csv", "tsv", "psv", "parquet", "jsonl"]
 _ENDINGS: dict[str, TableKind] = {
@@ -41,7 +42,7 @@ class Table:
         return _SEPARATOR_OF[self.kind]
 
     def scan(self) -> pl.LazyFrame:
-        """Its rows; of delimited text all columns are strings, empty values null.
+        """Its rows; of delimited text all columns are strings, empty values null, and empty lines no rows.
 
         Raises:
             SourceError: if delimited text is empty, or its header has another separator.
@@ -52,7 +53,7 @@ class Table:
             return pl.scan_ndjson(self.path, infer_schema_length=None)
         if self.names is None:
             self._check_header()
-        return pl.scan_csv(
+        rows = pl.scan_csv(
             self.path,
             separator=self.separator,
             quote_char=self.quote,
@@ -61,6 +62,7 @@ class Table:
             infer_schema=False,
             low_memory=True,
         )
+        return rows.filter(pl.any_horizontal(pl.all().is_not_null()))  # Polars makes a row of an empty line.
 
     def _check_header(self) -> None:
         with self.path.open(encoding="utf-8-sig") as file:
@@ -88,15 +90,26 @@ class Table:
         return None
 
     def _bad_line_of_json(self) -> str | None:
-        with self.path.open(encoding="utf-8-sig") as file:
+        first, mixed, texts = dict[str, tuple[str, int]](), dict[str, str](), set[str]()
+        with self.path.open("rb") as file:
             for number, line in enumerate(file, 1):
                 try:
-                    content = json.loads(line) if line.strip() else {}
+                    content = json.loads(line.decode("utf-8-sig"), parse_constant=_refuse) if line.strip() else {}
                 except ValueError as error:
                     return f"{self.name}: line {number} is not JSON ({error})"
                 if not isinstance(content, dict):
                     return f"{self.name}: line {number} holds no JSON object"
-        return None
+                if without_lone_surrogates(line) != line and _is_refused(line):
+                    return f"{self.name}: line {number} has half of a surrogate pair (\\ud800 to \\udfff) alone"
+                texts.update(field for field, value in content.items() if isinstance(value, str))
+                for field, value in content.items():
+                    if (kind := _kind(value)) is not None:
+                        before, line_before = first.setdefault(field, (kind, number))
+                        if kind != before and field not in mixed:
+                            mixed[field] = f"line {number} has {kind} as '{field}', line {line_before} {before}"
+        # Beside a text polars takes any other kind, as text.
+        found = next((what for field, what in mixed.items() if field not in texts), None)
+        return None if found is None else f"{self.name}: {found}"
 
     def _row_too_long(self) -> str | None:
         quoting: Literal[0, 3] = csv.QUOTE_NONE if self.quote is None else csv.QUOTE_MINIMAL
@@ -123,3 +136,21 @@ def kind_of_table(path: Path) -> TableKind:
     if ending not in _ENDINGS:
         raise SourceError(f"{path}: unknown table format '{ending}'; expected one of {', '.join(_ENDINGS)} (or .gz).")
     return _ENDINGS[ending]
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no value of JSON; write null")
+
+
+def _is_refused(line: bytes) -> bool:
+    try:
+        pl.read_ndjson(line)
+    except pl.exceptions.PolarsError:
+        return True
+    return False
+
+
+def _kind(value: Any) -> str | None:
+    """Of a value other than text, in words."""
+    kinds = {bool: "true or false", int: "a number", float: "a number", list: "a list", dict: "an object"}
+    return kinds.get(type(value))

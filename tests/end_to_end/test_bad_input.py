@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 import polars as pl
@@ -95,7 +96,7 @@ def two_runs(place: Path) -> None:
 CASES = [
     pytest.param(nothing, "prepare missing.tsv items.tsv out --format sequences", "missing.tsv: there is no such file", id="no-source"),
     pytest.param(nothing, "prepare llm out --format movielens", "llm has no ratings (found: config.json, ", id="no-movielens"),
-    pytest.param(nothing, "prepare users.tsv out --format mind", "users.tsv is neither a folder nor a zip; expected folders or zips of MIND", id="no-mind"),
+    pytest.param(nothing, "prepare users.tsv out --format mind", "users.tsv is neither a folder nor a zip or tar; expected folders or zips of MIND", id="no-mind"),
     pytest.param(nothing, "prepare users.tsv items.tsv out --format amazon", "items.tsv: line 1 is neither JSON nor a Python literal", id="no-amazon"),
     pytest.param(nothing, "download ml-2m", "no public dataset is called 'ml-2m'; expected one of ml-100k", id="no-such-download"),
     pytest.param(nothing, "prepare missing out --format recbole", "missing: there is no such file or folder", id="no-source-folder"),
@@ -221,6 +222,74 @@ def test_mistakes_with_a_finished_run(run_place: Path, command: str, message: st
     assert done.returncode == 1
     assert message in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("study", "message"),
+    [
+        ("{}", "study.json lacks runs; expected what `ssna adapt` writes."),
+        ('{"runs": 3}', "study.json: runs is not as it should be;"),
+        ('{"runs": [{"layers": 1}]}', "study.json lacks runs[0].run;"),
+        ('{"runs": ["layers-1"]}', "study.json: runs[0] is not as it should be;"),
+        ('{"runs": [{"run": 1}]}', "study.json: runs[0].run is not as it should be;"),
+    ],
+)
+def test_another_study_json_is_one_sentence(run_place: Path, tmp_path: Path, study: str, message: str) -> None:
+    (tmp_path / "study").mkdir()
+    (tmp_path / "study" / "study.json").write_text(study)
+    for command in ("report study --output out.html", "evaluate study", "recommend study --user u"):
+        done = ssna_in_process(*command.split(), cwd=tmp_path)
+        assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
+        assert message in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "message"),
+    [
+        ("study.json", lambda line: line.pop("layers"), "study.json lacks layers-1.layers;"),
+        ("study.json", lambda line: line["results"].pop("test"), "study.json lacks layers-1.results.test;"),
+        ("layers-1/config.json", lambda config: config.pop("caches"), "layers-1/config.json lacks caches;"),
+        (
+            "layers-1/config.json",
+            lambda config: config.update(dataset=[]),
+            "config.json: dataset is not as it should be;",
+        ),
+    ],
+)
+def test_what_is_missing_in_a_study_that_goes_on_is_named(
+    run_place: Path, study_place: Path, tmp_path: Path, file: str, change: Callable[[dict[str, Any]], Any], message: str
+) -> None:
+    place = Path(shutil.copytree(study_place, tmp_path / "place"))
+    content = json.loads((place / "out" / file).read_text())
+    change(content["runs"][0] if file == "study.json" else content)
+    (place / "out" / file).write_text(json.dumps(content))
+    done = ssna_in_process(*ADAPT.split(), "--layers", "1,2", "--resume", cwd=place, SSNA_CACHE="caches")
+    assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
+    assert message in done.stderr
+
+
+@pytest.fixture(scope="module")
+def study_place(run_place: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with a study of two layers instead of the run."""
+    place = Path(shutil.copytree(run_place, tmp_path_factory.mktemp("study") / "place"))
+    shutil.rmtree(place / "out")
+    done = ssna_in_process(*ADAPT.split(), "--layers", "1,2", cwd=place, SSNA_CACHE="caches")
+    assert done.returncode == 0, done.stderr
+    return place
+
+
+@pytest.mark.parametrize("command", ["add-items out users.tsv", "adapt data --llm tiny-bert --output out --resume"])
+def test_what_is_missing_in_config_json_is_named(run_place: Path, tmp_path: Path, command: str) -> None:
+    place = Path(shutil.copytree(run_place, tmp_path / "place"))
+    config = json.loads((place / "out/config.json").read_text())
+    del config["dataset"]["fingerprint"], config["precision"]
+    (place / "out/config.json").write_text(json.dumps(config))
+    done = ssna_in_process(*command.split(), cwd=place, SSNA_CACHE="caches")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        "Error: out/config.json lacks dataset.fingerprint; expected what `ssna adapt` writes. Run that again with "
+        "--overwrite.\n"
+    )
 
 
 def test_a_damaged_run_can_be_replaced_as_its_message_says(run_place: Path, tmp_path: Path) -> None:

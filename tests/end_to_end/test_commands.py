@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import polars as pl
 import pytest
 
 import ssna as api
@@ -117,6 +118,23 @@ def test_what_is_told_in_a_terminal_is_not_told_when_quiet(original: Path, tmp_p
     assert bool(loud.stderr) == bool(CALLS[name][1])
     assert quiet.stderr == ""
     assert bool(quiet.stdout) == bool(loud.stdout)
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_json_keeps_each_letter_whatever_the_encoding_of_stdout(place: Path, encoding: str) -> None:
+    command = ["prepare", *CALLS["prepare"][0].split(), "--name", "Bücher ō", "--json"]
+    done = ssna(*command, cwd=place, PYTHONIOENCODING=encoding)
+    assert json.loads(done.stdout)["name"] == "Bücher ō"
+    assert ("Bücher" in done.stdout) == (encoding == "utf-8")
+
+
+def test_titles_of_runs_made_before_are_no_commands_to_a_terminal(place: Path) -> None:
+    frame = pl.read_parquet(place / "ids/items.parquet")
+    frame.with_columns(title="\x1b]0;owned\x07\x9b2J\x7f" + pl.col("title")).write_parquet(place / "ids/items.parquet")
+    for arguments in (["similar", "ids", "i1"], ["recommend", "ids", "--history", "i1", "--explain"]):
+        shown = ssna_in_terminal(*arguments, cwd=place, columns=200, NO_COLOR="1")
+        assert "]0;owned2J" in shown
+        assert not re.search("[\x00-\x08\x0e-\x1a\x7f-\x9f]|\x1b\\]", shown)
 
 
 def test_prepare_prints_what_dataset_json_says(place: Path) -> None:

@@ -11,7 +11,6 @@ import shlex
 import shutil
 import subprocess
 import sys
-import tarfile
 import zipfile
 from contextlib import redirect_stdout
 from itertools import pairwise
@@ -175,10 +174,7 @@ def write_as_published(folder: Path) -> None:
     )
     zipped(write(folder / "ml-1m", samples.ML_1M, "latin-1"))
     zipped(write(folder / "goodbooks-10k", samples.GOODBOOKS))
-    yelp = write(folder / "yelp_dataset", samples.YELP)
-    with tarfile.open(folder / "yelp_dataset.tar", "w") as archive:
-        for name in samples.YELP:
-            archive.add(yelp / name, name)
+    samples.yelp_zip(folder)
 
 
 def run_quickly(words: list[str], folder: Path) -> None:

@@ -50,9 +50,9 @@ class Serving:
         assert found is not None, self.said + self.process.stderr.read()
         self.url = found[0]
 
-    def stop(self) -> tuple[str, str]:
-        """End it as Ctrl-C does; what it printed after its address."""
-        self.process.send_signal(signal.SIGINT)
+    def stop(self, by: signal.Signals = signal.SIGINT) -> tuple[str, str]:
+        """End it, as Ctrl-C does if not said otherwise; what it printed after its address."""
+        self.process.send_signal(by)
         return self.process.communicate(timeout=60)
 
 
@@ -83,6 +83,12 @@ def test_it_answers_loads_nothing_that_trains_and_ends_quietly(serving: Serving,
         item.item_id for item in ssna.recommend(ids_run, history=["i3", "i4"], k=3).items
     ]
     printed, said = serving.stop()
+    assert (serving.process.returncode, printed, said) == (0, "[]\n", "")
+
+
+def test_whatever_supervises_it_ends_it_as_quietly(serving: Serving) -> None:
+    assert httpx2.get(f"{serving.url}/health").status_code == 200
+    printed, said = serving.stop(signal.SIGTERM)
     assert (serving.process.returncode, printed, said) == (0, "[]\n", "")
 
 
@@ -121,6 +127,8 @@ def test_mistakes_end_in_one_sentence(ids_run: Path, tmp_path: Path) -> None:
                 f"cannot listen at 127.0.0.1, port {port} (Address already in use). Give an address",
             ),
             ([ids_run, "--host", "no such host"], 1, "at no such host, port 8000 (no such name or address). Give"),
+            ([ids_run, "--host", ""], 1, "host '': expected an address, such as 127.0.0.1 for this machine alone, or"),
+            ([ids_run, "--host", " "], 1, "host ' ': expected an address, such as"),
             ([ids_run, "--port", "70000"], 2, "70000 is not in the range 0<=x<=65535. See `ssna serve --help`."),
         ):
             done = ssna_in_process("serve", *arguments)

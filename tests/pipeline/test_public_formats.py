@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import tarfile
+import zipfile
 from pathlib import Path
+from typing import Literal
 
 import polars as pl
 import pytest
@@ -33,6 +36,7 @@ from tests.samples import (
     UNISREC,
     YELP,
     write,
+    yelp_zip,
     zipped,
 )
 
@@ -223,28 +227,122 @@ def test_objects_are_the_same_whatever_the_blocks(tmp_path: Path, monkeypatch: p
     for line, message in (
         ("[1]", r"r\.json: line 7 is no object \('\[1\]'\)"),
         ('{"asin": ', r"r\.json: line 7 is not JSON"),
-        ('{"overall": "five"}', r"r\.json: a field is not as it should be, from line \d on"),
+        (
+            '{"overall": "five"}',
+            r"r\.json: in line 7 the field 'overall' .* \(cannot parse 'five'.*\)\. Correct it, or",
+        ),
+        ('{"unixReviewTime": 1e999}', r"r\.json: in line 7 the field 'unixReviewTime' is not as it should be"),
     ):
         write(tmp_path, {"r.json": f"{reviews}\n\n{line}\n"})
         with pytest.raises(SourceError, match=message):
             prepare([tmp_path / "r.json", tmp_path / "m.json"], tmp_path / "other", format="amazon")
 
 
-@pytest.mark.parametrize("packed", [False, True], ids=["folder", "tar"])
-def test_yelp(tmp_path: Path, packed: bool) -> None:
-    source = write(tmp_path / "yelp_dataset", YELP)
-    if packed:
-        source = tmp_path / "yelp_dataset.tar"
-        with tarfile.open(source, "w") as archive:
-            for name in YELP:
-                archive.add(tmp_path / "yelp_dataset" / name, name)
-    dataset = prepare(source, tmp_path / "out", format="yelp", text="{name}. {categories}. {city}")
+def test_the_very_line_with_a_wrong_field_is_named_among_many(tmp_path: Path) -> None:
+    lines = [json.dumps({"reviewerID": "A", "asin": "B0001", "overall": 5, "unixReviewTime": n}) for n in range(40)]
+    write(tmp_path, {"m.json": METADATA_2018})
+    for wrong in (0, 1, 17, 39):
+        broken = list(lines)
+        broken[wrong] = broken[wrong].replace("5", "NaN").replace(f" {wrong}", ' "yesterday"')
+        write(tmp_path, {"r.json": "\n".join([*broken, broken[wrong]])})
+        with pytest.raises(SourceError, match=rf"r\.json: in line {wrong + 1} the field 'unixReviewTime' is not"):
+            prepare([tmp_path / "r.json", tmp_path / "m.json"], tmp_path / "out", format="amazon")
+
+
+def test_nan_as_python_writes_it_is_null(tmp_path: Path) -> None:
+    reviews = REVIEWS_2018.replace("5.0", "NaN")
+    metadata = METADATA_2018.replace('"price": ""', '"price": NaN').replace('"rank": []', '"rank": -Infinity')
+    assert "NaN" in reviews
+    assert "-Infinity" in metadata
+    write(tmp_path, {"r.json": reviews, "m.json": metadata})
+    sources = [tmp_path / "r.json", tmp_path / "m.json"]
+    dataset = prepare(sources, tmp_path / "out", format="amazon")
+    assert dataset.interactions().rows() == ROWS
+    assert fields(dataset)["price"].to_list() == [None, "$3.17"]
+    assert fields(dataset)["category"].to_list() == [["Toys & Games", "Puzzles"], ["Sports", "Other Sports", "Dance"]]
+    with pytest.raises(SourceError, match="1 interactions have no rating"):
+        prepare(sources, tmp_path / "rated", format="amazon", min_rating=3)
+
+
+def test_control_characters_and_halves_of_letters_are_taken_out_of_objects(tmp_path: Path) -> None:
+    brand = "\x1b[31mred\x9b\x07\ttoy \ud800\ud83d\ude00\udc00 \\ud800"
+    assert json.dumps(brand).endswith(r"\\ud800" + '"')
+    metadata = [{"asin": f"B000{n}", "title": brand, "description": ["a\tb", brand]} for n in (1, 2)]
+    write(tmp_path, {"r.json": REVIEWS_2018})
+    for write_line in (json.dumps, repr):
+        write(tmp_path, {"m.json": "\n".join(map(write_line, metadata))})
+        name = write_line.__name__
+        dataset = prepare([tmp_path / "r.json", tmp_path / "m.json"], tmp_path / name, format="amazon")
+        assert texts(dataset) == dict.fromkeys(("B0001", "B0002"), "[31mred toy \U0001f600 \\ud800")
+        assert [each[0] for each in fields(dataset)["description"]] == ["a\tb", "a\tb"]
+
+
+@pytest.mark.parametrize("mode", ["w:gz", "w"])
+@pytest.mark.parametrize(
+    ("source", "files_at"),
+    [
+        ("content", "content"),
+        ("Yelp-JSON.zip", "Yelp-JSON.zip/Yelp JSON/yelp_dataset.tar"),
+        (".", "Yelp JSON/yelp_dataset.tar"),
+        ("Yelp JSON", "Yelp JSON/yelp_dataset.tar"),
+        ("Yelp JSON/yelp_dataset.tar", "Yelp JSON/yelp_dataset.tar"),
+    ],
+)
+def test_yelp(tmp_path: Path, source: str, files_at: str, mode: Literal["w", "w:gz"]) -> None:
+    folder = yelp_zip(tmp_path / "raw", mode).parent
+    if source != "content":
+        shutil.rmtree(folder / "content")
+    dataset = prepare(folder / source, tmp_path / "out", format="yelp", text="{name}. {categories}. {city}")
+    hashes = dataset.description["source"]["sha256"]
+    assert hashes == {
+        f"{folder}/{files_at}/{name}": hashlib.sha256(content.encode()).hexdigest() for name, content in YELP.items()
+    }
     assert dataset.interactions().rows() == [("mh_-", "7ATY", 1325604498_000), ("mh_-", "XQfw", 1531001351_000)]
     assert texts(dataset) == {
         "XQfw": "Turning Point. Restaurants, Breakfast & Brunch. North Wales",
         "7ATY": "Body Cycle. . Philadelphia",
     }
     assert dataset.items()["title"].to_list() == ["Turning Point", "Body Cycle"]
+
+
+def test_the_headers_of_a_tar_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = yelp_zip(tmp_path).parent / "Yelp JSON" / "yelp_dataset.tar"
+    headers, read = list[str](), tarfile.TarFile.next
+
+    def read_header(archive: tarfile.TarFile) -> tarfile.TarInfo | None:
+        entry = read(archive)
+        headers.append("" if entry is None else entry.name)
+        return entry
+
+    monkeypatch.setattr(tarfile.TarFile, "next", read_header)
+    prepare(source, tmp_path / "out", format="yelp")
+    # Whoever opens a tar reads its first header; the others are read only to find what there is.
+    assert [headers.count(name) for name in YELP] == [1, 1]
+
+
+def test_archives_without_yelps_reviews_or_damaged_are_one_sentence(tmp_path: Path) -> None:
+    folder = yelp_zip(tmp_path / "raw").parent
+    inner = folder / "Yelp JSON" / "yelp_dataset.tar"
+    whole = inner.read_bytes()
+    shutil.rmtree(folder / "content")
+    for content, message in (
+        (
+            b"no tar",
+            r"yelp_dataset\.tar is neither a folder nor a zip or tar; expected a folder, zip or tar of the Yelp",
+        ),
+        (whole[: len(whole) // 2], r"yelp_dataset\.tar is damaged \(.*\): download it again"),
+    ):
+        inner.write_bytes(content)
+        with zipfile.ZipFile(tmp_path / "yelp.zip", "w") as archive:
+            archive.write(inner, inner.name)
+        for source in (inner, folder, tmp_path / "yelp.zip"):
+            with pytest.raises(SourceError, match=message) as raised:
+                prepare(source, tmp_path / "out", format="yelp")
+            assert str(source) in str(raised.value)
+    with tarfile.open(inner, "w") as photos:
+        photos.add(folder / "Yelp-JSON.zip", "photos.json")
+    with pytest.raises(SourceError, match=r"raw has no yelp_academic_dataset_review\.json \(found: .*\); expected"):
+        prepare(folder, tmp_path / "out", format="yelp")
 
 
 def test_steam(tmp_path: Path) -> None:
@@ -318,6 +416,9 @@ def test_recformer(tmp_path: Path) -> None:
     assert texts(dataset) == {
         "B1": "Puzzle. . Toys Puzzles", "B0": "Tutu. Cox. Sports Dance", "B2": "Ball. . Toys", "B9": "Unseen. Cox. Toys"
     }  # fmt: skip
+    half = (source / "meta_data.json").read_text().replace("Unseen", r"Un\ud800seen")
+    (source / "meta_data.json").write_text(half)
+    assert texts(prepare(source, tmp_path / "half", format="recformer"))["B9"] == "Unseen"
     (source / "smap.json").write_text("[")
     with pytest.raises(SourceError, match=r"smap\.json is no JSON .*; expected a processed folder of RecFormer"):
         prepare(source, tmp_path / "other", format="recformer")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pytest
 import torch
 
 from ssna import AdaptOptions, Dataset, adapt
+from ssna.errors import RunError
 from ssna.reports import Group, digest_of_test, group_of, read_run
 from ssna.reports.charts import Line, Point, chart, ticks
 from ssna.reports.contents import MAP_SIZE, RunReport
@@ -130,6 +133,37 @@ def report_of(folder: Path) -> tuple[Group, RunReport]:
     opened = open_run(folder, CPU)
     group = group_of(opened)
     return group, read_run(opened, "ids", group, CPU)
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "message"),
+    [
+        (
+            "config.json",
+            {"device": None},
+            r"config\.json lacks device; expected what `ssna adapt` writes\. Run that again",
+        ),
+        ("config.json", {"caches": None}, r"config\.json lacks caches;"),
+        ("config.json", {"caches": [{"name": "x", "fingerprint": "x", "path": "x"}]}, r"lacks caches\[0\]\.layers;"),
+        (
+            "config.json",
+            {"caches": {}},
+            r"config\.json: caches is not as it should be; expected what `ssna adapt` writes",
+        ),
+        ("config.json", {"dataset": {}}, r"config\.json lacks dataset\.name;"),
+        ("config.json", {"dataset": "shop"}, r"config\.json: dataset is not as it should be;"),
+        ("results.json", {"epochs": None}, r"results\.json lacks epochs;"),
+        ("results.json", {"epochs": "two"}, r"results\.json: epochs is not as it should be;"),
+    ],
+)
+def test_what_is_missing_in_a_runs_files_is_named(
+    ids: Path, tmp_path: Path, file: str, change: dict[str, object], message: str
+) -> None:
+    folder = Path(shutil.copytree(ids, tmp_path / "run"))
+    content = json.loads((folder / file).read_text()) | change
+    (folder / file).write_text(json.dumps({name: value for name, value in content.items() if value is not None}))
+    with pytest.raises(RunError, match=message):
+        report_of(folder)
 
 
 def test_the_map_has_the_two_directions_of_most_variance(ids: Path) -> None:

@@ -14,6 +14,7 @@ import pytest
 
 from ssna import Columns, Dataset, prepare
 from ssna.errors import SourceError
+from ssna.sources.bundle import open_bundle
 from ssna.sources.files import SourceFile, workbench
 
 # RecBole's atomic files: https://recbole.io/docs/user_guide/data/atomic_files.html
@@ -62,9 +63,10 @@ def test_progress_goes_to_the_end_of_a_file(tmp_path: Path, packed: str) -> None
         file.path.write_bytes(gzip.compress(content))
         num_bytes = file.path.stat().st_size
     elif packed != "log.csv":
-        file = SourceFile(tmp_path / packed, "log.csv")
-        with zipfile.ZipFile(file.path, "w") if packed.endswith("zip") else tarfile.open(file.path, "w") as archive:
+        place = tmp_path / packed
+        with zipfile.ZipFile(place, "w") if packed.endswith("zip") else tarfile.open(place, "w") as archive:
             (archive.write if isinstance(archive, zipfile.ZipFile) else archive.add)(path, "log.csv")
+        (file,) = open_bundle(place, "a log").files
     seen = list[tuple[str, int, int]]()
     with workbench(lambda *values: seen.append(values)) as bench:
         assert b"".join(bench.text_blocks(file, "utf-8")) == content
@@ -215,6 +217,21 @@ def test_a_byte_order_mark_is_no_part_of_the_header(tmp_path: Path) -> None:
     assert dataset.interactions().rows() == [("u", "1", None)]
 
 
+@pytest.mark.parametrize("ending", ["\n", "\r\n"])
+def test_empty_lines_of_delimited_text_are_passed_over(tmp_path: Path, ending: str) -> None:
+    events, items = "user_id,item_id\n\nu,1\n,\nu,2\n\n\n", "item_id\ttitle\n\n1\ta\n2\t\n\n"
+    paths = []
+    for name, content in (("events.csv", events), ("items.tsv", items)):
+        paths.append(tmp_path / name)
+        paths[-1].write_bytes(content.replace("\n", ending).encode())
+    dataset = prepare(paths, tmp_path / "out", format="table", drop_empty=True)
+    assert dataset.interactions()["item_id"].to_list() == ["1"]
+    assert texts(dataset) == {"1": "a", "2": ""}
+    (tmp_path / "events.csv").write_text("user_id,item_id\n\nu,1\nu,\n")
+    with pytest.raises(SourceError, match="1 interactions have no item_id"):
+        prepare(paths, tmp_path / "other", format="table")
+
+
 @pytest.mark.parametrize(
     ("events", "items", "message"),
     [
@@ -248,6 +265,21 @@ def test_broken_json_lines_and_parquet_are_named(tmp_path: Path) -> None:
     for name, content, message in (
         ("a.jsonl", '{"item_id": "1", "title": "a"}\n{"item_id": \n', r"a\.jsonl: line 2 is not JSON"),
         ("b.jsonl", '{"item_id": "1", "title": "a"}\n[1]\n', r"b\.jsonl: line 2 holds no JSON object"),
+        (
+            "d.jsonl",
+            '{"item_id": "1", "title": "a"}\n{"item_id": "2", "n": NaN}\n',
+            r"d\.jsonl: line 2 .*\(NaN is no value",
+        ),
+        (
+            "e.jsonl",
+            '{"item_id": 1, "title": "a"}\n\n{"item_id": [1]}\n',
+            r"line 3 has a list as 'item_id', line 1 a n",
+        ),
+        (
+            "f.jsonl",
+            '{"item_id": 1, "title": "a"}\n{"title": "\\ud800\\u0041"}\n',
+            r"line 2 has half of a surrogate pair",
+        ),
         ("c.parquet", "no Parquet at all", r"c\.parquet is no Parquet file"),
     ):
         (tmp_path / name).write_text(content)

@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 
 from ssna.errors import SourceError
-from ssna.text import default_template, text_expression, title_field
+from ssna.text import default_template, text_expression, title_field, without_lone_surrogates
 
 ITEMS = pl.DataFrame(
     {
@@ -29,6 +29,38 @@ def test_fields_are_filled_in_unescaped_and_white_space_is_one_space() -> None:
         ". Genres: War ()",
         "",
     ]
+
+
+def test_control_characters_are_taken_out_and_those_of_white_space_are_spaces() -> None:
+    every = "".join(map(chr, range(0xA1)))
+    frame = pl.DataFrame(
+        {"title": [f"a{chr(code)}b" for code in range(0xA1)] + [f"\x9b{every}", "\x1b\x00", "x \x07 y"]}
+    )
+    texts = frame.select(text_expression("{title}", frame.schema).alias("text"))["text"].to_list()
+    spaces = {*range(9, 14), 32, 0x85, 0xA0}
+    controls = {*range(32), *range(0x7F, 0xA0)} - spaces
+    for code, text in enumerate(texts[:-3]):
+        assert text == ("a b" if code in spaces else "ab" if code in controls else f"a{chr(code)}b")
+    assert texts[-3] == "".join(map(chr, range(33, 0x7F)))
+    assert texts[-2:] == ["", "x y"]
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        (r"a\ud800b", "ab"),
+        (r"\uDFFF", ""),
+        (r"\ud83d\ude00", r"\ud83d\ude00"),
+        (r"\ud800\ud83d\ude00\udc00", r"\ud83d\ude00"),
+        (r"\ude00\ud83d", ""),
+        (r"\\ud800", r"\\ud800"),
+        (r"\\\ud800", r"\\"),
+        (r"\ud800\n\udc00", r"\n"),
+        ("Ů ud800", "Ů ud800"),
+    ],
+)
+def test_json_loses_halves_of_surrogate_pairs_alone(written: str, expected: str) -> None:
+    assert without_lone_surrogates(written.encode()).decode() == expected
 
 
 def test_whole_numbers_stored_as_floats_have_no_point() -> None:
