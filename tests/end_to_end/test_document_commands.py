@@ -133,6 +133,10 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
         place = "recbole/dataset_example/ml-100k/ml-100k"
         wheel.writestr(f"{place}.inter", f"user_id:token\titem_id:token\trating:float\ttimestamp:float\n{rows}")
         wheel.writestr(f"{place}.item", f"item_id:token\tmovie_title:token_seq\tclass:token_seq\n{described}")
+    histories = {user: " ".join(str(item) for other, item in pairs if other == user) for user, _ in pairs}
+    (folder / "am_Industrial_and_Scientific_users.tsv").write_text(
+        "".join(f"{user}\t{history}\n" for user, history in histories.items())
+    )
     (folder / "Industrial_and_Scientific_items.tsv").write_text(
         "".join(f"{item}\t{title}\n" for item, title in titles.items())
     )
