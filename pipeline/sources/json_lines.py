@@ -23,6 +23,8 @@ from ssna.text import without_lone_surrogates
 
 _BLOCK = 32 * 2**20
 """Bytes of text that are parsed at a time"""
+_BACKSLASH = "\ue05c"
+"""Stands for a backslash while polars reads: in the texts of lists it would leave it unescaped, and no JSON behind."""
 
 
 @dataclass(frozen=True)
@@ -63,9 +65,22 @@ def scan_objects(request: Request, objects: Objects, schema: Mapping[str, pl.Dat
     for start, block in _blocks(request, objects.file):
         lines = without_lone_surrogates(block if objects.is_json else _as_json(block, objects.file, start, schema))
         part = request.bench.temporary_file(f"{objects.file.name}.parquet")
-        _parse(lines, objects.file, start, schema).write_parquet(part)
+        if b"\\\\" in lines:
+            found = _parse(lines.replace(b"\\\\", _BACKSLASH.encode()), objects.file, start, schema)
+            found = found.with_columns(_with_backslashes(name) for name, dtype in schema.items() if dtype == pl.String)
+        else:
+            found = _parse(lines, objects.file, start, schema)
+        found.write_parquet(part)
         parts.append(part)
     return pl.scan_parquet(parts) if parts else pl.LazyFrame(schema=schema)
+
+
+def _with_backslashes(field: str) -> pl.Expr:
+    """The field with its backslashes again: escaped where it is a list or an object as JSON."""
+    text = pl.col(field)
+    as_json = text.str.starts_with("[") | text.str.starts_with("{")
+    escaped, plain = (text.str.replace_all(_BACKSLASH, each, literal=True) for each in ("\\\\", "\\"))
+    return pl.when(as_json).then(escaped).otherwise(plain).alias(field)
 
 
 def as_list(field: str) -> pl.Expr:
@@ -79,7 +94,7 @@ def _lists(values: pl.Series) -> pl.Series:
 
 def _list(value: str) -> list[str]:
     try:
-        # Polars leaves a tab, other control characters and a backslash in the texts of a list as they are.
+        # Polars leaves a tab and other control characters in the texts of a list as they are.
         is_list = value.startswith("[")
         content = json.loads(without_lone_surrogates(value.encode()), strict=False) if is_list else value
     except ValueError:  # A text that happens to begin with a bracket.

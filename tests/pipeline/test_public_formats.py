@@ -200,6 +200,17 @@ def test_amazon_fields_are_those_of_the_year_title_first(tmp_path: Path) -> None
     ]  # fmt: skip
 
 
+def test_backslashes_and_quotes_of_texts_and_of_lists_stay(tmp_path: Path) -> None:
+    listed = ["C:\\dir", '5" pipe', "a\\new", 'x\\" y', "\\\\server", "u\\u00e9", "[1] \\"]
+    lines = [{"asin": "B0001", "title": 'a \\ b\\" c', "description": listed}, {"asin": "B0002", "title": "plain"}]
+    content = "".join(json.dumps(line) + "\n" for line in lines)
+    write(tmp_path, {"r.json": REVIEWS_2018, "m.json": content})
+    sources = [tmp_path / "r.json", tmp_path / "m.json"]
+    dataset = prepare(sources, tmp_path / "out", format="amazon", text="{title}")
+    assert texts(dataset) == {"B0001": 'a \\ b\\" c', "B0002": "plain"}
+    assert fields(dataset).sort("item_id")["description"].to_list()[0] == listed
+
+
 def test_amazon_files_in_the_wrong_order_or_damaged_are_one_sentence(tmp_path: Path) -> None:
     write(tmp_path, {"r.json": REVIEWS_2018, "m.json": METADATA_2018, "l.json": METADATA_2014 + "{'asin': \n"})
     for first, last, message in (
