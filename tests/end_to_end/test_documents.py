@@ -242,6 +242,46 @@ def check_other(words: list[str], client: TestClient) -> None:
         answer_of_curl(arguments, client).raise_for_status()
 
 
+# What needs packages that `pip install '.[demo]'` does not bring, and the extra that does.
+NEED_EXTRAS = {
+    r"\bssna export \w": "export",
+    r"\bssna serve \w": "serve",
+    r"\bssna adapt .*--tensorboard\b": "tensorboard",
+    r"--device-map\b": "gguf",
+    r"benchmarks/(?:efficiency|growth)\.py": "benchmarks",
+}
+
+
+def extras_unnamed(document: str) -> list[str]:
+    """Extras that a section of a document needs, and that neither it nor the document's beginning says to install."""
+    beginning, *sections = re.split(r"^(?=## )", document, flags=re.M)
+    lacking = []
+    for section in (beginning, *sections):
+        installed = [
+            words[-1] for words in other_commands_of(f"{beginning}\n{section}") if words[:2] == ["pip", "install"]
+        ]
+        named = {extra for last in installed for extra in last.removesuffix("]").partition("[")[2].split(",")}
+        lacking += [
+            f"{extra}, in: {section.splitlines()[0]}"
+            for pattern, extra in NEED_EXTRAS.items()
+            if re.search(pattern, section) and extra not in named
+        ]
+    return lacking
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_extras_are_named_beside_what_needs_them(path: Path) -> None:
+    assert extras_unnamed(path.read_text()) == []
+
+
+def test_an_extra_that_is_named_elsewhere_only_is_missed() -> None:
+    show, install = "## One\n\n    ssna serve RUN\n", "\n    pip install '.[demo,serve]'\n"
+    assert extras_unnamed(show) == ["serve, in: ## One"]
+    assert extras_unnamed(f"{show}\n## Two\n{install}") == ["serve, in: ## One"]
+    assert extras_unnamed(show + install) == []
+    assert extras_unnamed(f"# Page\n{install}\n{show}") == []
+
+
 def pip_arguments(arguments: list[str]) -> argparse.Namespace:
     """What a command of pip says; pip's own parser is no public one, and importing it changes how setuptools works.
 
