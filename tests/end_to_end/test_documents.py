@@ -14,6 +14,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import fields
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -431,7 +432,7 @@ def test_python_that_is_shown_calls_what_there_is() -> None:
         for block in blocks_of(path.read_text()):
             for node in ast.walk(ast.parse(block.text)) if block.language == "python" else ():
                 if isinstance(node, ast.Call) and ast.unparse(node.func).startswith("ssna."):
-                    called = getattr(ssna, ast.unparse(node.func).removeprefix("ssna."))
+                    called = attrgetter(ast.unparse(node.func).removeprefix("ssna."))(ssna)
                     named = {keyword.arg or "": keyword.value for keyword in node.keywords}
                     inspect.signature(called).bind(*node.args, **named)
                     calls += 1
