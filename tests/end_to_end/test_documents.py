@@ -12,6 +12,7 @@ import re
 import shlex
 import subprocess
 import sys
+import typing
 from collections.abc import Iterator
 from dataclasses import fields
 from operator import attrgetter
@@ -424,6 +425,26 @@ def test_every_document_is_on_the_site_and_in_its_overview() -> None:
 def test_the_python_page_has_every_public_name() -> None:
     shown = re.findall(r"^::: ssna\.(\w+)$", (ROOT / "docs" / "api.md").read_text(), re.M)
     assert sorted(shown) == sorted(set(ssna.__all__) - {"__version__"})
+
+
+def classes_in(annotation: Any) -> Iterator[type]:
+    """The classes that a type hint is made of."""
+    parts = annotation if isinstance(annotation, list) else typing.get_args(annotation)
+    if not parts and isinstance(annotation, type):
+        yield annotation
+    for part in parts:
+        yield from classes_in(part)
+
+
+def test_every_class_that_signatures_and_fields_name_is_public() -> None:
+    found = set[str]()
+    for name in set(ssna.__all__) - {"__version__"}:
+        public = getattr(ssna, name)
+        methods = [method for _, method in inspect.getmembers(public, inspect.isfunction)]
+        for each in (public, *(methods if inspect.isclass(public) else ())):
+            for annotation in typing.get_type_hints(each).values():
+                found |= {one.__name__ for one in classes_in(annotation) if one.__module__.startswith("ssna")}
+    assert {"AdaptOptions", "ReportGroup", "Epoch"} <= found <= set(ssna.__all__)
 
 
 def test_python_that_is_shown_calls_what_there_is() -> None:
