@@ -42,13 +42,13 @@ if TYPE_CHECKING:
     from ssna.api.serve import serve
     from ssna.api.similar import similar
     from ssna.api.study import study_layers
-    from ssna.cache import SsnaError
+    from ssna.cache import Compaction, SegmentReport, SsnaError
     from ssna.dataset import Dataset
     from ssna.estimator import TextRecommender
     from ssna.onnx_model import OnnxCheck
     from ssna.sources import Columns
     from ssna.stage1_extract import Extraction, ExtractOptions, Plan
-    from ssna.stage2_adapt import AdaptOptions
+    from ssna.stage2_adapt import AdaptOptions, Epoch
     from ssna.vector_index import IndexCheck
 
 __all__ = [
@@ -56,10 +56,12 @@ __all__ = [
     "AddedItems",
     "CacheSummary",
     "Columns",
+    "Compaction",
     "Dataset",
     "Difference",
     "Download",
     "DownloadedFile",
+    "Epoch",
     "Estimate",
     "Export",
     "ExtractOptions",
@@ -73,6 +75,7 @@ __all__ = [
     "Report",
     "ReportGroup",
     "ScoredItem",
+    "SegmentReport",
     "SsnaError",
     "TextRecommender",
     "Verification",
@@ -105,10 +108,12 @@ _HOMES = {
     "AddedItems": "ssna.api.add_items",
     "CacheSummary": "ssna.api.caches",
     "Columns": "ssna.sources",
+    "Compaction": "ssna.cache",
     "Dataset": "ssna.dataset",
     "Difference": "ssna.api.compare",
     "Download": "ssna.api.download",
     "DownloadedFile": "ssna.api.download",
+    "Epoch": "ssna.stage2_adapt",
     "Estimate": "ssna.api.estimate",
     "Export": "ssna.api.export",
     "ExtractOptions": "ssna.stage1_extract",
@@ -122,6 +127,7 @@ _HOMES = {
     "Report": "ssna.api.report",
     "ReportGroup": "ssna.api.report",
     "ScoredItem": "ssna.api.recommend",
+    "SegmentReport": "ssna.cache",
     "SsnaError": "ssna.cache",
     "TextRecommender": "ssna.estimator",
     "Verification": "ssna.api.caches",

@@ -2,34 +2,50 @@
 
 from __future__ import annotations
 
+import importlib.util
+import json
 import shutil
 import tempfile
 import weakref
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from numbers import Integral
 from pathlib import Path
 from typing import Any, Self
 
 import polars as pl
+import torch
 
+from ssna import __version__
 from ssna.api.adapt import adapt
 from ssna.api.add_items import AddedItems, add_items
 from ssna.api.extract import extract
 from ssna.api.prepare import prepare
-from ssna.api.recommend import recommend_users
+from ssna.api.recommend import NEAREST, recommend_users
 from ssna.api.similar import similar
-from ssna.columns import ITEM, TIME, TITLE, USER
+from ssna.columns import ITEM, TITLE, USER
 from ssna.errors import RunError, SourceError
+from ssna.frames import FRAME_KINDS, FrameKind, in_kind, kind_of, polars_frame
+from ssna.runs import open_run, write_json
 from ssna.stage1_extract import ExtractOptions
 from ssna.stage2_adapt import AdaptOptions
 
-_DATA, _RUN = "data", "run"
+_DATA, _RUN, _ABOUT = "data", "run", "recommender.json"
+# Ids of other types come back as text.
+_ID_TYPES: dict[str, type[pl.DataType]] = {
+    kind.__name__: kind
+    for kind in (
+        pl.String, pl.Categorical, pl.Int8, pl.Int16, pl.Int32, pl.Int64, pl.UInt8, pl.UInt16, pl.UInt32, pl.UInt64,
+        pl.Float32, pl.Float64,
+    )
+}  # fmt: skip
 
 
 class TextRecommender:
     """A frozen LLM's texts and a sequential recommender, fitted to interactions, asked for recommendations.
 
-    Frames are of polars, or of anything whose columns can be read by name, such as pandas; answers are of the kind of
-    frame that was fitted, with ids of the kind that it had.
+    Frames are of polars or pandas; answers are of the kind of frame that was fitted, with ids of the type that it had.
+    What was fitted in a `folder` is there again after a restart, by `load`.
     """
 
     def __init__(
@@ -78,9 +94,9 @@ class TextRecommender:
             SsnaError: of a kind that says what is wrong with the data, the LLM or the options.
         """
         self.results_ = None
-        known, described = _polars(interactions, (USER, ITEM)), _polars(items, (ITEM,))
-        self._kind = pl.DataFrame if isinstance(interactions, pl.LazyFrame) else type(interactions)
-        self._ids = {name: known.schema[name] for name in (USER, ITEM)}
+        known, described = polars_frame(interactions, (USER, ITEM)), polars_frame(items, (ITEM,))
+        self._kind: FrameKind = kind_of(interactions, (USER, ITEM))
+        self._ids = {name: _id_type(known.schema[name]) for name in (USER, ITEM)}
         self.folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="ssna-") as tables:
             files = [Path(tables) / "interactions.parquet", Path(tables) / "items.parquet"]
@@ -91,19 +107,48 @@ class TextRecommender:
         if self.llm is not None:
             where = {"cache_root": self.cache_root, "device": self.device}
             name = extract(self.folder / _DATA, self.llm, options=self.extraction, **where).cache  # type: ignore[arg-type]
-        self.results_ = adapt(
+        (self.folder / _ABOUT).unlink(missing_ok=True)  # From here on the run is no longer what it says.
+        results = adapt(
             self.folder / _DATA, self.run, cache=name, options=self.options, device=self.device, overwrite=True
         )
+        self._keep()
+        self.results_ = results
         return self
 
-    def recommend(self, users: Sequence[str | int] | None = None, k: int = 10, *, allow_repeats: bool = False) -> Any:
+    def recommend(
+        self,
+        users: Sequence[str | int] | None = None,
+        k: int = 10,
+        *,
+        histories: Any = None,
+        allow_repeats: bool = False,
+        explain: bool = False,
+    ) -> Any:
         """The next k items of users, of all by default: a frame of user_id, item_id, score and rank.
 
+        Args:
+            users: ids of users who were fitted.
+            k: how many items.
+            histories: of any other users instead: a frame with user_id and item_id, oldest first (or in any order with
+                timestamp), or a mapping from each user to a list of item ids, oldest first.
+            allow_repeats: whether items of a user's history may be recommended again.
+            explain: say too, in nearest_item_id and nearest_cosine, which item of the history each one is nearest to.
+
         Raises:
-            RunError: if nothing was fitted, or there is no such user.
+            RunError: if nothing was fitted, there is no such user or item, or there are no item vectors to explain by.
+            SourceError: if the histories cannot be read.
         """
-        found = recommend_users(self._fitted(), users, k=k, allow_repeats=allow_repeats, device=self.device)
-        return self._as_given(found)
+        run, given = self._fitted(), histories
+        users_type: pl.DataType | None = None
+        if isinstance(histories, Mapping):
+            users_type = pl.Int64() if all(isinstance(user, Integral) for user in histories) else pl.String()
+        elif histories is not None:
+            given = polars_frame(histories, (USER, ITEM))
+            users_type = _id_type(given.schema[USER])
+        found = recommend_users(
+            run, users, histories=given, k=k, allow_repeats=allow_repeats, explain=explain, device=self.device
+        )
+        return self._as_given(found, users_type)
 
     def similar(self, item: str | int, k: int = 10) -> Any:
         """The k items nearest to an item: a frame of item_id, title and score (cosine).
@@ -123,7 +168,7 @@ class TextRecommender:
         """
         run = self._fitted()
         with tempfile.TemporaryDirectory(prefix="ssna-") as tables:
-            file, new = Path(tables) / "items.parquet", _polars(items, (ITEM,))
+            file, new = Path(tables) / "items.parquet", polars_frame(items, (ITEM,))
             if self._ids[ITEM].is_integer() and not new.schema[ITEM].is_integer():
                 raise SourceError(f"new item ids are {new.schema[ITEM]}; expected {self._ids[ITEM]}, as those fitted.")
             new.write_parquet(file)
@@ -140,45 +185,74 @@ class TextRecommender:
                 device=self.device,
             )
 
+    @classmethod
+    def load(cls, folder: Path | str, *, cache_root: Path | str | None = None, device: str = "auto") -> Self:
+        """What was fitted in a folder before, to go on with it: in a notebook that was restarted, say.
+
+        Args:
+            folder: the one that was given to the object which was fitted.
+            cache_root: the folder of all caches, if that is another one now.
+            device: a PyTorch device, or `auto`.
+
+        Raises:
+            RunError: if nothing was fitted there, or it is damaged.
+        """
+        folder = Path(folder)
+        try:
+            about = json.loads((folder / _ABOUT).read_text(encoding="utf-8"))
+            kind = FRAME_KINDS[FRAME_KINDS.index(about["frames"])]
+            ids = {name: _ID_TYPES[about["ids"][name]]() for name in (USER, ITEM)}
+            extraction = None if about["extraction"] is None else ExtractOptions(**about["extraction"])
+            llm, text, root = about["llm"], about["text"], about["cache_root"]
+        except FileNotFoundError as error:
+            raise RunError(
+                f"{folder} has no {_ABOUT}. Give the folder of a TextRecommender whose fit() came to its end."
+            ) from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise RunError(f"{folder / _ABOUT} is damaged ({error!r}). Call fit(interactions, items) again.") from error
+        if importlib.util.find_spec(kind) is None:
+            raise RunError(f"{folder} was fitted to frames of {kind}, which is not installed here. Install it.")
+        run = open_run(folder / _RUN, torch.device("cpu"))
+        root = root if cache_root is None else cache_root
+        loaded = cls(
+            llm, text=text, options=run.options, extraction=extraction, folder=folder, cache_root=root, device=device
+        )
+        loaded._kind, loaded._ids, loaded.results_ = kind, ids, run.results
+        return loaded
+
+    def _keep(self) -> None:
+        """Write what `load` needs besides the run folder."""
+        about = {
+            "ssna": __version__,
+            "frames": self._kind,
+            "ids": {name: dtype.base_type().__name__ for name, dtype in self._ids.items()},
+            "llm": _lasting(self.llm),
+            "text": self.text,
+            "extraction": None if self.extraction is None else asdict(self.extraction),
+            "cache_root": _lasting(self.cache_root),
+        }
+        write_json(self.folder / _ABOUT, about)
+
     def _fitted(self) -> Path:
         if self.results_ is None:
             raise RunError("nothing was fitted yet. Call fit(interactions, items) first.")
         return self.run
 
-    def _as_given(self, frame: pl.DataFrame) -> Any:
-        ids = [pl.col(name).cast(dtype) for name, dtype in self._ids.items() if name in frame.columns]
-        frame = frame.with_columns(ids)
-        return frame if self._kind is pl.DataFrame else self._kind(frame.to_dict(as_series=False))
+    def _as_given(self, frame: pl.DataFrame, users: pl.DataType | None = None) -> Any:
+        """A frame of the kind that was fitted, ids as there; `users` is the type of their ids if it is another one."""
+        types = {USER: users or self._ids[USER], ITEM: self._ids[ITEM], NEAREST: self._ids[ITEM]}
+        ids = [pl.col(name).cast(dtype) for name, dtype in types.items() if name in frame.columns]
+        return in_kind(frame.with_columns(ids), self._kind)
 
 
-def _polars(given: Any, wanted: Sequence[str]) -> pl.DataFrame:
-    """A frame of polars with these columns; missing values of other libraries become null.
-
-    Raises:
-        SourceError: if it is no frame, or lacks a column.
-    """
-    if isinstance(given, pl.LazyFrame):
-        given = given.collect()
-    if not hasattr(given, "columns"):
-        raise SourceError(f"expected a data frame with {', '.join(wanted)}; found {type(given).__name__}.")
-    frame = given if isinstance(given, pl.DataFrame) else pl.DataFrame(_columns_of(given))
-    if lacking := [name for name in wanted if name not in frame.columns]:
-        raise SourceError(
-            f"the frame has no column '{lacking[0]}' (found: {', '.join(frame.columns)}). Rename its own."
-        )
-    if TIME in frame.columns and frame.schema[TIME].is_temporal():
-        frame = frame.with_columns(pl.col(TIME).cast(pl.Datetime("ms")).dt.timestamp("ms"))
-    return frame
+def _id_type(dtype: pl.DataType) -> pl.DataType:
+    """The type in which ids of a type come back."""
+    return dtype if dtype.base_type() in _ID_TYPES.values() else pl.String()
 
 
-def _columns_of(frame: Any) -> dict[str, list[Any]]:
-    columns = {str(name): frame[name].tolist() for name in frame.columns}
-    return {name: [_plain(value) for value in values] for name, values in columns.items()}
-
-
-def _plain(value: Any) -> Any:
-    """A cell without what pandas marks as missing (NaN, NaT, NA), and arrays as lists."""
-    if getattr(value, "ndim", 0):
-        return value.tolist()
-    missing = type(value).__name__ in ("NAType", "NaTType") or (isinstance(value, float) and value != value)
-    return None if missing else value
+def _lasting(path: Path | str | None) -> str | None:
+    """A path that also holds from another folder; a hub id as it is."""
+    if path is None:
+        return None
+    place = Path(path).expanduser()
+    return str(place.resolve()) if place.exists() else str(path)

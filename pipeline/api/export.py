@@ -27,6 +27,9 @@ from ssna.vector_index import FLAT_ITEMS, IndexCheck, IndexKind, build_index, re
 ExportFormat = Literal["safetensors", "parquet", "npy", "onnx", "faiss"]
 FORMATS: tuple[ExportFormat, ...] = get_args(ExportFormat)
 
+IndexChoice = Literal["auto", "flat", "hnsw"]
+INDEXES: tuple[IndexChoice, ...] = get_args(IndexChoice)
+
 _FILE_OF: dict[ExportFormat, str] = {
     "safetensors": "item_vectors.safetensors",
     "parquet": "item_vectors.parquet",
@@ -64,6 +67,7 @@ def export(
     output: Path | str,
     *,
     formats: Sequence[ExportFormat] = FORMATS,
+    index: IndexChoice = "auto",
     overwrite: bool = False,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Export:
@@ -76,17 +80,23 @@ def export(
         run: a run folder.
         output: a folder; made if it is missing.
         formats: of `FORMATS`; all by default.
+        index: of the format `faiss`: `flat` searches exactly, `hnsw` approximately, in a graph; `auto` takes `flat` for
+            up to 100,000 items. The recall of either is measured.
         overwrite: whether an export that is there may be replaced, files of formats not asked for removed.
         on_progress: called with the formats that are written (and compared with the model) and their number.
 
     Raises:
-        ExportError: if a format is unknown, the run has no vectors (popularity), or the ONNX model differs from
-            PyTorch.
+        ExportError: if a format or index is unknown, the run has no vectors (popularity), or the ONNX model differs
+            from PyTorch.
         PackageError: if a format's package is not installed.
         RunError: if the folder is no finished run.
         OutputError: if the output is a file, or not empty and not to be replaced.
     """
     wanted = _checked(formats)
+    if index not in INDEXES:
+        raise ExportError(f"--index {index}: expected one of {', '.join(INDEXES)}.")
+    if index != "auto" and "faiss" not in wanted:
+        raise ExportError(f"--index {index} is about the format faiss, which is not to be written. Name that too.")
     run, output = Path(run), Path(output)
     check_output(output, overwrite, _is_export, "export")
     opened = open_run(run, torch.device("cpu"), with_added=True)
@@ -104,9 +114,9 @@ def export(
         progress(num_vector_files, len(wanted))
         onnx = write_onnx(network, places["onnx"]) if "onnx" in places else None
         progress(num_vector_files + (onnx is not None), len(wanted))
-        index = _write_index(opened, network, vectors, places["faiss"]) if "faiss" in places else None
+        check = _write_index(opened, network, vectors, index, places["faiss"]) if "faiss" in places else None
         places["ids"].write_text(json.dumps(opened.items[ITEM].to_list(), ensure_ascii=False) + "\n", encoding="utf-8")
-        write_json(places["description"], _description(opened, model, vectors, names, onnx, index))
+        write_json(places["description"], _description(opened, model, vectors, names, onnx, check))
     for stale in _ALL_FILES - set(names.values()):
         (output / stale).unlink(missing_ok=True)
     return Export(
@@ -115,7 +125,7 @@ def export(
         num_items=len(vectors),
         dimensions=vectors.shape[1],
         onnx=onnx,
-        index=index,
+        index=check,
     )
 
 
@@ -154,8 +164,9 @@ def _write_vectors(run: Run, model: SequenceRecommender, vectors: Tensor, places
         np.save(places["npy"], vectors.numpy())
 
 
-def _write_index(run: Run, network: QueryNetwork, vectors: Tensor, path: Path) -> IndexCheck:
-    kind: IndexKind = "flat" if len(vectors) <= FLAT_ITEMS else "hnsw"
+def _write_index(run: Run, network: QueryNetwork, vectors: Tensor, choice: IndexChoice, path: Path) -> IndexCheck:
+    by_size: IndexKind = "flat" if len(vectors) <= FLAT_ITEMS else "hnsw"
+    kind = by_size if choice == "auto" else choice
     index = build_index(vectors, kind)
     write_index(index, path)
     queries = queries_of_users(run, network)

@@ -14,6 +14,7 @@ from torch import Tensor
 from ssna.columns import ITEM, TITLE, USER
 from ssna.devices import resolve_device
 from ssna.errors import RunError
+from ssna.histories import Histories, read_histories
 from ssna.runs import Run, open_run
 from ssna.stage2_adapt import SequenceRecommender, Sequences, nearest_in_histories, top_items, top_items_of_all
 
@@ -105,17 +106,22 @@ def recommend_users(
     run: Path | str,
     users: Sequence[str | int] | None = None,
     *,
+    histories: Histories | None = None,
     k: int = 10,
     allow_repeats: bool = False,
     explain: bool = False,
     device: str = "auto",
     on_progress: Callable[[int, int], None] | None = None,
 ) -> pl.DataFrame:
-    """The k items that come next for many users of the dataset, each user's whole history read.
+    """The k items that come next for many users, each user's whole history read.
 
     Args:
         run: a run folder.
-        users: their ids; None means all, in the order of the dataset.
+        users: ids of users of the dataset; None means all, in the order of the dataset.
+        histories: instead, those of any users: a table (CSV, TSV, Parquet or JSON Lines, the text ones also gzipped) or
+            a frame of polars with the columns user_id and item_id, oldest first (or in any order with a timestamp), or
+            a mapping from each user to item ids, oldest first. A user whom the dataset has counts with what is given
+            here alone.
         k: how many items.
         allow_repeats: whether items of a user's history may be recommended again.
         explain: say too which item of the history each one is nearest to.
@@ -128,15 +134,20 @@ def recommend_users(
         `RecommendedItem.nearest` is None.
 
     Raises:
-        RunError: if the folder is no finished run, has no such user, or no item vectors to explain by.
+        RunError: if the folder is no finished run, has no such user or item, or no item vectors to explain by.
+        SourceError: if the histories cannot be read.
     """
     check_number(k)
     where = resolve_device(device)
+    if users is not None and histories is not None:
+        raise RunError("expected users or histories, found both. Give one of them.")
     opened = open_run(Path(run), where, with_added=True)
     if isinstance(users, str):
         raise RunError(f"the users are the text '{users}'; expected a list of user ids.")
     sequences, user_ids = opened.sequences, opened.user_ids
-    if users is not None:
+    if histories is not None:
+        user_ids, sequences = read_histories(histories, opened)
+    elif users is not None:
         places = opened.places_of([str(user) for user in users])
         user_ids, sequences = user_ids.gather(places), sequences.of_users(places)
     schema: dict[str, pl.DataType] = {USER: pl.String(), ITEM: pl.String(), SCORE: pl.Float32(), RANK: pl.UInt32()}
@@ -156,8 +167,8 @@ def recommend_users(
             }
         )
         if vectors is not None:
-            histories = sequences.of_users(range(done, done + count))
-            near, cosines = (part.flatten().numpy() for part in nearest_in_histories(vectors, items, histories))
+            read = sequences.of_users(range(done, done + count))
+            near, cosines = (part.flatten().numpy() for part in nearest_in_histories(vectors, items, read))
             found = pl.when(pl.Series(cosines) > -float("inf"))
             block = block.with_columns(
                 found.then(opened.items[ITEM].gather(np.maximum(near, 1) - 1)).alias(NEAREST),

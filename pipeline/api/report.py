@@ -10,7 +10,7 @@ from ssna.cache import write_atomically
 from ssna.devices import resolve_device
 from ssna.errors import RunError
 from ssna.folders import check_output_file
-from ssna.reports import GENERATOR, Group, digest_of_test, group_of, in_order, read_run, render
+from ssna.reports import GENERATOR, SAMPLED_USERS, Group, digest_of_test, group_of, in_order, read_run, render
 from ssna.runs import open_run, runs_of_study
 
 
@@ -43,6 +43,7 @@ def report(
     runs: Sequence[Path | str] | Path | str,
     output: Path | str,
     *,
+    users: int = SAMPLED_USERS,
     overwrite: bool = False,
     device: str = "auto",
     on_progress: Callable[[int, int], None] | None = None,
@@ -52,14 +53,18 @@ def report(
     Args:
         runs: run folders; the folder of a study of layers stands for all its runs.
         output: the HTML file.
+        users: how many users, drawn at random, are shown with their ids and histories; 0 for none, as for a page that
+            goes to people who may not see them.
         overwrite: replace the report that is there.
         device: a PyTorch device, or `auto`.
         on_progress: called with the number of runs that are read and ranked, and of all.
 
     Raises:
-        RunError: if a folder is no finished run, or is named twice.
+        RunError: if a folder is no finished run, or is named twice, or the number of users is none.
         OutputError: if something stands at `output` that may not be replaced.
     """
+    if type(users) is not int or users < 0:
+        raise RunError(f"--users {users!r}: expected a whole number, 0 for none.")
     folders = _run_folders([runs] if isinstance(runs, (str, Path)) else runs)
     output = Path(output)
     check_output_file(output, overwrite, _is_report, "report")
@@ -69,7 +74,7 @@ def report(
         progress(number, len(folders))
         opened = open_run(folder, where)
         if (key := digest_of_test(opened)) not in found:
-            found[key] = group_of(opened)
+            found[key] = group_of(opened, users)
         found[key].runs.append(read_run(opened, name, found[key], where))
     progress(len(folders), len(folders))
     groups = in_order(found.values())

@@ -6,6 +6,7 @@ import difflib
 import importlib
 import io
 import os
+import re
 import signal
 import sys
 from types import FrameType
@@ -14,7 +15,7 @@ import click
 
 from ssna import __version__
 from ssna.cache import SsnaError
-from ssna.terminal import be_quiet
+from ssna.terminal import be_quiet, size
 
 # Threads that wait for each other shall not spin: where another process takes a core, training would take many
 # times as long, and on a free machine it gains nothing. OpenMP reads this when PyTorch is loaded.
@@ -80,11 +81,15 @@ class _Commands(click.Group):
         return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> object:
-        """As click has it, but for a reader that has gone: click would exit as if something had failed."""
+        """As click has it, but for a reader that has gone (click would exit as if something had failed) and memory."""
         try:
             return super().invoke(ctx)
         except BrokenPipeError as error:
             raise _ReaderGone from error
+        except (MemoryError, RuntimeError) as error:
+            if not _is_out_of_memory(error):
+                raise
+            raise SsnaError(_memory_sentence(error, ctx.invoked_subcommand or "")) from error
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -174,6 +179,42 @@ def _fail(message: str, status: int = 1) -> None:
     rank = int(os.environ.get("RANK", "0"))  # Of the processes that torchrun started each has its own sentence.
     print(f"Error{f' of process {rank}' if rank else ''}: {message}", file=sys.stderr)
     sys.exit(status)
+
+
+_MORE_MEMORY = "End other programs that hold memory, or take a machine with more"
+_LESS_MEMORY = {
+    "extract": "Give a lower --batch-tokens or --max-tokens",
+    "adapt": (
+        "Give a lower --memory-budget (the layer states beyond it are read from the cache) or --batch-size, --loss "
+        "sampled if it is softmax, or fewer --layers"
+    ),
+    "add-items": "Give a lower --batch-tokens",
+    **dict.fromkeys(
+        ("evaluate", "compare", "recommend", "similar", "report", "serve"),
+        f"If it was a GPU's, give --device cpu. {_MORE_MEMORY}",
+    ),
+}
+"""What takes less memory, by command"""
+
+
+def _is_out_of_memory(error: MemoryError | RuntimeError) -> bool:
+    # Of PyTorch's allocators, only that of GPUs has an exception of its own.
+    torch = sys.modules.get("torch")  # What did not import it cannot have raised it.
+    return (
+        isinstance(error, MemoryError)
+        or (torch is not None and isinstance(error, torch.OutOfMemoryError))
+        or "you tried to allocate" in str(error)
+        or "out of memory" in str(error)
+    )
+
+
+def _memory_sentence(error: MemoryError | RuntimeError, command: str) -> str:
+    asked = re.search(r"allocate ([\d.]+) ?(\w+)", str(error))
+    more = ""
+    if asked is not None:
+        number, unit = asked.groups()
+        more = f" ({size(int(number)) if unit == 'bytes' else f'{number} {unit}'} more could not be had)"
+    return f"the memory ran out{more}. {_LESS_MEMORY.get(command, _MORE_MEMORY)}."
 
 
 def _sentence(error: OSError) -> str:

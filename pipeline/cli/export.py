@@ -6,9 +6,10 @@ from dataclasses import asdict
 
 import click
 
-from ssna.api.export import FORMATS, Export, ExportFormat, export
-from ssna.cli.options import json_option
+from ssna.api.export import FORMATS, INDEXES, Export, ExportFormat, IndexChoice, export
+from ssna.cli.options import default_of, json_option
 from ssna.terminal import counted, print_json, print_line, print_table, size, work_progress
+from ssna.vector_index import FLAT_ITEMS
 
 
 @click.command("export", epilog="\b\nExample: ssna export runs/text serving --format parquet --format onnx")
@@ -22,9 +23,18 @@ from ssna.terminal import counted, print_json, print_line, print_table, size, wo
     default=FORMATS,
     help="One to write (repeat the option).  [default: all]",
 )
+@click.option(
+    "--index",
+    type=click.Choice(INDEXES),
+    default=default_of(export, "index"),
+    show_default=True,
+    help=f"flat searches exactly, hnsw approximately; auto is flat up to {FLAT_ITEMS:,} items.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace an export that is there.")
 @json_option
-def export_command(run: str, output: str, formats: tuple[ExportFormat, ...], overwrite: bool, as_json: bool) -> None:
+def export_command(
+    run: str, output: str, formats: tuple[ExportFormat, ...], index: IndexChoice, overwrite: bool, as_json: bool
+) -> None:
     """Write the run folder RUN into the folder OUTPUT as files that are served without ssna.
 
     \b
@@ -36,7 +46,7 @@ def export_command(run: str, output: str, formats: tuple[ExportFormat, ...], ove
     recommendations from these files. The formats onnx and faiss need `pip install 'ssna[export]'`.
     """
     with work_progress("exporting", "formats") as on_progress:
-        done = export(run, output, formats=formats, overwrite=overwrite, on_progress=on_progress)
+        done = export(run, output, formats=formats, index=index, overwrite=overwrite, on_progress=on_progress)
     if as_json:
         files = {name: str(path) for name, path in done.files.items()}
         print_json({**asdict(done), "output": str(done.output), "files": files})

@@ -21,6 +21,7 @@ _SHOWN_HISTORY = 10
 _EXAMPLES = """\b
 Example: ssna recommend runs/text --history 50 --history 181 --top 5
          ssna recommend runs/text --all-users --output recommended.parquet
+         ssna recommend runs/text --histories new-users.csv --output recommended.parquet
 """
 
 
@@ -29,7 +30,13 @@ Example: ssna recommend runs/text --history 50 --history 181 --top 5
 @click.option("--user", metavar="ID", help="A user of the dataset.")
 @click.option("--history", multiple=True, metavar="ITEM", help="Item ids instead, oldest first (repeat the option).")
 @click.option("--all-users", is_flag=True, help="Every user of the dataset instead, into --output.")
-@click.option("--output", type=click.Path(path_type=Path), metavar="FILE", help="Parquet file of all users' items.")
+@click.option(
+    "--histories",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="A table of histories of any users instead, into --output.",
+)
+@click.option("--output", type=click.Path(path_type=Path), metavar="FILE", help="Parquet file of many users' items.")
 @click.option("--overwrite", is_flag=True, help="Replace a file that is there.")
 @top_option(recommend)
 @click.option("--allow-repeats", is_flag=True, help="Items of the history may be recommended again.")
@@ -41,6 +48,7 @@ def recommend_command(
     user: str | None,
     history: tuple[str, ...],
     all_users: bool,
+    histories: Path | None,
     output: Path | None,
     overwrite: bool,
     k: int,
@@ -51,17 +59,25 @@ def recommend_command(
 ) -> None:
     """Print the items that come next for a user or a history, from the run folder RUN alone.
 
-    For all users they are rows of a Parquet file: user_id, item_id, score and rank, explained also nearest_item_id and
-    nearest_cosine.
+    For many users they are rows of a Parquet file: user_id, item_id, score and rank, explained also nearest_item_id and
+    nearest_cosine. The table of histories (CSV, TSV, Parquet, JSON Lines) has the columns user_id and item_id, oldest
+    first, or in any order with a timestamp.
     """
-    if all_users:
+    if all_users or histories is not None:
+        option = "--all-users" if all_users else "--histories"
         if user is not None or history:
-            raise click.UsageError("--all-users goes with neither --user nor --history. Give one of them.")
-        options = {"k": k, "allow_repeats": allow_repeats, "explain": explain, "device": device}
-        _write_all(run, output, overwrite, as_json, options)
+            raise click.UsageError(f"{option} goes with neither --user nor --history. Give one of them.")
+        if all_users and histories is not None:
+            raise click.UsageError("found --all-users and --histories. Give one of them.")
+        if output is None:
+            raise click.UsageError(f"{option} writes a Parquet file. Name it with --output.")
+        options = {"histories": histories, "k": k, "allow_repeats": allow_repeats, "explain": explain, "device": device}
+        _write_many(run, output, overwrite, as_json, options)
         return
     if output is not None or overwrite:
-        raise click.UsageError("--output and --overwrite go with --all-users. Give it, or leave them out.")
+        raise click.UsageError(
+            "--output and --overwrite go with --all-users and --histories. Give one of these, or leave them out."
+        )
     found = recommend(run, user=user, history=history, k=k, allow_repeats=allow_repeats, explain=explain, device=device)
     if len(found.items) < k:
         besides = "" if allow_repeats else " besides those of the history (--allow-repeats)"
@@ -87,9 +103,7 @@ def _show(found: Recommendation, whose: str, explain: bool) -> None:
     print_table(columns, rows)
 
 
-def _write_all(run: str, output: Path | None, overwrite: bool, as_json: bool, options: dict[str, Any]) -> None:
-    if output is None:
-        raise click.UsageError("--all-users writes a Parquet file. Name it with --output.")
+def _write_many(run: str, output: Path, overwrite: bool, as_json: bool, options: dict[str, Any]) -> None:
     if not output.is_dir() and output.suffix != ".parquet":
         raise OutputError(f"{output}: recommendations are written as Parquet; expected a name that ends in .parquet.")
     check_output_file(output, overwrite, _is_ours, "file of recommendations")

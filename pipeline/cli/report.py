@@ -7,23 +7,32 @@ from dataclasses import asdict
 import click
 
 from ssna.api.report import report
-from ssna.cli.options import device_option, json_option
+from ssna.cli.options import default_of, device_option, json_option
 from ssna.terminal import count, counted, print_json, print_line, print_table, size, work_progress
 
 
 @click.command("report", epilog="\b\nExample: ssna report runs/ids runs/text --output report.html")
 @click.argument("runs", nargs=-1, required=True, metavar="RUN…")
 @click.option("--output", required=True, metavar="FILE", help="The HTML file to write.")
+@click.option(
+    "--users",
+    type=int,
+    default=default_of(report, "users"),
+    show_default=True,
+    metavar="N",
+    help="Sample users, shown with their ids and histories; 0 for none.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace the report that is there.")
 @device_option
 @json_option
-def report_command(runs: tuple[str, ...], output: str, overwrite: bool, device: str, as_json: bool) -> None:
+def report_command(runs: tuple[str, ...], output: str, users: int, overwrite: bool, device: str, as_json: bool) -> None:
     """Show finished runs side by side on one HTML page, from their folders alone.
 
-    The page needs no network. A study of layers stands for all its runs.
+    The page needs no network. A study of layers stands for all its runs. Whoever gets the page reads the ids and
+    histories of its sample users.
     """
     with work_progress("ranking", "runs") as on_progress:
-        done = report(runs, output, overwrite=overwrite, device=device, on_progress=on_progress)
+        done = report(runs, output, users=users, overwrite=overwrite, device=device, on_progress=on_progress)
     if as_json:
         print_json({**asdict(done), "output": str(done.output)})
         return

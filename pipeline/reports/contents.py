@@ -34,6 +34,7 @@ from ssna.stage2_adapt import (
 MAPPED_ITEMS = 5000
 """At most so many are on the map"""
 SAMPLED_USERS = 20
+"""By default"""
 SHOWN_HISTORY = 10
 TOP = 10
 BY_POPULARITY = ("ndcg@10", "recall@10")
@@ -158,17 +159,18 @@ def in_order(groups: Iterable[Group]) -> list[Group]:
     return sorted(given, key=lambda group: datasets.index(group.dataset))
 
 
-def group_of(run: Run, seed: int = 0) -> Group:
+def group_of(run: Run, num_users: int = SAMPLED_USERS, seed: int = 0) -> Group:
     """The group of a run, without any run.
 
     Args:
         run: opened.
+        num_users: in the sample of users, at most.
         seed: of the samples of users and items.
     """
     generator, num_items = np.random.default_rng(seed), len(run.items)
     cases = cases_of(run.sequences, run.split, "test")
     case, target = targets_of(run.sequences, cases)
-    drawn = np.sort(generator.permutation(len(cases))[:SAMPLED_USERS])
+    drawn = np.sort(generator.permutation(len(cases))[:num_users])
     users = [
         SampledUser(
             run.user_ids[int(cases.user[place])],

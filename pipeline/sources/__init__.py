@@ -16,9 +16,9 @@ from ssna.sources.recbole import read_recbole
 from ssna.sources.recformer import read_recformer
 from ssna.sources.request import Request
 from ssna.sources.sequences import read_sequences
-from ssna.sources.source import FORMATS, TIMESTAMP_UNITS, Columns, Format, Source, TimestampUnit
+from ssna.sources.source import FORMATS, TIMESTAMP_UNITS, Columns, Format, Source, TimestampUnit, id_strings
 from ssna.sources.steam import read_steam
-from ssna.sources.table import read_items_table, read_table
+from ssna.sources.table import read_histories_table, read_items_table, read_table
 from ssna.sources.unisrec import read_unisrec
 from ssna.sources.yelp import read_yelp
 
@@ -32,6 +32,8 @@ __all__ = [
     "Source",
     "TimestampUnit",
     "Workbench",
+    "id_strings",
+    "read_histories_table",
     "read_items_table",
     "read_source",
     "workbench",

@@ -45,6 +45,22 @@ def read_items_table(path: Path, item_column: str | None, encoding: str | None, 
     return item_columns(_scan(request, file), request.columns, str(file), "--item-column")
 
 
+def read_histories_table(path: Path, bench: Workbench) -> pl.LazyFrame:
+    """One table of histories, with the columns that it has.
+
+    Raises:
+        SourceError: if the file is missing, of an unknown kind, or no UTF-8 text.
+    """
+    request = Request("table", [path], Columns(), None, None, bench)
+    file = SourceFile(require_file(path, "a table of histories"))
+    try:
+        return _scan(request, file)
+    except SourceError as error:
+        if isinstance(error.__cause__, UnicodeError):
+            raise SourceError(f"{path} is no UTF-8 text ({error.__cause__}). Convert it to UTF-8.") from error
+        raise
+
+
 def _scan(request: Request, file: SourceFile) -> pl.LazyFrame:
     kind = kind_of_table(file.path)
     readable = request.bench.binary_file(file.path) if kind == "parquet" else request.text(file)

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 import polars as pl
 import pytest
 import torch
 
 from ssna import AdaptOptions, Dataset, ExtractOptions, adapt, extract, prepare
+from ssna.cli import _LESS_MEMORY, cli
 from ssna.cli.adapt import adapt_command
 from ssna.stage2_adapt import load_tensors, save_tensors
 from tests.helpers import Catalogue, ssna_in_process
@@ -395,3 +398,67 @@ def test_a_loss_that_is_no_number_ends_in_one_sentence_and_keeps_the_checkpoint(
     done = ssna_in_process(*command.split(), "--resume", "--time-limit", "0.001", cwd=place)
     assert done.returncode == 0, done.stderr
     assert json.loads((place / "out/results.json").read_text())["epochs"] == 2
+
+
+def of_a_cpu(*_: object, **__: object) -> None:
+    torch.empty(10**15)
+
+
+def of_a_gpu(*_: object, **__: object) -> None:
+    raise torch.OutOfMemoryError(
+        "CUDA out of memory. Tried to allocate 20.00 MiB. GPU 0 has a total capacity of 1 GiB."
+    )
+
+
+def of_numpy(*_: object, **__: object) -> None:
+    np.empty(10**15, np.float32)
+
+
+def of_python(*_: object, **__: object) -> None:
+    raise MemoryError
+
+
+@pytest.mark.parametrize(
+    ("allocate", "asked"),
+    [
+        (of_a_cpu, " (4000.0 TB more could not be had)"),
+        (of_a_gpu, " (20.00 MiB more could not be had)"),
+        (of_numpy, " (3.55 PiB more could not be had)"),
+        (of_python, ""),
+    ],
+)
+@pytest.mark.parametrize(
+    ("command", "module", "advice"),
+    [
+        (
+            "adapt data --side none --output out",
+            "adapt",
+            "Give a lower --memory-budget (the layer states beyond it are",
+        ),
+        ("recommend run --user 1", "recommend", "If it was a GPU's, give --device cpu. End other programs"),
+        ("export run out", "export", "End other programs that hold memory, or take a machine with more.\n"),
+    ],
+    ids=["adapt", "recommend", "export"],
+)
+def test_memory_that_runs_out_ends_in_one_sentence(
+    command: str, module: str, advice: str, allocate: Callable[..., None], asked: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(f"ssna.cli.{module}.{module}", allocate)
+    done = ssna_in_process(*command.split())
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"Error: the memory ran out{asked}. {advice}")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_what_to_do_about_memory_are_options_that_there_are() -> None:
+    for name, advice in _LESS_MEMORY.items():
+        command = cli.get_command(click.Context(cli), name)
+        assert command is not None
+        options = {option for parameter in command.params for option in parameter.opts}
+        assert set(re.findall(r"--[a-z-]+", advice)) <= options, name
+
+
+def test_other_errors_of_pytorch_keep_their_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ssna.cli.recommend.recommend", lambda *_, **__: torch.ones(2) @ torch.ones(3))
+    with pytest.raises(RuntimeError, match="size"):
+        ssna_in_process("recommend", "run", "--user", "1")

@@ -121,6 +121,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "movieId,title,genres,description\n"
         + "".join(f"{item},{title},Drama,a {title}\n" for item, title in titles.items())
     )
+    (folder / "new-users.csv").write_text("user_id,item_id\nnew-1,296\nnew-1,318\nnew-2,300\n")
     (folder / "new-movies.csv").write_text("movieId,title,genres,description\n400,alpine lamp,Drama,new\n")
     with zipfile.ZipFile(folder / "data" / "raw" / "ml-1m.zip", "w") as archive:
         ratings = (f"{user}::{item}::4::{10**9 + place}" for place, (user, item) in enumerate(pairs))

@@ -12,8 +12,10 @@ import re
 import shlex
 import subprocess
 import sys
+import typing
 from collections.abc import Iterator
 from dataclasses import fields
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -242,6 +244,46 @@ def check_other(words: list[str], client: TestClient) -> None:
         answer_of_curl(arguments, client).raise_for_status()
 
 
+# What needs packages that `pip install '.[demo]'` does not bring, and the extra that does.
+NEED_EXTRAS = {
+    r"\bssna export \w": "export",
+    r"\bssna serve \w": "serve",
+    r"\bssna adapt .*--tensorboard\b": "tensorboard",
+    r"--device-map\b": "gguf",
+    r"benchmarks/(?:efficiency|growth)\.py": "benchmarks",
+}
+
+
+def extras_unnamed(document: str) -> list[str]:
+    """Extras that a section of a document needs, and that neither it nor the document's beginning says to install."""
+    beginning, *sections = re.split(r"^(?=## )", document, flags=re.M)
+    lacking = []
+    for section in (beginning, *sections):
+        installed = [
+            words[-1] for words in other_commands_of(f"{beginning}\n{section}") if words[:2] == ["pip", "install"]
+        ]
+        named = {extra for last in installed for extra in last.removesuffix("]").partition("[")[2].split(",")}
+        lacking += [
+            f"{extra}, in: {section.splitlines()[0]}"
+            for pattern, extra in NEED_EXTRAS.items()
+            if re.search(pattern, section) and extra not in named
+        ]
+    return lacking
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_extras_are_named_beside_what_needs_them(path: Path) -> None:
+    assert extras_unnamed(path.read_text()) == []
+
+
+def test_an_extra_that_is_named_elsewhere_only_is_missed() -> None:
+    show, install = "## One\n\n    ssna serve RUN\n", "\n    pip install '.[demo,serve]'\n"
+    assert extras_unnamed(show) == ["serve, in: ## One"]
+    assert extras_unnamed(f"{show}\n## Two\n{install}") == ["serve, in: ## One"]
+    assert extras_unnamed(show + install) == []
+    assert extras_unnamed(f"# Page\n{install}\n{show}") == []
+
+
 def pip_arguments(arguments: list[str]) -> argparse.Namespace:
     """What a command of pip says; pip's own parser is no public one, and importing it changes how setuptools works.
 
@@ -385,13 +427,33 @@ def test_the_python_page_has_every_public_name() -> None:
     assert sorted(shown) == sorted(set(ssna.__all__) - {"__version__"})
 
 
+def classes_in(annotation: Any) -> Iterator[type]:
+    """The classes that a type hint is made of."""
+    parts = annotation if isinstance(annotation, list) else typing.get_args(annotation)
+    if not parts and isinstance(annotation, type):
+        yield annotation
+    for part in parts:
+        yield from classes_in(part)
+
+
+def test_every_class_that_signatures_and_fields_name_is_public() -> None:
+    found = set[str]()
+    for name in set(ssna.__all__) - {"__version__"}:
+        public = getattr(ssna, name)
+        methods = [method for _, method in inspect.getmembers(public, inspect.isfunction)]
+        for each in (public, *(methods if inspect.isclass(public) else ())):
+            for annotation in typing.get_type_hints(each).values():
+                found |= {one.__name__ for one in classes_in(annotation) if one.__module__.startswith("ssna")}
+    assert {"AdaptOptions", "ReportGroup", "Epoch"} <= found <= set(ssna.__all__)
+
+
 def test_python_that_is_shown_calls_what_there_is() -> None:
     calls = 0
     for path in DOCUMENTS:
         for block in blocks_of(path.read_text()):
             for node in ast.walk(ast.parse(block.text)) if block.language == "python" else ():
                 if isinstance(node, ast.Call) and ast.unparse(node.func).startswith("ssna."):
-                    called = getattr(ssna, ast.unparse(node.func).removeprefix("ssna."))
+                    called = attrgetter(ast.unparse(node.func).removeprefix("ssna."))(ssna)
                     named = {keyword.arg or "": keyword.value for keyword in node.keywords}
                     inspect.signature(called).bind(*node.args, **named)
                     calls += 1

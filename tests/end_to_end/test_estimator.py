@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import ast
+import datetime as dt
+import importlib.util
 import json
 import re
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,26 +17,14 @@ import polars as pl
 import pytest
 
 import ssna
+import ssna.frames as ssna_frames
 from ssna.errors import RunError, SourceError
+from ssna.frames import in_kind, polars_frame
 from ssna.runs import read_added
 
 ROOT = Path(__file__).parents[2]
 OPTIONS = ssna.AdaptOptions(width=8, epochs=2)
-
-
-class Frame:
-    """As much of a pandas frame as is needed: columns by name, and made from a mapping."""
-
-    def __init__(self, columns: dict[str, Any]) -> None:
-        self._columns = columns
-        self.columns = list(columns)
-
-    def __getitem__(self, name: str) -> Any:
-        values = self._columns[name]
-        return SimpleNamespace(tolist=lambda: list(values))
-
-    def __len__(self) -> int:
-        return len(self._columns[self.columns[0]])
+INT_ITEMS = {"item_id": pl.Int64, "nearest_item_id": pl.Int64}
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +34,21 @@ def frames() -> tuple[pl.DataFrame, pl.DataFrame]:
     interactions = pl.DataFrame(rows, schema=["user_id", "item_id", "timestamp"], orient="row")
     items = pl.DataFrame({"item_id": range(10, 20), "title": [f"lamp no {i}" for i in range(10)], "kind": ["ink"] * 10})
     return interactions, items
+
+
+@pytest.fixture(scope="module")
+def fitted(
+    frames: tuple[pl.DataFrame, pl.DataFrame], tiny_llm: Path, tmp_path_factory: pytest.TempPathFactory
+) -> ssna.TextRecommender:
+    """Not to be changed."""
+    folder = tmp_path_factory.mktemp("fitted")
+    made = ssna.TextRecommender(tiny_llm, options=OPTIONS, folder=folder / "mine", cache_root=folder / "caches")
+    return made.fit(*frames)
+
+
+def as_pandas(pandas: Any, frame: pl.DataFrame) -> Any:
+    """With its types of numbers."""
+    return pandas.DataFrame({name: column.to_numpy() for name, column in frame.to_dict().items()})
 
 
 def test_it_is_the_three_functions_in_one(
@@ -77,24 +83,122 @@ def test_it_is_the_three_functions_in_one(
     assert 99 in fitted.recommend([1], k=11)["item_id"]
 
 
-def test_other_frames_give_frames_of_their_kind(
-    frames: tuple[pl.DataFrame, pl.DataFrame], tiny_llm: Path, tmp_path: Path
+def test_users_who_were_not_fitted_are_recommended_to_by_their_histories(
+    fitted: ssna.TextRecommender, frames: tuple[pl.DataFrame, pl.DataFrame]
 ) -> None:
-    interactions, items = (Frame(frame.to_dict(as_series=False)) for frame in frames)
-    items._columns["kind"][3] = float("nan")  # As pandas has what is missing.
-    items._columns["tags"] = [np.array(["a", "b"])] * 10
-    items.columns.append("tags")
-    options = {"options": OPTIONS, "cache_root": tmp_path}
-    given = ssna.TextRecommender(tiny_llm, text="{title}. {kind}", **options).fit(interactions, items)  # type: ignore[arg-type]
-    texts = pl.read_parquet(given.folder / "data/items.parquet")["text"]
-    assert texts[3] == "lamp no 3."
-    found = given.recommend([2], k=3)
-    assert isinstance(found, Frame)
-    assert found.columns == ["user_id", "item_id", "score", "rank"]
-    assert found["user_id"].tolist() == [2, 2, 2]
-    folder = given.folder
-    del given
-    assert not folder.exists(), "a temporary folder goes with the object"
+    given = {"new": [12, 15], "also new": [19]}
+    found = fitted.recommend(histories=given, k=3, explain=True)
+    assert found.equals(ssna.recommend_users(fitted.run, histories=given, k=3, explain=True).cast(INT_ITEMS))
+    assert found["user_id"].unique(maintain_order=True).to_list() == ["new", "also new"]
+    assert found["nearest_item_id"].is_in([12, 15, 19]).all()
+    by_number = fitted.recommend(histories={501: [12, 15], 502: [19]}, k=3)
+    assert by_number["item_id"].equals(found["item_id"])
+    assert by_number.schema["user_id"] == pl.Int64
+    assert by_number["user_id"].unique(maintain_order=True).to_list() == [501, 502]
+    frame = pl.DataFrame({"user_id": [9, 8, 9], "item_id": [12, 19, 15]}, schema_overrides={"user_id": pl.UInt16})
+    by_frame = fitted.recommend(histories=frame, k=3)
+    assert by_frame.schema["user_id"] == pl.UInt16
+    assert by_frame["item_id"].equals(found["item_id"])
+    everyone = fitted.recommend(histories=frames[0], k=4)  # Their times are against the order of rows.
+    assert everyone.sort("user_id", "rank")["item_id"].equals(fitted.recommend(k=4).sort("user_id", "rank")["item_id"])
+    with pytest.raises(RunError, match="have 1 item that .* has not .77.. Leave these rows out, or add the items"):
+        fitted.recommend(histories={1: [77, 12]})
+    with pytest.raises(
+        SourceError, match="expected a data frame of polars or pandas with user_id, item_id; found list"
+    ):
+        fitted.recommend(histories=[[12]])
+
+
+def test_recommendations_are_explained(fitted: ssna.TextRecommender) -> None:
+    found = fitted.recommend([7], k=4, explain=True)
+    expected = ssna.recommend(fitted.run, user=7, k=4).items
+    assert found.columns == ["user_id", "item_id", "score", "rank", "nearest_item_id", "nearest_cosine"]
+    assert found["nearest_item_id"].to_list() == [int(item.nearest.item_id) for item in expected if item.nearest]
+    assert found.drop("nearest_item_id", "nearest_cosine").equals(fitted.recommend([7], k=4))
+
+
+@pytest.mark.parametrize("kind", ["polars", "pandas"])
+def test_what_was_fitted_is_there_again_after_a_restart(
+    frames: tuple[pl.DataFrame, pl.DataFrame],
+    tiny_llm: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+) -> None:
+    pandas = pytest.importorskip("pandas")
+    interactions, items = frames
+    interactions = interactions.with_columns(pl.col("user_id").cast(pl.UInt8))
+    monkeypatch.chdir(shutil.copytree(tiny_llm, tmp_path / "place/tiny-bert").parent)
+    extraction = ssna.ExtractOptions(max_tokens=20)
+    before = ssna.TextRecommender(
+        "tiny-bert", text="{title}. {kind}", options=OPTIONS, extraction=extraction, folder="mine", cache_root="caches"
+    )
+    if kind == "pandas":
+        before.fit(as_pandas(pandas, interactions), as_pandas(pandas, items))
+    else:
+        before.fit(interactions, items)
+    expected = before.recommend(k=3, explain=True)
+    shutil.move("mine", tmp_path / "moved")
+    monkeypatch.chdir(tmp_path)
+    loaded = ssna.TextRecommender.load("moved")
+    found = loaded.recommend(k=3, explain=True)
+    assert type(found) is type(expected)
+    assert found.equals(expected)
+    assert loaded.results_ == json.loads((tmp_path / "moved/run/results.json").read_text())
+    assert (loaded.text, loaded.extraction, loaded.options.epochs) == ("{title}. {kind}", extraction, 2)
+    assert loaded.add_items(pl.DataFrame({"item_id": [99], "title": ["lamp"], "kind": ["ink"]})).extracted == 1
+    assert 99 in loaded.recommend([1], k=11)["item_id"].to_list()
+    assert not list((tmp_path / "moved").glob(".tmp-*"))
+    again = loaded.fit(interactions, items.with_columns(pl.col("kind").str.to_uppercase()))  # It can be fitted anew.
+    assert again.recommend([1], k=1).columns[0] == "user_id"
+
+
+def test_ids_come_back_in_the_type_that_they_had(frames: tuple[pl.DataFrame, pl.DataFrame], tmp_path: Path) -> None:
+    options = ssna.AdaptOptions(side="none", width=8, epochs=1)
+    for user, item, back in (
+        (pl.Int16(), pl.Categorical(), (pl.Int16(), pl.Categorical())),
+        (pl.Float32(), pl.Enum([str(item) for item in range(10, 20)]), (pl.Float32(), pl.String())),
+    ):
+        given = [frame.with_columns(pl.col("item_id").cast(pl.String).cast(item)) for frame in frames]
+        fitted = ssna.TextRecommender(None, options=options, folder=tmp_path / "x")
+        fitted.fit(given[0].with_columns(pl.col("user_id").cast(user)), given[1])
+        for each in (fitted, ssna.TextRecommender.load(tmp_path / "x")):
+            assert tuple(each.recommend(k=1).schema.dtypes()[:2]) == back
+
+
+def test_a_folder_that_cannot_be_loaded_says_why(
+    frames: tuple[pl.DataFrame, pl.DataFrame], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(RunError, match="x has no recommender.json. Give the folder of a TextRecommender whose fit"):
+        ssna.TextRecommender.load(tmp_path / "x")
+    options = ssna.AdaptOptions(side="none", width=8, epochs=1)
+    fitted = ssna.TextRecommender(None, options=options, folder=tmp_path / "x").fit(*frames)
+    about = tmp_path / "x/recommender.json"
+    whole = json.loads(about.read_text())
+    for content in ("", "[]", json.dumps({**whole, "frames": "arrow"}), json.dumps({**whole, "ids": {}})):
+        about.write_text(content)
+        with pytest.raises(RunError, match="recommender.json is damaged .*Call fit.interactions, items. again"):
+            ssna.TextRecommender.load(tmp_path / "x")
+    about.write_text(json.dumps({**whole, "frames": "pandas"}))
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "pandas" else find(name))
+    with pytest.raises(RunError, match="fitted to frames of pandas, which is not installed here. Install it"):
+        ssna.TextRecommender.load(tmp_path / "x")
+    about.write_text(json.dumps(whole))
+    (tmp_path / "x/run/results.json").unlink()
+    with pytest.raises(RunError, match="is not finished"):
+        ssna.TextRecommender.load(tmp_path / "x")
+    with pytest.raises(ssna.SsnaError):
+        fitted.fit(frames[0], frames[1].head(2))
+    assert about.exists(), "data that do not fit together leave what was fitted as it was"
+
+
+def test_a_temporary_folder_goes_with_the_object(frames: tuple[pl.DataFrame, pl.DataFrame]) -> None:
+    fitted = ssna.TextRecommender(None, options=ssna.AdaptOptions(side="none", width=8, epochs=1)).fit(*frames)
+    folder = fitted.folder
+    assert folder.exists()
+    del fitted
+    assert not folder.exists()
 
 
 def test_pandas_frames_give_pandas_frames(
@@ -135,8 +239,10 @@ def test_mistakes_are_sentences(frames: tuple[pl.DataFrame, pl.DataFrame], tmp_p
     new = ssna.TextRecommender(None, options=ssna.AdaptOptions(side="none", width=8, epochs=1), folder=tmp_path / "x")
     with pytest.raises(RunError, match="nothing was fitted yet"):
         new.recommend()
-    with pytest.raises(SourceError, match="expected a data frame with user_id, item_id; found list"):
+    with pytest.raises(SourceError, match="a data frame of polars or pandas with user_id, item_id; found list"):
         new.fit([1, 2], items)
+    with pytest.raises(SourceError, match="a data frame of polars or pandas with item_id; found dict"):
+        new.fit(interactions, items.to_dict())
     with pytest.raises(SourceError, match="has no column 'user_id' .found: user, item_id, timestamp.. Rename"):
         new.fit(interactions.rename({"user_id": "user"}), items)
     new.fit(interactions, items)
@@ -146,6 +252,63 @@ def test_mistakes_are_sentences(frames: tuple[pl.DataFrame, pl.DataFrame], tmp_p
         new.recommend([77])
     with pytest.raises(RunError, match="the users are the text '12'"):
         new.recommend("12")  # type: ignore[arg-type]
+
+
+def test_pandas_columns_are_converted_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    pandas = pytest.importorskip("pandas")
+    monkeypatch.setattr(ssna_frames, "_plain", None)  # What one cell needs is not to be called.
+    day = dt.datetime(2020, 1, 2, 3)
+    given = {
+        "int": ([1, 2], "int32", [1, 2], pl.Int32),
+        "float": ([1.5, None], "float64", [1.5, None], pl.Float64),
+        "bool": ([True, False], "bool", [True, False], pl.Boolean),
+        "nullable int": ([2**60 + 1, None], "Int64", [2**60 + 1, None], pl.Int64),
+        "nullable float": ([1.5, None], "Float32", [1.5, None], pl.Float32),
+        "nullable bool": ([True, None], "boolean", [True, None], pl.Boolean),
+        "text": (["a", None], "string", ["a", None], pl.String),
+        "seconds": ([day, None], "datetime64[s]", [day, None], pl.Datetime("ms")),
+        "nanoseconds": ([day, None], "datetime64[ns]", [day, None], pl.Datetime("ns")),
+        "zone": (
+            [day, None], "datetime64[us, Europe/Berlin]",
+            [(day - dt.timedelta(hours=1)).replace(tzinfo=dt.UTC), None], pl.Datetime("us", "UTC"),
+        ),
+        "duration": ([dt.timedelta(1), None], "timedelta64[s]", [dt.timedelta(1), None], pl.Duration("ms")),
+        "text category": (["a", None], "category", ["a", None], pl.String),
+        "int category": ([7, None], "category", [7, None], pl.Int64),
+    }  # fmt: skip
+    frame = pandas.DataFrame({name: pandas.Series(cells, dtype=dtype) for name, (cells, dtype, *_) in given.items()})
+    frame.index = [5, 5]
+    frame["item_id"] = [3, 1]
+    found = polars_frame(frame, ["item_id"])
+    assert found["item_id"].to_list() == [3, 1]
+    for name, (_, _, cells, kind) in given.items():
+        assert found[name].to_list() == cells, name
+        assert found.schema[name] == kind, name
+
+
+def test_pandas_objects_are_converted_cell_by_cell() -> None:
+    pandas = pytest.importorskip("pandas")
+    objects = {
+        "tags": ([np.array(["a", "b"]), None], [["a", "b"], None]),
+        "text": (["x", float("nan")], ["x", None]),
+        "number": ([5, pandas.NA], [5, None]),
+        "time": ([dt.date(2020, 1, 2), pandas.NaT], [dt.date(2020, 1, 2), None]),
+    }
+    frame = pandas.DataFrame({name: pandas.Series(cells, dtype=object) for name, (cells, _) in objects.items()})
+    found = polars_frame(frame, [])
+    assert found.to_dict(as_series=False) == {name: cells for name, (_, cells) in objects.items()}
+    with pytest.raises(SourceError, match="the column 'x' has values of several types .*Make them one type, or leave"):
+        polars_frame(pandas.DataFrame({"x": pandas.Series([1, "a"], dtype=object)}), [])
+    with pytest.raises(SourceError, match="the frame has the column 'x' more than once"):
+        polars_frame(pandas.DataFrame([[1, 2]], columns=["x", "x"]), [])
+
+
+def test_missing_ids_in_pandas_answers_leave_the_others_whole() -> None:
+    pandas = pytest.importorskip("pandas")
+    made = in_kind(pl.DataFrame({"nearest_item_id": [12, None], "item_id": [1, 2]}), "pandas")
+    assert isinstance(made, pandas.DataFrame)
+    assert (made["nearest_item_id"].dtype, made["item_id"].dtype) == ("Int64", "int64")
+    assert made["nearest_item_id"][0] == 12
 
 
 NOTEBOOK = json.loads((ROOT / "docs/notebook.ipynb").read_text(encoding="utf-8"))

@@ -144,6 +144,34 @@ def test_a_run_without_biases_is_exported(dataset: Dataset, tmp_path: Path) -> N
     assert json.loads((tmp_path / "out" / "export.json").read_text())["repeat_biases"] is None
 
 
+@pytest.mark.parametrize("items", [1, 100_000])
+def test_the_index_is_the_one_that_was_chosen(
+    ids_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, items: int
+) -> None:
+    monkeypatch.setattr("ssna.api.export.FLAT_ITEMS", items)
+    for name, kind, said in (
+        ("flat", faiss.IndexFlatIP, "exact search"),
+        ("hnsw", faiss.IndexHNSWFlat, "approximate search (HNSW)"),
+    ):
+        command = ["export", ids_run, tmp_path / "out", "--format", "faiss", "--index", name, "--overwrite"]
+        done = ssna_in_process(*command)
+        assert f"index: {said}, recall@10 1.0000, recall@100 1.0000 against exact search" in done.stdout
+        assert type(faiss.read_index(str(tmp_path / "out" / "item_vectors.faiss"))) is kind
+        made = ssna.export(ids_run, tmp_path / "out", formats=["faiss"], index=name, overwrite=True).index  # type: ignore[arg-type]
+        assert made is not None
+        assert (made.kind, made.recall_at_10, made.queries) == (name, 1, 60)
+
+
+def test_an_index_that_is_not_to_be_written_is_refused(ids_run: Path, tmp_path: Path) -> None:
+    done = ssna_in_process("export", ids_run, tmp_path / "out", "--format", "npy", "--index", "flat")
+    assert done.stderr == (
+        "Error: --index flat is about the format faiss, which is not to be written. Name that too.\n"
+    )
+    with pytest.raises(ExportError, match="--index ivf: expected one of auto, flat, hnsw"):
+        ssna.export(ids_run, tmp_path / "out", index="ivf")  # type: ignore[arg-type]
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_large_catalogue_gets_an_approximate_index(
     place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

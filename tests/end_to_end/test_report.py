@@ -128,6 +128,26 @@ def test_sample_users_have_the_recommendations_and_the_ranks_of_the_run(workplac
             assert shown.rank > 10
 
 
+def test_as_many_users_are_shown_as_asked_for(workplace: Path) -> None:
+    """They are the first of those drawn for more, and the rest of the page stays as it is."""
+    users = open_run(workplace / "runs" / "ids", CPU).user_ids.to_list()
+    for number in (0, 1, 1000):
+        output = f"users-{number}.html"
+        done = run(workplace, "report", *RUNS, "--users", str(number), "--output", output)
+        assert done.returncode == 0, done.stderr
+        page = (workplace / output).read_text()
+        shown = [user for user in users if f"User {user}<" in page or f">{user}<" in page]
+        assert len(shown) == min(number, 60)
+        assert page.count("Sample users") == (number > 0)
+        assert page.count('href="#part1-users"') == (number > 0)
+        assert page.partition('id="data">')[2] == (workplace / "report.html").read_text().partition('id="data">')[2]
+        assert ("1 user drawn at random," in page) == (number == 1)
+    assert "60 users drawn at random, which are all," in page
+    done = run(workplace, "report", "runs/ids", "--users", "-1", "--output", "x.html")
+    assert (done.returncode, done.stderr) == (1, "Error: --users -1: expected a whole number, 0 for none.\n")
+    assert not (workplace / "x.html").exists()
+
+
 def test_runs_that_do_not_compare_are_shown_apart(workplace: Path) -> None:
     done = run(workplace, "report", "runs/popularity", "runs/<b>", "--output", "apart.html")
     assert "were not tested on the same" in done.stdout

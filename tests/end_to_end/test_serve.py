@@ -196,6 +196,62 @@ def test_the_page_searches_clicks_and_recommends_in_chromium(serving: Serving, b
     until(lambda: browser.texts("#problem")[0].startswith("This did not work"))
 
 
+# From here on each request of the page waits until the test answers it: `waiting[n]` is [its arguments, ok, no].
+HOLD = """
+window.real = fetch;
+window.waiting = [];
+fetch = (...asked) => new Promise((...ends) => waiting.push([asked, ...ends]));
+"""
+ANSWER = "(async () => waiting[{0}][1](await real(...waiting[{0}][0])))()"
+
+
+def test_an_error_of_a_request_that_is_no_longer_wanted_is_not_shown(serving: Serving, browser: Page) -> None:
+    browser.open(serving.url)
+    until(lambda: len(browser.texts("#found .title")) == 20)
+    browser.value(HOLD)
+    browser.type("#search", "no 1")
+    browser.type("#search", "7")
+    until(lambda: browser.value("waiting.length") == 2)
+    browser.value(ANSWER.format(1))
+    until(lambda: len(browser.texts("#found .title")) == 1)
+    browser.value("waiting[0][2](new Error('too late'))")
+    browser.click("#found .title")
+    browser.click("#found .title")
+    until(lambda: browser.value("waiting.length") == 4)
+    browser.value("waiting[2][2](new Error('too late'))")
+    browser.value(ANSWER.format(3))
+    until(lambda: len(browser.texts("#items .title")) == 10)
+    assert browser.texts("#problem") == [""]
+
+
+def test_a_search_leaves_what_is_said_of_a_recommendation(serving: Serving, browser: Page) -> None:
+    browser.open(serving.url)
+    until(lambda: len(browser.texts("#found .title")) == 20)
+    browser.value(HOLD)
+    browser.click("#found .title")
+    until(lambda: browser.value("waiting.length") == 1)
+    browser.value("waiting[0][2](new Error('no luck'))")
+    until(lambda: browser.texts("#problem") == ["This did not work: no luck"])
+    browser.value("fetch = real")
+    browser.type("#search", "no 17")
+    until(lambda: len(browser.texts("#found .title")) == 1)
+    assert browser.texts("#problem") == ["This did not work: no luck"]
+    browser.click("#found .title")  # The next recommendation takes it away.
+    until(lambda: len(browser.texts("#items .title")) == 10)
+    assert browser.texts("#problem") == [""]
+
+
+def test_the_page_runs_no_other_script(serving: Serving, browser: Page) -> None:
+    browser.open(serving.url)
+    until(lambda: len(browser.texts("#found .title")) == 20)
+    assert browser.complaints == []
+    browser.value(
+        "document.body.append(Object.assign(document.createElement('script'), {textContent: 'window.injected = 1'}))"
+    )
+    assert browser.value("window.injected === undefined")
+    assert any("Content Security Policy" in complaint for complaint in browser.complaints)
+
+
 def test_the_openapi_page_works_in_chromium_without_a_network(serving: Serving, browser: Page) -> None:
     browser.open(f"{serving.url}/docs")
     until(lambda: "/recommend" in json.dumps(browser.texts(".opblock-summary-path")).replace("\\u200b", ""))

@@ -115,7 +115,11 @@ def test_all_users_go_into_a_parquet_file(place: Place, tmp_path: Path) -> None:
     [
         (["--all-users"], "--all-users writes a Parquet file. Name it with --output."),
         (["--all-users", "--user", "u000", "--output", "x"], "--all-users goes with neither --user nor --history."),
-        (["--user", "u000", "--output", "x"], "--output and --overwrite go with --all-users."),
+        (["--user", "u000", "--output", "x"], "--output and --overwrite go with --all-users and"),
+        (["--histories", "x.csv"], "--histories writes a Parquet file. Name it with --output."),
+        (["--histories", "x.csv", "--history", "i1", "--output", "x"], "--histories goes with neither --user nor"),
+        (["--histories", "x.csv", "--all-users", "--output", "x"], "found --all-users and --histories. Give one of"),
+        (["--histories", "x.csv", "--output", "x.parquet"], "x.csv: there is no such file; expected a table of hist"),
         (
             ["--all-users", "--output", "x.csv"],
             "x.csv: recommendations are written as Parquet; expected a name that ends",
@@ -129,6 +133,93 @@ def test_all_users_refuses_what_does_not_fit(place: Place, tmp_path: Path, argum
     assert done.returncode != 0
     assert message in done.stderr
     assert not any(tmp_path.iterdir())
+
+
+HISTORIES = {"new": ["i3", "i4", "i3"], "8": ["i20"], "u000": ["i1", "i9"]}
+
+
+def write_histories(folder: Path, ending: str) -> Path:
+    """Those above, the users' rows mixed, oldest first."""
+    rows = [("new", "i3"), ("8", "i20"), ("u000", "i1"), ("new", "i4"), ("u000", "i9"), ("new", "i3")]
+    frame, path = pl.DataFrame(rows, schema=["user_id", "item_id"], orient="row"), folder / f"new{ending}"
+    match path.suffix:
+        case ".parquet":
+            frame.write_parquet(path)
+        case ".jsonl":
+            frame.write_ndjson(path)
+        case _:
+            frame.write_csv(path, separator="\t" if ending == ".tsv" else ",")
+    return path
+
+
+@pytest.mark.parametrize("ending", [".csv", ".tsv", ".parquet", ".jsonl"])
+def test_users_of_a_table_get_what_each_history_alone_would(place: Place, tmp_path: Path, ending: str) -> None:
+    run, table = place.root / "text", write_histories(tmp_path, ending)
+    command = ["recommend", run, "--histories", table, "--top", "3", "--explain", "--output", "out.parquet"]
+    done = ssna_in_process(*command, cwd=tmp_path)
+    assert done.stdout == "out.parquet: 9 rows, the next 3 items of 3 users\n"
+    rows = pl.read_parquet(tmp_path / "out.parquet")
+    assert rows.schema == ssna.recommend_users(run, k=3, explain=True).schema
+    assert rows["user_id"].unique(maintain_order=True).to_list() == list(HISTORIES)
+    for user, history in HISTORIES.items():
+        mine, alone = rows.filter(user_id=user), ssna.recommend(run, history=history, k=3).items
+        assert mine["item_id"].to_list() == [item.item_id for item in alone]
+        np.testing.assert_allclose(mine["score"], [item.score for item in alone], atol=1e-4)
+        assert mine["nearest_item_id"].to_list() == [item.nearest.item_id for item in alone if item.nearest]
+    assert ssna_in_process(*command, "--overwrite", cwd=tmp_path).returncode == 0
+    for given in (HISTORIES, pl.read_parquet(write_histories(tmp_path, ".parquet"))):
+        assert ssna.recommend_users(run, histories=given, k=3, explain=True).equals(rows)  # type: ignore[arg-type]
+
+
+def test_histories_with_times_may_stand_in_any_order(place: Place, tmp_path: Path) -> None:
+    expected = ssna.recommend_users(place.root / "text", histories={"a": ["i3", "i9", "i1"], "b": ["i5"]}, k=4)
+    for first, second, third in (("9", "10", "11"), ("2020-01-09", "2020-01-10", "2020-02-01")):
+        rows = (f"a,i1,{third}", f"b,i5,{first}", f"a,i9,{second}", f"a,i3,{first}")
+        table = write_csv(tmp_path / "new.csv", *rows, header="user_id,item_id,timestamp")
+        assert ssna.recommend_users(place.root / "text", histories=table, k=4).equals(expected)
+
+
+def test_items_that_were_added_stand_in_histories_and_numbers_are_ids(run: Path, tmp_path: Path) -> None:
+    ssna.add_items(run, write_csv(tmp_path / "new.csv", "77,boot camera"))
+    expected = ssna.recommend_users(run, histories={"1": ["77", "i3"], "2": ["77"]}, k=4)
+    assert "77" not in expected["item_id"]
+    assert ssna.recommend_users(run, histories={1: [77, "i3"], 2: [77]}, k=4).equals(expected)  # type: ignore[list-item]
+    frame = pl.DataFrame({"user_id": [2.0], "item_id": [77.0]})
+    alone = ssna.recommend_users(run, histories=frame, k=4)
+    assert alone["user_id"].to_list() == ["2"] * 4
+    assert alone["item_id"].to_list() == expected.filter(user_id="2")["item_id"].to_list()
+
+
+@pytest.mark.parametrize(
+    ("histories", "message"),
+    [
+        ("user_id,item_id\na,i1\na,x1\nb,x2\nc,x1\n", "have 2 items that .*text has not .x1, x2.. Leave these rows"),
+        (
+            "user_id,item_id\na,x1\n",
+            "have 1 item that .*text has not .x1.. Leave these rows out, or add",
+        ),
+        ("".join(["user_id,item_id\n", *(f"a,x{i}\n" for i in range(2005))]), "2,005 items .*x3, x4 and 2,000 more"),
+        ("user,item_id\na,i1\n", "new.csv has no column 'user_id' .found: user, item_id.. Rename its own"),
+        ("user_id,item_id\na,i1\na,\n", "new.csv: found 1 row without item_id .the first is row 2.. Compl"),
+        ("user_id,item_id\n", "new.csv: there is no row"),
+        ("user_id,item_id\na,i1,i2\n", "new.csv cannot be read as a table: .*line 2 has 3 fields, its header 2"),
+        ("user_id,item_id\na,\xe9\n".encode("latin-1"), "new.csv is no UTF-8 text .*Convert it to UTF-8"),
+        ("user_id,item_id,timestamp\na,i1,5\na,i2,\n", "new.csv: the column timestamp has values that are missing"),
+        ({}, "the histories: there is no row"),
+        ({"a": []}, "the history of user 'a' is empty; expected a list of item ids, oldest first"),
+        ({"a": "i1"}, "the history of user 'a' is the text 'i1'; expected a list"),
+        (pl.DataFrame({"user_id": ["a"]}), "the frame of histories has no column 'item_id'"),
+        ([["i1"]], "the histories are of type list; expected a file, a frame of polars or a mapping"),
+    ],
+)
+def test_histories_with_a_mistake_are_refused(place: Place, tmp_path: Path, histories: Any, message: str) -> None:
+    if isinstance(histories, str | bytes):
+        content, histories = histories, tmp_path / "new.csv"
+        histories.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(ssna.SsnaError, match=message):
+        ssna.recommend_users(place.root / "text", histories=histories)
+    with pytest.raises(RunError, match="expected users or histories, found both"):
+        ssna.recommend_users(place.root / "text", ["u000"], histories=histories)
 
 
 def test_only_recommendations_are_replaced(place: Place, tmp_path: Path) -> None:

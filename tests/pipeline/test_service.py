@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -74,6 +76,21 @@ def test_items_are_found_by_a_part_of_their_title(client: TestClient, ids_run: P
     assert len(client.get("/items").json()) == 20
     for nothing in ("no such title", ".*"):
         assert client.get("/items", params={"query": nothing}).json() == []
+
+
+def test_the_page_comes_with_the_digests_of_its_own_script_and_style(client: TestClient) -> None:
+    answer = client.get("/")
+    assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    policy = dict(part.split(" ", 1) for part in answer.headers["Content-Security-Policy"].split("; "))
+    assert policy.pop("img-src") == "data:"
+    assert policy.pop("connect-src") == "'self'"
+    for name in ("script", "style"):
+        content = answer.text.partition(f"<{name}>")[2].partition(f"</{name}>")[0]
+        digest = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
+        assert policy.pop(f"{name}-src") == f"'sha256-{digest}'"
+    assert set(policy) == {"default-src", "base-uri", "form-action", "frame-ancestors"}
+    assert set(policy.values()) == {"'none'"}
 
 
 def test_health_says_what_is_served(client: TestClient) -> None:
