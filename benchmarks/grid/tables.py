@@ -46,9 +46,8 @@ class Outcome:
     @property
     def finished(self) -> bool:
         """Whether all trials and enough seeds are there; before, nothing is chosen yet that a test could be of."""
-        return self.trials >= (len(SEARCH) if METHODS[self.method].searched else 1) and (
-            len(self.lines) >= LEAST_SEEDS or not METHODS[self.method].searched
-        )
+        trials, seeds = (len(SEARCH), LEAST_SEEDS) if METHODS[self.method].searched else (1, 1)
+        return self.trials >= trials and len(self.lines) >= seeds
 
     def users(self, metric: str, group: int | None = None) -> np.ndarray:
         """The metric of each seed and user ``(S, U)``, or of those whose target is of a group."""
@@ -111,13 +110,7 @@ def _all_rows(outcomes: Sequence[Outcome]) -> str:
         epochs = ", ".join(str(line["best_epoch"]) for line in each.lines)
         seeds = f"{len(each.lines)}{'' if each.finished else ' (unfinished)'}"
         dropout = f"{each.lines[0]['options']['dropout']:g}"
-        cells = [
-            seeds,
-            dropout,
-            _short(each.valid),
-            *map(each.metric, METRICS),
-            epochs,
-        ]
+        cells = [seeds, dropout, _short(each.valid), *map(each.metric, METRICS), epochs]
         lines.append(f"| {each.title} | {' | '.join(cells)} | {each.lines[0]['trainable_parameters']:,} |")
     return "\n".join(lines)
 
@@ -148,11 +141,8 @@ def _pairs_of_layers(outcomes: Sequence[Outcome]) -> list[tuple[Outcome, Outcome
     pairs = []
     for one in ones:
         same = [each for each in outcomes if (each.method, each.llms) == (one.method, one.llms)]
-        others = [each for each in same if each is not one]
-        if others:
-            # If one is best, it is compared with the second best.
-            first = best(same)
-            pairs.append((first if first is not None and first is not one else best(others), one))  # type: ignore[arg-type]
+        deepest = best(each for each in same if each is not one)  # Below one, if one is best.
+        pairs += [] if deepest is None else [(deepest, one)]
     return pairs
 
 

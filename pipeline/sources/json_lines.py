@@ -65,22 +65,9 @@ def scan_objects(request: Request, objects: Objects, schema: Mapping[str, pl.Dat
     for start, block in _blocks(request, objects.file):
         lines = without_lone_surrogates(block if objects.is_json else _as_json(block, objects.file, start, schema))
         part = request.bench.temporary_file(f"{objects.file.name}.parquet")
-        if b"\\\\" in lines:
-            found = _parse(lines.replace(b"\\\\", _BACKSLASH.encode()), objects.file, start, schema)
-            found = found.with_columns(_with_backslashes(name) for name, dtype in schema.items() if dtype == pl.String)
-        else:
-            found = _parse(lines, objects.file, start, schema)
-        found.write_parquet(part)
+        _parse(lines, objects.file, start, schema).write_parquet(part)
         parts.append(part)
     return pl.scan_parquet(parts) if parts else pl.LazyFrame(schema=schema)
-
-
-def _with_backslashes(field: str) -> pl.Expr:
-    """The field with its backslashes again: escaped where it is a list or an object as JSON."""
-    text = pl.col(field)
-    as_json = text.str.starts_with("[") | text.str.starts_with("{")
-    escaped, plain = (text.str.replace_all(_BACKSLASH, each, literal=True) for each in ("\\\\", "\\"))
-    return pl.when(as_json).then(escaped).otherwise(plain).alias(field)
 
 
 def as_list(field: str) -> pl.Expr:
@@ -95,8 +82,7 @@ def _lists(values: pl.Series) -> pl.Series:
 def _list(value: str) -> list[str]:
     try:
         # Polars leaves a tab and other control characters in the texts of a list as they are.
-        is_list = value.startswith("[")
-        content = json.loads(without_lone_surrogates(value.encode()), strict=False) if is_list else value
+        content = json.loads(value, strict=False) if value.startswith("[") else value
     except ValueError:  # A text that happens to begin with a bracket.
         content = value
     return list(dict.fromkeys(_flat(content)))
@@ -140,11 +126,11 @@ def _lines_of(block: bytes, start: int) -> Iterator[tuple[int, str]]:
 
 def _parse(lines: bytes, file: SourceFile, start: int, schema: Mapping[str, pl.DataType]) -> pl.DataFrame:
     try:
-        return pl.read_ndjson(lines, schema=dict(schema))
+        return _read(lines, schema)
     except pl.exceptions.PolarsError:  # Of a line that is no JSON, has a NaN, or a field of another type.
         kept = _kept_fields(lines, file, start, schema)
     try:
-        return pl.read_ndjson(b"\n".join(kept.values()), schema=dict(schema))
+        return _read(b"\n".join(kept.values()), schema)
     except pl.exceptions.PolarsError as error:
         number = _first_refused(kept, schema)
         field, said = _refused_field(kept[number], schema)
@@ -152,6 +138,22 @@ def _parse(lines: bytes, file: SourceFile, start: int, schema: Mapping[str, pl.D
             f"{file}: in line {number} the field '{field}' is not as it should be ({said}). Correct it, or download "
             "the file again."
         ) from error
+
+
+def _read(lines: bytes, schema: Mapping[str, pl.DataType]) -> pl.DataFrame:
+    """As polars reads them, but backslashes in the texts of lists and objects stay escaped."""
+    if b"\\\\" not in lines:
+        return pl.read_ndjson(lines, schema=dict(schema))
+    found = pl.read_ndjson(lines.replace(b"\\\\", _BACKSLASH.encode()), schema=dict(schema))
+    return found.with_columns(_with_backslashes(name) for name, dtype in schema.items() if dtype == pl.String)
+
+
+def _with_backslashes(field: str) -> pl.Expr:
+    """The field with its backslashes again: escaped where it is a list or an object as JSON."""
+    text = pl.col(field)
+    as_json = text.str.starts_with("[") | text.str.starts_with("{")
+    escaped, plain = (text.str.replace_all(_BACKSLASH, each, literal=True) for each in ("\\\\", "\\"))
+    return pl.when(as_json).then(escaped).otherwise(plain).alias(field)
 
 
 def _refused_field(line: bytes, schema: Mapping[str, pl.DataType]) -> tuple[str, str]:
