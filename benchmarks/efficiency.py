@@ -7,9 +7,6 @@
 
 The dataset must be prepared and its texts extracted with all layers, under the name that `--cache` gives. Every
 finished measurement is a line of benchmarks/results/efficiency.jsonl, so the script can be stopped and goes on.
-
-IISAN's combined figure TPME (arXiv 2404.02059) is left out: of the paper only its weights could be confirmed (time and
-memory .45 each, parameters .1), not how each term is scaled. The three measures that it combines are all here.
 """
 
 from __future__ import annotations
@@ -30,14 +27,15 @@ from efficiency_tables import plot_curves, tables
 from lines import Lines
 from measuring import Budget, device_memory, in_a_fork, time_steps
 
-from ssna import AdaptOptions, estimate, extract
+from ssna import AdaptOptions, ExtractOptions, estimate, extract
 from ssna.api.adapt import _prepare_training
 from ssna.cache import find_cache
 from ssna.corpus import load_corpus
 from ssna.dataset import open_dataset
 from ssna.inputs import read_inputs
-from ssna.stage2_adapt import Epoch, Processes, Training, evaluate_fully
+from ssna.stage2_adapt import PRECISIONS, Epoch, Processes, Training, evaluate_fully
 from ssna.stage2_adapt.metrics import CUTOFFS
+from ssna.stage2_adapt.options import Precision
 
 RESULTS = Path(__file__).parent / "results" / "efficiency.jsonl"
 CHECKPOINTS = RESULTS.parent / ".curves"
@@ -83,18 +81,21 @@ class Setting:
     cache_root: Path
     device: str
     threads: int
+    precision: Precision
+    """Of the training and of the LLM"""
     learning_rate: float | None = None
     """Of the LLM's parameters; None takes each method's"""
 
     def of(self, kind: str, **more: Any) -> dict[str, Any]:
         """What tells a measurement from all others."""
         about = {"dataset": self.dataset.name, "fingerprint": open_dataset(self.dataset).fingerprint[:12]}
-        return {"kind": kind, **about, "llm": self.cache, "device": self.device, "threads": self.threads, **more}
+        how = {"device": self.device, "threads": self.threads, "precision": self.precision}
+        return {"kind": kind, **about, "llm": self.cache, **how, **more}
 
     def training(self, row: Row, constants_of: int | None = None) -> tuple[Training, Problem]:
         """A training that has not begun, and what it is trained on."""
         torch.set_num_threads(self.threads)
-        options, device = row.options(), torch.device(self.device)
+        options, device = row.options(precision=self.precision), torch.device(self.device)
         if row.method == "cached":
             inputs = read_inputs(self.dataset, [], [find_cache(self.cache_root, self.cache)], None, options)
             budget = 2**62 if row.budget is None else row.budget
@@ -120,6 +121,7 @@ def _setting(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--cache-root", type=click.Path(path_type=Path), required=True),
         click.option("--device", default="cpu", show_default=True),
         click.option("--threads", default=1, show_default=True),
+        click.option("--precision", type=click.Choice(PRECISIONS), default="auto", show_default=True),
     ):
         command = decorate(command)
     return command
@@ -154,7 +156,10 @@ def extraction(setting: Setting) -> dict[str, Any]:
     """Stage one for all texts of the dataset, into a new cache."""
     torch.set_num_threads(setting.threads)
     with tempfile.TemporaryDirectory() as root:
-        done = extract(setting.dataset, setting.llm, name="measured", cache_root=root, device=setting.device)
+        options = ExtractOptions(dtype=setting.precision)
+        done = extract(
+            setting.dataset, setting.llm, name="measured", cache_root=root, options=options, device=setting.device
+        )
     found = {name: getattr(done, name) for name in ("texts", "tokens", "padding", "seconds", "bytes")}
     return {**found, "layers": len(done.layers), **device_memory(torch.device(setting.device))}
 
@@ -168,9 +173,14 @@ def estimated(setting: Setting) -> dict[str, Any]:
     history = round(len(corpus.sequences.items) / corpus.sequences.num_users)
     found: dict[str, Any] = {}
     for name in ("ssna", "ssna-default"):
-        options = ROWS[name].options()
         one = estimate(
-            setting.llm, texts, tokens=tokens / texts, history=history, adapt_options=options, device=setting.device
+            setting.llm,
+            texts,
+            tokens=tokens / texts,
+            history=history,
+            adapt_options=ROWS[name].options(precision=setting.precision),
+            extract_options=ExtractOptions(dtype=setting.precision),
+            device=setting.device,
         )
         found |= {"extraction_seconds": one.extraction_seconds, "cache_bytes": one.cache_bytes}
         found[name] = one.training_bytes
@@ -200,7 +210,9 @@ def converge(setting: Setting, row: Row, of: Mapping[str, Any], time_limit: floa
     device = torch.device(setting.device)
     training, problem = setting.training(row)
     CHECKPOINTS.mkdir(parents=True, exist_ok=True)
-    path = CHECKPOINTS / "-".join(str(of[field]) for field in ("dataset", "llm", "row", "learning_rate", "device"))
+    path = CHECKPOINTS / "-".join(
+        str(of[field]) for field in ("dataset", "llm", "row", "learning_rate", "device", "precision")
+    )
     if path.exists():
         training.restore(path)
 

@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 import polars as pl
 import torch
-from torch import Tensor
 
 from ssna.stage2_adapt import AdaptOptions, ResidentStates, Sequences, Training, TrainingData, leave_last
 from ssna.stage2_adapt.batches import Batch
+from ssna.stage2_adapt.training import _BatchStates
 
 _UNIT = 1 if sys.platform == "darwin" else 1024
 _WARM_UP = 2
@@ -142,7 +142,7 @@ def time_steps(training: Training, device: torch.device, budget: Budget) -> dict
     }
 
 
-def _endless(training: Training) -> Iterator[tuple[Batch, Sequence[Tensor] | None]]:
+def _endless(training: Training) -> Iterator[tuple[Batch, _BatchStates]]:
     for epoch in range(sys.maxsize):
         yield from training._batches_with_states(torch.Generator().manual_seed(epoch))
 

@@ -19,6 +19,7 @@ from ssna.stage1_extract.loading import Placement, load_model
 from ssna.stage1_extract.pooling import pool
 from ssna.stage1_extract.settings import resolve_batch_tokens, resolve_dtype, resolve_max_tokens, resolve_pooling
 from ssna.stage2_adapt import AdaptOptions, Preparation
+from ssna.stage2_adapt.options import Precision
 from ssna.stage2_adapt.side_network import SideNetwork
 
 
@@ -43,9 +44,9 @@ class Reader:
         """Tokens that are read at once."""
         return resolve_batch_tokens(None, self.device.type)
 
-    def frozen(self) -> FrozenLLM:
-        """The LLM as stage one runs it: in bfloat16 on a GPU."""
-        dtype: Any = resolve_dtype("auto", self.device.type)
+    def frozen(self, precision: Precision) -> FrozenLLM:
+        """The LLM as stage one runs it, in the precision of the training."""
+        dtype: Any = resolve_dtype(precision, self.device.type)
         return FrozenLLM(self.files, self.tokenizer, self.pooling, dtype, Placement(str(self.device)))
 
 
@@ -54,16 +55,17 @@ class LiveStates:
 
     items_at_once: int | None = None
 
-    def __init__(self, reader: Reader, tokens: ItemTokens, layers: int) -> None:
+    def __init__(self, reader: Reader, tokens: ItemTokens, layers: int, precision: Precision) -> None:
         """Load the LLM.
 
         Args:
             reader: of the LLM.
             tokens: of all items.
             layers: A.
+            precision: of the LLM.
         """
         self._reader, self._tokens, self._layers = reader, tokens, layers
-        self._llm = reader.frozen()
+        self._llm = reader.frozen(precision)
         self.preparation: Preparation | None = None
 
     @property

@@ -102,7 +102,8 @@ def start(
     _, first = np.unique(tokens.text_of_item[: problem.num_trained], return_index=True)
     fitted_on = np.sort(first)[:constants_of] + 1
     if method == UNCACHED:
-        states = LiveStates(reader, tokens, options.for_each_llm("layers", 1)[0] or reader.files.num_blocks)
+        layers = options.for_each_llm("layers", 1)[0] or reader.files.num_blocks
+        states = LiveStates(reader, tokens, layers, options.precision)
         kept = options.for_each_llm("components", 1)[0]
         states.preparation = _fit(states.raw, fitted_on, options.preparation, kept, device)
         size = (states.size[0], states.preparation.width)

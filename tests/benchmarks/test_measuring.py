@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from efficiency_tables import tables, title_of
+from efficiency_tables import tables, title_of, tpme
 from lines import Lines, append_line
 from measuring import _forked, in_a_fork
 
@@ -56,7 +56,7 @@ def test_finished_lines_are_found_again_whatever_the_order_of_their_fields(tmp_p
 
 def test_the_tables_hold_every_row_against_ours(tmp_path: Path) -> None:
     path = tmp_path / "lines.jsonl"
-    shared = {"dataset": "d", "llm": "m", "device": "cpu", "threads": 1}
+    shared = {"dataset": "d", "llm": "m", "device": "cpu", "threads": 1, "precision": "auto"}
 
     def note(kind: str, found: dict[str, object], **more: object) -> None:
         append_line(path, {"of": {"kind": kind, **shared, **more}, **found, "commit": "c"})
@@ -89,11 +89,9 @@ def test_the_tables_hold_every_row_against_ours(tmp_path: Path) -> None:
         row="full",
     )
     shown = tables(Lines(path))
-    assert "| ssna, in-batch | 2.0 | 1.8 to 2.0 | whole epochs | 1.00 | 100 | 1.00 | 1,234 |" in shown
-    assert (
-        "| LoRA, gradient checkpointing | 30.0 | 27.0 to 30.0 | 7 steps of 10 an epoch | 15 | 250 | 2.50 | 1,234 |"
-        in shown
-    )
+    assert "| ssna, in-batch | 2.0 | 1.8 to 2.0 | whole epochs | 1.00 | 100 | 1.00 | 1,234 | 0.000 |" in shown
+    measured = "30.0 | 27.0 to 30.0 | 7 steps of 10 an epoch | 15 | 250 | 2.50"
+    assert f"| LoRA, gradient checkpointing | {measured} | 1,234 | 0.900 |" in shown
     assert "| LoRA, gradient checkpointing | 0.50 | 0.47 |" in shown, "14 s are paid back in half of 28 s"
     assert "To its best epoch ssna takes 20 s, extraction included." in shown
     assert "| ssna, in-batch | 0.2500 | 0.1250 | 2 of 3 | 20 | 0.3000 |" in shown
@@ -102,6 +100,15 @@ def test_the_tables_hold_every_row_against_ours(tmp_path: Path) -> None:
     assert "| full fine-tuning | 2; 1.50 |" in shown
     assert "| extraction, s | 7 | 14 | 0.50 |" in shown
     assert "| ssna, in-batch: training, MiB | 150 | 100 | 1.50 |" in shown
+
+
+def test_tpme_goes_from_the_least_to_the_greatest_of_each_measure() -> None:
+    lines = [
+        {"epoch_seconds": seconds, "trainable_parameters": parameters, "memory": memory}
+        for seconds, parameters, memory in ((2.0, 300, 50), (4.0, 100, 90), (10.0, 500, 130))
+    ]
+    expected = [0.1 * 200 / 400, 0.45 * 2 / 8 + 0.45 * 40 / 80, 1.0]
+    assert tpme(lines) == pytest.approx(expected)
 
 
 def test_rows_have_titles() -> None:
