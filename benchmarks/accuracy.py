@@ -17,7 +17,7 @@ from pathlib import Path
 
 import click
 from grid.cells import Results, Row, cells_of, fill_in
-from grid.methods import EQUAL, METHODS, width_of_equal_size
+from grid.methods import EQUAL, METHODS, STUDIED, width_of_equal_size
 from grid.tables import tables
 
 from ssna.cache import Cache, find_cache
@@ -29,8 +29,7 @@ BEGIN, END = "<!-- what `accuracy.py table` prints -->", "<!-- until here -->"
 PLOTS = DOCUMENT.parent / "plots"
 FIVE_SEEDS = ("ids", "last-whitened", "last-adapter", "mean", "residual", "residual-ids")
 MORE_LLMS = ("last-whitened", "last-adapter", "mean", "residual", "residual-ids")
-LAYERS = (1, 2, 3, 4, 6, 9, 12)
-STUDIED = "residual"
+LAYERS = (2, 3, 4, 6, 9, 12)  # One is `ONE_LAYER_OF_STUDIED`.
 
 
 def parts_of(datasets: Sequence[str], llms: Sequence[str], sizes: Mapping[str, tuple[int, int]]) -> list[list[Row]]:

@@ -127,6 +127,10 @@ METHODS: dict[str, Method] = {
     "two-llms": Method("SSNA, residual, two LLMs", {"side": "residual"}, 2),
 }
 EQUAL = ("mean-equal", "concat-equal")
+STUDIED = "residual"
+"""With fewer layers too"""
+ONE_LAYER_OF_STUDIED = "last-adapter"
+"""What it is with one layer, where there is nothing to integrate: the same training"""
 
 
 def width_of_equal_size(method: str, num_layers: int, state_width: int) -> int:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from grid.cells import RARITY, Results, unpack
-from grid.methods import EQUAL, METHODS, SEARCH
+from grid.methods import EQUAL, METHODS, ONE_LAYER_OF_STUDIED, SEARCH, STUDIED
 from grid.statistics import RESAMPLES, Comparison, compare, excess, holm, per_user
 
 METRICS = ("recall@10", "ndcg@10")
@@ -62,7 +62,10 @@ class Outcome:
 
 
 def outcomes_of(lines: Iterable[Mapping[str, Any]]) -> list[Outcome]:
-    """Of each method, LLM and number of layers, the best trial of the first seed with all seeds it has."""
+    """Of each method, LLM and number of layers, the best trial of the first seed with all seeds it has.
+
+    The single adapter is there twice: as itself, and as the studied method's a = 1.
+    """
     trials = dict[tuple[Any, ...], dict[str, list[Mapping[str, Any]]]]()
     for line in lines:
         options = {name: value for name, value in line["options"].items() if name != "seed"}
@@ -78,7 +81,8 @@ def outcomes_of(lines: Iterable[Mapping[str, Any]]) -> list[Outcome]:
         best = max(first, key=lambda name: first[name])
         chosen = sorted(by_options[best], key=lambda line: line["options"]["seed"])
         found.append(Outcome(method, llms, layers, chosen, sum(value > 0 for value in first.values())))
-    return found
+    ones = [each for each in found if each.method == ONE_LAYER_OF_STUDIED]
+    return [*found, *(replace(each, method=STUDIED, layers=1) for each in ones)]
 
 
 def tables(results: Results) -> str:
@@ -88,8 +92,11 @@ def tables(results: Results) -> str:
     for dataset, name in names.items():
         outcomes = outcomes_of(line for line in results.lines.values() if line["dataset"] == dataset)
         whole = [outcome for outcome in outcomes if outcome.layers is None]
-        finished = [outcome for outcome in outcomes if outcome.finished]
-        pairs = [*_pairs(finished), *_pairs_of_layers(outcomes)]
+        pairs = _pairs([outcome for outcome in whole if outcome.finished])
+        compared = [(ours.lines, theirs.lines) for ours, theirs in pairs]
+        by_layers = _pairs_of_layers([outcome for outcome in outcomes if outcome.finished])
+        # The single adapter may be the best single layer too.
+        pairs += [(ours, theirs) for ours, theirs in by_layers if (ours.lines, theirs.lines) not in compared]
         parts += [
             f"## {name}",
             _all_rows(whole),

@@ -96,6 +96,30 @@ def test_validation_chooses_where_test_says_otherwise() -> None:
     assert not outcomes[1].finished
 
 
+def test_the_single_adapter_is_the_studied_method_with_one_layer(tmp_path: Path) -> None:
+    from grid.cells import Results
+    from grid.methods import METHODS, ONE_LAYER_OF_STUDIED, STUDIED
+    from grid.tables import tables
+    from lines import append_line
+
+    from ssna.stage2_adapt.side_network import SideNetwork
+
+    made = []
+    for side in (METHODS[STUDIED].options["side"], METHODS[ONE_LAYER_OF_STUDIED].options["side"]):
+        torch.manual_seed(0)
+        made.append(SideNetwork(1, 8, 4, integration=side))
+    states = torch.randn(1, 5, 8)
+    torch.testing.assert_close(made[0](states), made[1](states), rtol=0, atol=0)
+    path = tmp_path / "lines.jsonl"
+    for method, valid in ((STUDIED, 0.3), (ONE_LAYER_OF_STUDIED, 0.2)):
+        for dropout, seed in ((0.2, 0), (0.2, 1), (0.2, 2), (0.4, 0)):
+            append_line(path, line(method, valid if dropout == 0.2 else 0.1, 0.1, dropout, seed))
+    shown = tables(Results(path))
+    assert shown.count("| SSNA, residual (minilm) | last layer, one adapter (minilm) | recall@10 |") == 1
+    assert "| SSNA, residual (minilm) | SSNA, residual, a = 1 (minilm) |" not in shown, "the same comparison once more"
+    assert "| SSNA, residual, a = 1 (minilm) | 3 | .2000 |" in shown
+
+
 def test_cells_are_told_apart_by_every_option() -> None:
     from grid.cells import Cell, Row
 
