@@ -21,7 +21,7 @@ from ssna.api.adapt import adapt
 from ssna.api.add_items import AddedItems, add_items
 from ssna.api.extract import extract
 from ssna.api.prepare import prepare
-from ssna.api.recommend import NEAREST, recommend_users
+from ssna.api.recommend import NEAREST_ITEMS, recommend_users
 from ssna.api.similar import similar
 from ssna.columns import ITEM, TITLE, USER
 from ssna.errors import RunError, SourceError
@@ -132,7 +132,8 @@ class TextRecommender:
             histories: of any other users instead: a frame with user_id and item_id, oldest first (or in any order with
                 timestamp), or a mapping from each user to a list of item ids, oldest first.
             allow_repeats: whether items of a user's history may be recommended again.
-            explain: say too, in nearest_item_id and nearest_cosine, which item of the history each one is nearest to.
+            explain: say too which items of the history each one is nearest to, nearest first: in nearest_item_ids and
+                nearest_cosines, columns of lists, in pandas of Python lists.
 
         Raises:
             RunError: if nothing was fitted, there is no such user or item, or there are no item vectors to explain by.
@@ -240,7 +241,7 @@ class TextRecommender:
 
     def _as_given(self, frame: pl.DataFrame, users: pl.DataType | None = None) -> Any:
         """A frame of the kind that was fitted, ids as there; `users` is the type of their ids if it is another one."""
-        types = {USER: users or self._ids[USER], ITEM: self._ids[ITEM], NEAREST: self._ids[ITEM]}
+        types = {USER: users or self._ids[USER], ITEM: self._ids[ITEM], NEAREST_ITEMS: pl.List(self._ids[ITEM])}
         ids = [pl.col(name).cast(dtype) for name, dtype in types.items() if name in frame.columns]
         return in_kind(frame.with_columns(ids), self._kind)
 

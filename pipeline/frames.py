@@ -61,14 +61,7 @@ def in_kind(frame: pl.DataFrame, kind: FrameKind) -> Any:
         return frame
     import pandas
 
-    # Whole numbers of which some are missing would become floats.
-    columns = {
-        name: pandas.array(column.to_list(), dtype="Int64")
-        if column.dtype.is_integer() and column.null_count()
-        else column.to_list()
-        for name, column in frame.to_dict().items()
-    }
-    return pandas.DataFrame(columns)
+    return pandas.DataFrame(frame.to_dict(as_series=False))
 
 
 def _of_pandas(frame: Any) -> pl.DataFrame:

@@ -2,8 +2,6 @@
 
 # No `from __future__ import annotations`: FastAPI reads the annotations of functions that are made here.
 
-import base64
-import hashlib
 import json
 import re
 from collections.abc import Collection, Mapping, Sequence
@@ -27,6 +25,7 @@ from torch.nn import functional
 from ssna import __version__
 from ssna.api.recommend import Item, Recommendation, ScoredItem, described_items, recommendation_of, scored_items
 from ssna.columns import ITEM, TITLE
+from ssna.content_security import source_hash
 from ssna.errors import RunError
 from ssna.runs import Run
 from ssna.stage2_adapt import SequenceRecommender, nearest_items, top_items
@@ -211,12 +210,12 @@ def make_service(run: Run, device: torch.device, hosts: Collection[str] | None =
 
 def _policy_of(page: str) -> str:
     """What a browser may do for the page: run its own script and style, ask this service, and show it in no frame."""
-    digests = dict[str, str]()
+    hashes = dict[str, str]()
     for element in ("script", "style"):
         (content,) = re.findall(rf"<{element}>(.*?)</{element}>", page, re.DOTALL)
-        digests[element] = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
+        hashes[element] = source_hash(content)
     return (
-        f"default-src 'none'; script-src 'sha256-{digests['script']}'; style-src 'sha256-{digests['style']}'; "
+        f"default-src 'none'; script-src '{hashes['script']}'; style-src '{hashes['style']}'; "
         "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     )
 

@@ -93,7 +93,8 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """A table on stdout; columns of numbers are aligned to the right and never folded.
 
     In a terminal that is too narrow for it, rows become columns; if that is too wide as well, each row becomes a small
-    table of its own. (rich would leave out the columns for which there is no room, and say nothing.)
+    table of its own. (rich would leave out the columns for which there is no room, and say nothing.) A row whose first
+    cell is empty says more of the row before.
     """
     columns, rows = [_harmless(name) for name in columns], [[_harmless(cell) for cell in row] for row in rows]
     console = _console(stderr=False)
@@ -108,8 +109,15 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     if _fits(console, turned):
         console.print(turned)
         return
+    tables = list[tuple[str, list[tuple[str, str]]]]()
     for name, *values in rows:
-        console.print(_table([columns[0], name], list(zip(columns[1:], values, strict=True))))
+        if name or not tables:
+            tables.append((name, []))
+        tables[-1][1].extend(
+            (column, value) for column, value in zip(columns[1:], values, strict=True) if name or value
+        )
+    for name, cells_of_row in tables:
+        console.print(_table([columns[0], name], cells_of_row))
 
 
 def _fits(console: Console, table: Table) -> bool:

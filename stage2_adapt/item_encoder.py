@@ -23,7 +23,8 @@ RECOMPUTE_FROM_ITEMS = 32768
 class ItemEncoder(nn.Module):
     """Vectors of items 1 to N, of which the first T occur in training.
 
-    An item without training interactions has an ID vector of exactly zero.
+    An item without training interactions has an ID vector of exactly zero. Beside texts, so has in training a share of
+    all items: IDs fit faster than texts, of which little would be learned otherwise (docs/method.md).
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class ItemEncoder(nn.Module):
             for (layers, width), side_width in zip(state_sizes, side_widths, strict=True)
         )
         self.id_table: nn.Parameter | None = None
+        self.id_dropout = options.id_dropout if state_sizes else 0.0
         if options.learns_ids:
             self.id_table = nn.Parameter(torch.empty(num_trained, options.width).normal_(std=0.02))
         texts, parts = len(self.sides), len(self.sides) + options.learns_ids
@@ -83,7 +85,11 @@ class ItemEncoder(nn.Module):
     def _id_vectors(self, items: Tensor) -> Tensor:
         assert self.id_table is not None
         if self.training:  # On training items only.
-            return functional.embedding(items - 1, self.id_table)
+            vectors = functional.embedding(items - 1, self.id_table)
+            if not self.id_dropout:
+                return vectors
+            # Left out whole and not scaled up: an item then is what its text says, as items without an ID are.
+            return vectors * (torch.rand(len(items), 1, device=items.device) >= self.id_dropout)
         trained = items <= len(self.id_table)
         return functional.embedding(torch.where(trained, items - 1, 0), self.id_table) * trained[:, None]
 

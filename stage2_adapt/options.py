@@ -63,6 +63,8 @@ class AdaptOptions:
     """Of the adapters"""
     item_id: bool = False
     """Add a learned ID embedding to the side network's item vector"""
+    id_dropout: float = 0.9
+    """Share of the items whose ID embedding is left out, in each training step anew, so that the text learns too"""
     fusion: FusionName = "add"
     """Of several LLMs' side networks, and of IDs: `add`, or `gate`, by weights that depend on the text"""
     split: str = LEAVE_ONE_OUT
@@ -155,13 +157,13 @@ class AdaptOptions:
             raise OptionError("--item-id adds IDs to the text of a side network; this model has none. Leave it out.")
         if self.model in ("sasrec", "hstu") and self.width % self.heads:
             raise OptionError(f"--width {self.width} cannot be divided among --heads {self.heads}; make it a multiple.")
-        numbers = ("dropout", "side_dropout", "learning_rate", "weight_decay", "calibration", "clip", "averaging")
-        for name in numbers:
+        shares = ("dropout", "side_dropout", "id_dropout")
+        for name in (*shares, "learning_rate", "weight_decay", "calibration", "clip", "averaging"):
             if not math.isfinite(getattr(self, name)):
                 raise OptionError(f"--{_flag(name)} {getattr(self, name)}: expected a finite number.")
         if not 0 <= self.seed < 2**63:
             raise OptionError(f"--seed {self.seed}: expected a whole number from 0 to 2^63 - 1.")
-        for name in ("dropout", "side_dropout"):
+        for name in shares:
             if not 0 <= getattr(self, name) < 1:
                 raise OptionError(f"--{_flag(name)} {getattr(self, name):g}: expected a share from 0 to below 1.")
         if not 0 <= self.calibration <= 1:

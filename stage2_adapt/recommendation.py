@@ -15,6 +15,8 @@ from ssna.stage2_adapt.sequences import Sequences, gather_spans
 _USERS_AT_ONCE = 128
 _SCORES_AT_ONCE = 2**24
 _NUMBERS_AT_ONCE = 2**24
+_NEAREST = 3
+"""Items of a history that are named beside a recommended one, at most"""
 
 
 @torch.no_grad()
@@ -88,9 +90,10 @@ def nearest_items(unit: Tensor, item: int, k: int) -> tuple[list[int], list[floa
 
 @torch.no_grad()
 def nearest_in_histories(vectors: Tensor, items: Tensor, histories: Sequences) -> tuple[Tensor, Tensor]:
-    """Of each recommended item, that of the user's history which is nearest by the cosine of their vectors.
+    """Of each recommended item, the three of the user's history that are nearest by the cosine of their vectors.
 
-    Where an item has no vector, or the history no other item that has one, the cosine is minus infinity.
+    An item counts once, however often the history has it. Where a recommended item has no vector, or the history has
+    fewer other items with one, cosines are minus infinity.
 
     Args:
         vectors: ``(N + 1, d)``, of items 1 to N; zero of an item without one.
@@ -98,21 +101,25 @@ def nearest_in_histories(vectors: Tensor, items: Tensor, histories: Sequences) -
         histories: of the B users, none empty.
 
     Returns:
-        Item indices and cosines ``(B, k)``, on the CPU.
+        Item indices and cosines ``(B, k, 3)``, nearest first, on the CPU.
     """
     packed, starts = torch.from_numpy(histories.items).to(vectors.device), torch.from_numpy(histories.starts)
-    longest = int(histories.lengths.max(initial=1))
+    longest = int(histories.lengths.max(initial=_NEAREST))
     at_once = max(1, _NUMBERS_AT_ONCE // (longest * max(vectors.shape[1], items.shape[1])))
     blocks = []
     for first in range(0, max(1, len(items)), at_once):
         mine = items[first : first + at_once].to(vectors.device)
         start, end = starts[:-1][first : first + at_once], starts[1:][first : first + at_once]
-        seen, _ = gather_spans(packed, start, end, longest)  # (B, S)
+        seen, _ = gather_spans(packed, start, end, longest)
+        # There are always three to choose from, and sorted, an item stands beside its repetitions.
+        seen = functional.pad(seen, (0, max(0, _NEAREST - seen.shape[1]))).sort(dim=1).values  # (B, S)
+        again = functional.pad(seen[:, 1:] == seen[:, :-1], (1, 0))  # (B, S)
         given, past = (functional.normalize(vectors[which], dim=2) for which in (mine, seen))
         cosines = given @ past.transpose(1, 2)  # (B, k, S)
-        without = ~past.any(dim=2) | (seen == 0)  # (B, S)
+        without = ~past.any(dim=2) | (seen == 0) | again  # (B, S)
         impossible = without[:, None] | (seen[:, None] == mine[:, :, None]) | ~given.any(dim=2, keepdim=True)
-        best = cosines.masked_fill(impossible, -torch.inf).max(dim=2)
-        blocks.append((seen.gather(1, best.indices).cpu(), best.values.cpu()))
+        best = cosines.masked_fill(impossible, -torch.inf).topk(_NEAREST, dim=2)
+        places = best.indices
+        blocks.append((seen.gather(1, places.flatten(1)).view_as(places).cpu(), best.values.cpu()))
     near, nearness = zip(*blocks, strict=True)
     return torch.cat(near), torch.cat(nearness)

@@ -122,6 +122,9 @@ METHODS: dict[str, Method] = {
     "residual": Method("SSNA, residual", {"side": "residual"}),
     "gru-ids": Method("SSNA, gru, and item IDs", {"side": "gru", "item_id": True}),
     "residual-ids": Method("SSNA, residual, and item IDs", {"side": "residual", "item_id": True}),
+    "residual-ids-always": Method(
+        "SSNA, residual, and item IDs, none left out", {"side": "residual", "item_id": True, "id_dropout": 0.0}
+    ),
     "mean-equal": Method("adapters averaged, as many parameters as SSNA", {"side": "mean"}),
     "concat-equal": Method("adapters side by side, as many parameters as SSNA", {"side": "concat"}),
     "two-llms": Method("SSNA, residual, two LLMs", {"side": "residual"}, 2),

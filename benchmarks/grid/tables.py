@@ -18,7 +18,7 @@ LEAST_SEEDS = 3
 _LEAST_TARGETS = 30  # Of fewer, no interval is printed.
 ID_MODELS = ("ids", "ids-gru4rec")
 SEQUENTIAL = ("gru", "residual")
-SEQUENTIAL_WITH_IDS = ("gru-ids", "residual-ids")
+SEQUENTIAL_WITH_IDS = ("gru-ids", "residual-ids", "residual-ids-always")
 
 
 @dataclass(frozen=True)

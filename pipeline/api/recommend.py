@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from ssna.runs import Run, open_run
 from ssna.stage2_adapt import SequenceRecommender, Sequences, nearest_in_histories, top_items, top_items_of_all
 
 RANK, SCORE = "rank", "score"
-NEAREST, COSINE = "nearest_item_id", "nearest_cosine"
+NEAREST_ITEMS, NEAREST_COSINES = "nearest_item_ids", "nearest_cosines"
 """Of recommendations that are explained"""
 _UNEXPLAINED = ", or leave --explain out"
 
@@ -43,10 +44,10 @@ class ScoredItem(Item):
 class RecommendedItem(ScoredItem):
     """A recommended item, and what of the history it is like."""
 
-    nearest: ScoredItem | None
-    """The item of the history whose vector is nearest, scored by their cosine.
+    nearest: list[ScoredItem]
+    """Other items of the history, up to three, whose vectors are nearest; nearest first, scored by their cosines.
 
-    None of a model without item vectors, of an item without one, or where no other item of the history has one."""
+    Empty of a model without item vectors, of an item without one, or where no other item of the history has one."""
 
 
 @dataclass(frozen=True)
@@ -124,14 +125,14 @@ def recommend_users(
             here alone.
         k: how many items.
         allow_repeats: whether items of a user's history may be recommended again.
-        explain: say too which item of the history each one is nearest to.
+        explain: say too which items of the history each one is nearest to.
         device: a PyTorch device, or `auto`.
         on_progress: called with the users done and their number.
 
     Returns:
         A row a user and item: user_id, item_id, score and rank (from 1), best items first; fewer than k where there
-        are not so many to choose from. Explained ones have nearest_item_id and nearest_cosine too, which are null as
-        `RecommendedItem.nearest` is None.
+        are not so many to choose from. Explained ones have nearest_item_ids and nearest_cosines too: lists,
+        nearest first, of what `RecommendedItem.nearest` has.
 
     Raises:
         RunError: if the folder is no finished run, has no such user or item, or no item vectors to explain by.
@@ -154,7 +155,7 @@ def recommend_users(
     vectors = None
     if explain:
         vectors = vectors_of(opened, _UNEXPLAINED)
-        schema |= {NEAREST: pl.String(), COSINE: pl.Float32()}
+        schema |= {NEAREST_ITEMS: pl.List(pl.String()), NEAREST_COSINES: pl.List(pl.Float32())}
     blocks, done = [pl.DataFrame(schema=schema)], 0
     for items, scores in top_items_of_all(opened.recommender, sequences, k, where, allow_repeats):
         count, each = items.shape
@@ -168,11 +169,12 @@ def recommend_users(
         )
         if vectors is not None:
             read = sequences.of_users(range(done, done + count))
-            near, cosines = (part.flatten().numpy() for part in nearest_in_histories(vectors, items, read))
-            found = pl.when(pl.Series(cosines) > -float("inf"))
+            near, cosines = (part.flatten(0, 1).numpy() for part in nearest_in_histories(vectors, items, read))
+            near_ids = opened.items[ITEM].gather(np.maximum(near, 1).ravel() - 1).reshape(near.shape)
+            found = pl.lit(pl.Series((cosines > -np.inf).sum(axis=1)))  # These come first.
             block = block.with_columns(
-                found.then(opened.items[ITEM].gather(np.maximum(near, 1) - 1)).alias(NEAREST),
-                found.then(pl.Series(cosines)).alias(COSINE),
+                pl.lit(near_ids).arr.to_list().list.head(found).alias(NEAREST_ITEMS),
+                pl.lit(pl.Series(cosines)).arr.to_list().list.head(found).alias(NEAREST_COSINES),
             )
         blocks.append(block.filter(pl.col(SCORE) > -float("inf")))
         done += count
@@ -226,11 +228,12 @@ def vectors_of(run: Run, otherwise: str = "") -> Tensor:
     return run.recommender.item_embeddings
 
 
-def _nearest(run: Run, items: list[int], history: list[int]) -> list[ScoredItem | None]:
-    """Of each recommended item, that of the history which it is like; see `RecommendedItem.nearest`."""
+def _nearest(run: Run, items: list[int], history: list[int]) -> list[list[ScoredItem]]:
+    """Of each recommended item, those of the history which it is like; see `RecommendedItem.nearest`."""
     if not items or not isinstance(run.recommender, SequenceRecommender):
-        return [None] * len(items)
+        return [[] for _ in items]
     alone = Sequences(np.array(history), np.array([0, len(history)]))
-    near, cosines = nearest_in_histories(vectors_of(run), torch.tensor([items]), alone)
-    described = zip(described_items(run, near[0].clamp_min(1).tolist()), cosines[0].tolist(), strict=True)
-    return [ScoredItem(*item, cosine) if cosine > -float("inf") else None for item, cosine in described]
+    (near,), (cosines,) = nearest_in_histories(vectors_of(run), torch.tensor([items]), alone)
+    found = cosines > -torch.inf
+    described = iter(scored_items(run, near[found].tolist(), cosines[found].tolist()))
+    return [list(islice(described, count)) for count in found.sum(dim=1).tolist()]

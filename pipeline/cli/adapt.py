@@ -92,6 +92,7 @@ _OF_ADAPTERS = {"side_width", "side_dropout", "activation"}
 @_option("side_dropout", "Share of the adapters' outputs dropped in training.", type=float, metavar="P")
 @_option("activation", "Of the adapters.", type=click.Choice(ACTIVATIONS))
 @_option("item_id", "Add a learned ID embedding to each item.", is_flag=True)
+@_option("id_dropout", "Share of ID embeddings left out of each training step.", type=float, metavar="P")
 @_option("fusion", "Of several LLMs and of IDs: their sum, or weighted by the text.", type=click.Choice(FUSIONS))
 @_option("split", f"What validates and tests: {', '.join(SPLITS)}.", metavar="NAME")
 @_option("candidates", "What is ranked: interacted items, or all with a text.", type=click.Choice(CANDIDATES))
@@ -196,6 +197,8 @@ def _note_what_is_not_used(chosen: AdaptOptions) -> None:
         )
     elif chosen.side == "frozen":
         _note_unused(given & _OF_ADAPTERS, "--side frozen, which has no adapters")
+    if not chosen.item_id:
+        _note_unused(given & {"id_dropout"}, "a model without --item-id")
     if chosen.model in ("gru4rec", "fmlp"):
         _note_unused(given & {"heads"}, f"--model {chosen.model}")
     if chosen.loss not in ("sampled", "gbce"):

@@ -40,7 +40,7 @@ Example: ssna recommend runs/text --history 50 --history 181 --top 5
 @click.option("--overwrite", is_flag=True, help="Replace a file that is there.")
 @top_option(recommend)
 @click.option("--allow-repeats", is_flag=True, help="Items of the history may be recommended again.")
-@click.option("--explain", is_flag=True, help="Show which item of the history each one is nearest to.")
+@click.option("--explain", is_flag=True, help="Show which items of the history, up to three, each one is nearest to.")
 @device_option
 @json_option
 def recommend_command(
@@ -59,9 +59,9 @@ def recommend_command(
 ) -> None:
     """Print the items that come next for a user or a history, from the run folder RUN alone.
 
-    For many users they are rows of a Parquet file: user_id, item_id, score and rank, explained also nearest_item_id and
-    nearest_cosine. The table of histories (CSV, TSV, Parquet, JSON Lines) has the columns user_id and item_id, oldest
-    first, or in any order with a timestamp.
+    For many users they are rows of a Parquet file: user_id, item_id, score and rank, explained also the lists
+    nearest_item_ids and nearest_cosines. The table of histories (CSV, TSV, Parquet, JSON Lines) has the columns user_id
+    and item_id, oldest first, or in any order with a timestamp.
     """
     if all_users or histories is not None:
         option = "--all-users" if all_users else "--histories"
@@ -94,12 +94,15 @@ def _show(found: Recommendation, whose: str, explain: bool) -> None:
         ["item", f"last {len(past)} of {len(found.history)} of {whose}, oldest first"],
         [[item.item_id, item.title] for item in past],
     )
-    columns = ["item", "recommended next", "score"]
-    rows = [[item.item_id, item.title, f"{item.score:.3f}"] for item in found.items]
+    columns, rows = ["item", "recommended next", "score"], list[list[str]]()
     if explain:
         columns += ["nearest in the history", "cosine"]
-        for row, item in zip(rows, found.items, strict=True):
-            row += ["", ""] if item.nearest is None else [item.nearest.title, f"{item.nearest.score:.3f}"]
+    for item in found.items:
+        rows.append([item.item_id, item.title, f"{item.score:.3f}"])
+        if explain:
+            nearest, *others = [[near.title, f"{near.score:.3f}"] for near in item.nearest] or [["", ""]]
+            rows[-1] += nearest
+            rows += [["", "", "", *near] for near in others]
     print_table(columns, rows)
 
 

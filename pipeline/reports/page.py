@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -15,6 +13,7 @@ from markupsafe import Markup
 
 import ssna
 from ssna.api.compare import RESAMPLES
+from ssna.content_security import source_hash
 from ssna.reports.charts import COLOURS, marker
 from ssna.reports.contents import BY_POPULARITY, MAPPED_ITEMS, SHOWN_HISTORY, TOP, Group, RunReport
 from ssna.reports.figures import CUTOFFS, METRICS, by_cutoff, by_layers, by_popularity, curves
@@ -43,13 +42,12 @@ def render(groups: Sequence[Group]) -> str:
     environment.filters |= {"size": size, "number": _number}
     environment.globals |= {"marker": marker, "missing": _MISSING, "colours": COLOURS}
     script = _file("page.js")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return environment.get_template("page.html.j2").render(
         generator=Markup(GENERATOR),
         version=ssna.__version__,
         style=Markup(_file("page.css")),
         script=Markup(script),
-        script_digest=digest,
+        script_hash=source_hash(script),
         groups=[_view(group) for group in groups],
         data=[_data(group) for group in groups],
         resamples=RESAMPLES,

@@ -339,9 +339,11 @@ def test_what_an_adapt_command_does_not_do_as_asked_is_told(workplace: Path) -> 
         "Without effect under --side none, which reads no LLM states: --activation.",
         "Without effect under --loss in-batch: --negatives.",
     ]
-    done = run(workplace, *trained, "--llm", "tiny", "--side", "frozen", "--side-width", "8", "--calibration", "1")
-    assert done.stderr.splitlines()[:2] == [
+    unused = ["--side-width", "8", "--calibration", "1", "--id-dropout", "0.1"]
+    done = run(workplace, *trained, "--llm", "tiny", "--side", "frozen", *unused)
+    assert done.stderr.splitlines()[:3] == [
         "Without effect under --side frozen, which has no adapters: --side-width.",
+        "Without effect under a model without --item-id: --id-dropout.",
         "Without effect under --loss sampled: --calibration.",
     ]
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import math
+import re
 import shutil
 from collections.abc import Iterator
 from html.parser import HTMLParser
@@ -106,6 +109,13 @@ def test_titles_and_names_are_text(workplace: Path) -> None:
         assert tags.count("script") == 2
         assert "b" not in (tags if page == "hostile.html" else [])
     assert HOSTILE in read(workplace / "report.html").texts
+
+
+def test_the_page_names_the_hash_of_its_own_script(workplace: Path) -> None:
+    page = (workplace / "report.html").read_text(encoding="utf-8")
+    (script,) = re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}';" in page
 
 
 def test_sample_users_have_the_recommendations_and_the_ranks_of_the_run(workplace: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import threading
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ from ssna.cache import Cache, Selection, find_cache, fingerprint_of, keys_of_tex
 from ssna.errors import RunError
 from ssna.runs import open_run, read_added
 from tests.end_to_end.test_serve import started
-from tests.helpers import Catalogue, make_catalogue, make_tiny_llm, ssna_in_process
+from tests.helpers import Catalogue, make_catalogue, make_tiny_llm, ssna_in_process, ssna_in_terminal
 
 CPU = torch.device("cpu")
 
@@ -165,7 +166,7 @@ def test_users_of_a_table_get_what_each_history_alone_would(place: Place, tmp_pa
         mine, alone = rows.filter(user_id=user), ssna.recommend(run, history=history, k=3).items
         assert mine["item_id"].to_list() == [item.item_id for item in alone]
         np.testing.assert_allclose(mine["score"], [item.score for item in alone], atol=1e-4)
-        assert mine["nearest_item_id"].to_list() == [item.nearest.item_id for item in alone if item.nearest]
+        assert mine["nearest_item_ids"].to_list() == [[near.item_id for near in item.nearest] for item in alone]
     assert ssna_in_process(*command, "--overwrite", cwd=tmp_path).returncode == 0
     for given in (HISTORIES, pl.read_parquet(write_histories(tmp_path, ".parquet"))):
         assert ssna.recommend_users(run, histories=given, k=3, explain=True).equals(rows)  # type: ignore[arg-type]
@@ -242,18 +243,52 @@ def test_similar_items_are_those_of_highest_cosine(place: Place) -> None:
     assert len(ssna.similar(place.root / "text", "i3", k=1000)) == 24
 
 
-def test_each_recommendation_names_the_nearest_item_of_the_history(place: Place) -> None:
-    history = ["i1", "i5", "i9"]
+LONG_HISTORY = ["i1", "i5", "i9", "i1", "i4", "i5", "i1"]
+
+
+@pytest.mark.parametrize(("history", "count"), [(LONG_HISTORY, 3), (["i9", "i1", "i9"], 2)])
+def test_each_recommendation_names_the_nearest_items_of_the_history(
+    place: Place, history: list[str], count: int
+) -> None:
     for item in ssna.recommend(place.root / "text", history=history, k=4).items:
-        near = {each.item_id: each.score for each in ssna.similar(place.root / "text", item.item_id, k=24)}
-        assert item.nearest is not None
-        assert item.nearest.item_id == max(history, key=lambda other: near[other])
-        assert item.nearest.score == pytest.approx(near[item.nearest.item_id], abs=1e-5)
-    table = ssna_in_process("recommend", place.root / "text", "--history", "i1", "--explain", "--top", "2").stdout
-    assert "nearest in the history" in table
-    assert ssna.recommend(place.root / "popularity", history=history).items[0].nearest is None
+        similar = [each for each in ssna.similar(place.root / "text", item.item_id, k=24) if each.item_id in history]
+        assert [(near.item_id, near.title) for near in item.nearest] == [
+            (each.item_id, each.title) for each in similar[:count]
+        ]
+        assert [near.score for near in item.nearest] == pytest.approx(
+            [near.score for near in similar[:count]], abs=1e-5
+        )
+    assert ssna.recommend(place.root / "popularity", history=history).items[0].nearest == []
+
+
+def test_no_item_is_named_as_near_to_itself(place: Place) -> None:
     repeated = ssna.recommend(place.root / "text", history=["i1"], k=25, allow_repeats=True).items
-    assert [item.nearest for item in repeated if item.item_id == "i1"] == [None]
+    assert {item.item_id: len(item.nearest) for item in repeated} == {
+        item.item_id: item.item_id != "i1" for item in repeated
+    }
+
+
+def test_the_nearest_items_stand_below_each_other(place: Place) -> None:
+    run, given = place.root / "text", [part for item in LONG_HISTORY for part in ("--history", item)]
+    table = ssna_in_process("recommend", run, *given, "--explain", "--top", "2").stdout
+    rows = [re.split("  +", line.strip()) for line in table.splitlines() if line.strip()]
+    expected = list[list[str]]()
+    for item in ssna.recommend(run, history=LONG_HISTORY, k=2).items:
+        near = [[each.title, f"{each.score:.3f}"] for each in item.nearest]
+        expected += [[item.item_id, item.title, f"{item.score:.3f}", *near[0]], near[1], near[2]]
+    assert rows[-6:] == expected
+    lonely = ["recommend", place.root / "ids", "--user", "u000", "--explain", "--top", "25"]
+    assert re.search(rf"\n {place.lonely} +fiddle lamp boot +\S+ +\n", ssna_in_process(*lonely).stdout)
+
+
+def test_in_a_narrow_terminal_the_nearest_items_stay_with_what_they_are_near_to(place: Place) -> None:
+    given = [part for item in LONG_HISTORY for part in ("--history", item)]
+    shown = ssna_in_terminal(
+        "recommend", "text", *given, "--explain", "--top", "2", cwd=place.root, columns=30, NO_COLOR="1"
+    )
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", shown)
+    of_one = ["item", "recommended", "score", *["nearest", "cosine"] * 3]
+    assert re.findall("^ (item|recommended|score|nearest|cosine)", plain, re.MULTILINE) == ["item", *of_one, *of_one]
 
 
 def test_recommendations_for_all_are_explained_as_those_for_one(
@@ -263,18 +298,20 @@ def test_recommendations_for_all_are_explained_as_those_for_one(
     done = ssna_in_process(*command, "--output", "all.parquet", cwd=tmp_path)
     assert done.stdout == "all.parquet: 1,500 rows, the next 25 items of 60 users\n"
     rows = pl.read_parquet(tmp_path / "all.parquet")
-    assert rows.columns == ["user_id", "item_id", "score", "rank", "nearest_item_id", "nearest_cosine"]
+    assert rows.columns == ["user_id", "item_id", "score", "rank", "nearest_item_ids", "nearest_cosines"]
+    assert rows.schema.dtypes()[4:] == [pl.List(pl.String), pl.List(pl.Float32)]
     for user, mine in rows.group_by("user_id"):
         alone = ssna.recommend(place.root / "text", user=user[0], k=25, allow_repeats=True).items
         expected = {item.item_id: item.nearest for item in alone}
-        assert None not in expected.values()
-        found = {item: (near, cosine) for _, item, _, _, near, cosine in mine.iter_rows()}
+        assert [] not in expected.values()
+        found = {item: (near, cosines) for _, item, _, _, near, cosines in mine.iter_rows()}
+        assert {len(near) for near, _ in found.values()} <= {2, 3}
         for item, nearest in expected.items():
-            assert nearest is not None
-            assert found[item] == (nearest.item_id, pytest.approx(nearest.score, abs=1e-5))
+            assert found[item][0] == [near.item_id for near in nearest]
+            assert found[item][1] == pytest.approx([near.score for near in nearest], abs=1e-5)
     monkeypatch.setattr(recommendation, "_NUMBERS_AT_ONCE", 1)  # One user at a time
     again = ssna.recommend_users(place.root / "text", k=25, allow_repeats=True, explain=True)
-    assert again.drop("nearest_cosine").equals(rows.drop("nearest_cosine"))
+    assert again.drop("nearest_cosines").equals(rows.drop("nearest_cosines"))
     overwritten = ssna_in_process(*command, "--output", "all.parquet", "--overwrite", cwd=tmp_path)
     assert overwritten.returncode == 0
 
@@ -282,10 +319,10 @@ def test_recommendations_for_all_are_explained_as_those_for_one(
 def test_an_item_without_a_vector_is_near_to_nothing(place: Place) -> None:
     rows = ssna.recommend_users(place.root / "ids", ["u000", "u001"], k=25, explain=True)
     lonely = rows.filter(pl.col("item_id") == place.lonely)
-    assert lonely["nearest_item_id"].to_list() == lonely["nearest_cosine"].to_list() == [None, None]
-    assert rows.filter(pl.col("item_id") != place.lonely).null_count().sum_horizontal().item() == 0
+    assert lonely["nearest_item_ids"].to_list() == lonely["nearest_cosines"].to_list() == [[], []]
+    assert rows.filter(pl.col("item_id") != place.lonely)["nearest_item_ids"].list.len().min() == 3
     alone = ssna.recommend(place.root / "ids", user="u000", k=25).items
-    assert [item.nearest for item in alone if item.item_id == place.lonely] == [None]
+    assert [item.nearest for item in alone if item.item_id == place.lonely] == [[]]
 
 
 @pytest.mark.parametrize("whom", [["--user", "u000"], ["--all-users", "--output", "all.parquet"]])

@@ -61,6 +61,27 @@ def test_items_are_encoded_alike_in_blocks_and_in_any_order(fusion: str, monkeyp
     torch.testing.assert_close(encoder([part[:, order] for part in states], ITEMS[order]), whole[order])
 
 
+def test_in_training_a_share_of_the_items_goes_without_its_id() -> None:
+    torch.manual_seed(0)
+    encoder = ItemEncoder([(2, 6)], 400, options(item_id=True, id_dropout=0.25)).eval()
+    assert encoder.id_table is not None
+    states, items = [torch.randn(2, 400, 6)], torch.arange(1, 401)
+    text = encoder.sides[0](states[0])
+    whole = text + encoder.id_table
+    torch.testing.assert_close(encoder(states, items), whole)
+    found = encoder.train()(states, items)
+    without = (found == text).all(dim=1)
+    torch.testing.assert_close(found[~without], whole[~without])
+    assert 70 < int(without.sum()) < 130
+    assert not torch.equal((encoder(states, items) == text).all(dim=1), without), "others in every step"
+
+
+def test_ids_alone_are_never_left_out() -> None:
+    encoder = ItemEncoder([], 9, options(side="none", id_dropout=0.9)).train()
+    assert encoder.id_table is not None
+    assert torch.equal(encoder([], torch.arange(1, 10)), encoder.id_table)
+
+
 @pytest.mark.parametrize("recompute", [False, True])
 def test_no_items_have_no_vectors(recompute: bool) -> None:
     """As of several processes the last may have none to encode."""
@@ -75,7 +96,7 @@ def test_recomputing_gives_the_same_bits_and_asks_for_the_states_of_a_block_at_a
 ) -> None:
     monkeypatch.setattr("ssna.stage2_adapt.item_encoder.CPU_BLOCK_ITEMS", 2)
     torch.manual_seed(0)
-    encoder = ItemEncoder([(2, 6)], 5, options(item_id=True, side_dropout=0.5)).train()
+    encoder = ItemEncoder([(2, 6)], 5, options(item_id=True, side_dropout=0.5, id_dropout=0.5)).train()
     states, weights = torch.randn(2, 5, 6), torch.randn(5, 4)
     asked: list[tuple[int, int]] = []
 
