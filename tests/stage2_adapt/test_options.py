@@ -20,6 +20,7 @@ from ssna.stage2_adapt import AdaptOptions, OptionError
         ({"item_id": True, "model": "popularity"}, "--item-id adds IDs to the text of a side network"),
         ({"width": 30, "heads": 4}, "--width 30 cannot be divided among --heads 4"),
         ({"dropout": 1.0}, "--dropout 1: expected a share"),
+        ({"id_dropout": 1.0}, "--id-dropout 1: expected a share"),
         ({"learning_rate": float("nan")}, "--learning-rate nan: expected a finite number"),
         ({"seed": -1}, "--seed -1: expected a whole number"),
         ({"seed": 2**64}, "--seed 18446744073709551616: expected a whole number"),

@@ -28,7 +28,7 @@ WORK = textwrap.dedent("""
     # The last batch has one sequence, so that with two processes one has nothing to do.
     sequences = pack([[(start * step) % N + 1 for step in range(1, 5 + start % 3)] for start in range(1, 18)])
     states = ResidentStates([torch.randn(2, N, 5, generator=torch.Generator().manual_seed(1))])
-    fixed = dict(width=8, heads=2, blocks=1, length=4, batch_size=8, epochs=2, dropout=0.0, clip=1e9)
+    fixed = dict(width=8, heads=2, blocks=1, length=4, batch_size=8, epochs=2, dropout=0.0, id_dropout=0.0, clip=1e9)
     def train(changes, processes, place):
         options = AdaptOptions(**{**fixed, **changes})
         data = TrainingData(sequences, leave_last(sequences), N, N, states, [(2, 5)])
