@@ -32,7 +32,7 @@ def plots(results: Results, folder: Path, depths: Mapping[str, int]) -> list[Pat
     names = {line["dataset"]: line["dataset_name"] for line in results.lines.values()}
     for dataset, name in names.items():
         outcomes = outcomes_of(line for line in results.lines.values() if line["dataset"] == dataset)
-        studied = any(each.layers not in (None, 1) for each in outcomes)  # One alone makes no curve.
+        studied = any(each.layers is not None for each in outcomes)
         for kind in ("learning", "layers") if studied else ("learning",):
             figure, axes = plt.subplots(figsize=(6, 3.6), layout="constrained")
             if kind == "learning":

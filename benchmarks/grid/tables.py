@@ -64,7 +64,7 @@ class Outcome:
 def outcomes_of(lines: Iterable[Mapping[str, Any]]) -> list[Outcome]:
     """Of each method, LLM and number of layers, the best trial of the first seed with all seeds it has.
 
-    The single adapter is there twice: as itself, and as the studied method's a = 1.
+    Where layers were studied, the single adapter is there twice: as itself, and as the studied method's a = 1.
     """
     trials = dict[tuple[Any, ...], dict[str, list[Mapping[str, Any]]]]()
     for line in lines:
@@ -81,7 +81,8 @@ def outcomes_of(lines: Iterable[Mapping[str, Any]]) -> list[Outcome]:
         best = max(first, key=lambda name: first[name])
         chosen = sorted(by_options[best], key=lambda line: line["options"]["seed"])
         found.append(Outcome(method, llms, layers, chosen, sum(value > 0 for value in first.values())))
-    ones = [each for each in found if each.method == ONE_LAYER_OF_STUDIED]
+    studied = {each.llms for each in found if each.layers is not None}
+    ones = [each for each in found if each.method == ONE_LAYER_OF_STUDIED and each.llms in studied]
     return [*found, *(replace(each, method=STUDIED, layers=1) for each in ones)]
 
 

@@ -114,6 +114,8 @@ def test_the_single_adapter_is_the_studied_method_with_one_layer(tmp_path: Path)
     for method, valid in ((STUDIED, 0.3), (ONE_LAYER_OF_STUDIED, 0.2)):
         for dropout, seed in ((0.2, 0), (0.2, 1), (0.2, 2), (0.4, 0)):
             append_line(path, line(method, valid if dropout == 0.2 else 0.1, 0.1, dropout, seed))
+    studied = line(STUDIED, 0.25, 0.1, 0.2, 0)
+    append_line(path, {**studied, "options": {**studied["options"], "layers": 2}})
     shown = tables(Results(path))
     assert shown.count("| SSNA, residual (minilm) | last layer, one adapter (minilm) | recall@10 |") == 1
     assert "| SSNA, residual (minilm) | SSNA, residual, a = 1 (minilm) |" not in shown, "the same comparison once more"
