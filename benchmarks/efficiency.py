@@ -147,9 +147,11 @@ def measure(rows: tuple[str, ...], stretches: int, seconds: float, **given: Any)
 def fill_in(results: Lines, wanted: list[tuple[dict[str, Any], Callable[[], Mapping[str, Any]]]]) -> None:
     """Measure what is missing, each in a process of its own, one after the other."""
     for of, work in wanted:
-        if of not in results:
-            line = results.add(of, in_a_fork(work))
-            click.echo(json.dumps({name: value for name, value in line.items() if name != "curve"}), err=True)
+        if of in results:
+            click.echo(f"Measured before: {json.dumps(of)}", err=True)
+            continue
+        line = results.add(of, in_a_fork(work))
+        click.echo(json.dumps({name: value for name, value in line.items() if name != "curve"}), err=True)
 
 
 def extraction(setting: Setting) -> dict[str, Any]:
