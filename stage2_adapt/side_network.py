@@ -135,8 +135,8 @@ class _Gate(nn.Module):
         self.gate = nn.Parameter(torch.logit(keep))
 
     def forward(self, adapted: Tensor) -> Tensor:
-        state = adapted[0]
-        for layer, keep in zip(adapted[1:], torch.sigmoid(self.gate), strict=True):
+        state, *others = adapted.unbind()
+        for layer, keep in zip(others, torch.sigmoid(self.gate), strict=True):
             state = torch.lerp(layer, state, keep)
         return state
 
@@ -155,8 +155,8 @@ class _Residual(nn.Module):
         self.map_out = nn.Parameter(torch.zeros(num_layers - 1, width, width))
 
     def forward(self, adapted: Tensor) -> Tensor:
-        state = adapted[0]
-        for layer, first, bias, second in zip(adapted[1:], self.map_in, self.map_in_bias, self.map_out, strict=True):
+        state, *others = adapted.unbind()  # Not sliced: the gradient is put together at once.
+        for layer, first, bias, second in zip(others, self.map_in, self.map_in_bias, self.map_out, strict=True):
             inner = functional.gelu(torch.addmm(bias, self.norm(state), first))
             state = torch.addmm(layer + state, inner, second)
         return state / len(adapted)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -154,6 +155,8 @@ class ResidentStates:
     parts: Sequence[Tensor] = ()
     """Of each LLM ``(A, N, K)``; none for a model without a side network"""
     items_at_once: None = None
+    _memory: dict[int, Tensor] = field(default_factory=dict, init=False, repr=False)
+    """Where `of` puts the states of each LLM: on a CPU new memory costs more than the copy into it"""
 
     @classmethod
     def read(
@@ -179,8 +182,15 @@ class ResidentStates:
         return [states[:, first:last] for states in self.parts]
 
     def of(self, items: Tensor) -> list[Tensor]:
-        """See `ItemStates`."""
-        return [states.index_select(1, items - 1) for states in self.parts]
+        """See `ItemStates`. They are there until the next call, which uses their memory again."""
+        parts = []
+        for number, states in enumerate(self.parts):
+            shape = (len(states), len(items), states.shape[2])
+            if number not in self._memory or len(self._memory[number]) < math.prod(shape):
+                self._memory[number] = states.new_empty(math.prod(shape))
+            into = self._memory[number][: math.prod(shape)].view(shape)
+            parts.append(torch.index_select(states, 1, items - 1, out=into))
+        return parts
 
 
 @dataclass(frozen=True)

@@ -77,6 +77,15 @@ def test_streamed_states_are_the_resident_ones(rows: Selection, monkeypatch: pyt
     assert bytes_of_states([rows], [preparation]) == expected.nbytes
 
 
+def test_states_of_more_items_and_of_fewer_use_the_same_memory(rows: Selection) -> None:
+    two = (fit_preparation(blocks_of(rows), "none"), fit_preparation(blocks_of(rows), "standardize", 5))
+    resident = ResidentStates.read([rows, rows], two, CPU)
+    for items in (torch.tensor([3, 1, 2]), torch.arange(N) + 1, torch.tensor([N])):
+        for found, states in zip(resident.of(items), resident.parts, strict=True):
+            assert torch.equal(found, states[:, items - 1])
+    assert [len(memory) for memory in resident._memory.values()] == [2 * N * 16, 2 * N * 5]
+
+
 def test_of_reduced_states_only_the_components_are_held(rows: Selection) -> None:
     preparation = fit_preparation(blocks_of(rows), "standardize", 5)
     resident, streamed = both(rows, preparation)
