@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import click
+from documents import DOCS, write_tables
 from grid.cells import Results, Row, cells_of, fill_in
 from grid.methods import EQUAL, METHODS, STUDIED, width_of_equal_size
 from grid.tables import tables
@@ -24,9 +25,8 @@ from ssna.cache import Cache, find_cache
 from ssna.dataset import open_dataset
 
 RESULTS = Path(__file__).parent / "results" / "accuracy.jsonl"
-DOCUMENT = Path(__file__).parent.parent / "docs" / "accuracy.md"
-BEGIN, END = "<!-- what `accuracy.py table` prints -->", "<!-- until here -->"
-PLOTS = DOCUMENT.parent / "plots"
+DOCUMENT = DOCS / "accuracy.md"
+PLOTS = DOCS / "plots"
 FIVE_SEEDS = ("ids", "last-whitened", "last-adapter", "mean", "residual", "residual-ids")
 MORE_LLMS = ("last-whitened", "last-adapter", "mean", "residual", "residual-ids")
 LAYERS = (2, 3, 4, 6, 9, 12)  # One is `ONE_LAYER_OF_STUDIED`.
@@ -89,9 +89,7 @@ def table() -> None:
     """Print the tables, as Markdown, and put them into docs/accuracy.md."""
     found = tables(Results(RESULTS))
     click.echo(found)
-    if DOCUMENT.exists():
-        before, _, rest = DOCUMENT.read_text().partition(BEGIN)
-        DOCUMENT.write_text(f"{before}{BEGIN}\n\n{found}\n\n{END}{rest.partition(END)[2]}")
+    write_tables(DOCUMENT, {"accuracy": found})
 
 
 @main.command()

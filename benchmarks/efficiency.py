@@ -2,7 +2,7 @@
 
     python benchmarks/efficiency.py measure DATASET --llm LLM_FOLDER --cache minilm --cache-root CACHES --threads 1
     python benchmarks/efficiency.py curve DATASET --llm LLM_FOLDER --cache minilm --cache-root CACHES --row lora
-    python benchmarks/efficiency.py table > TABLES.md
+    python benchmarks/efficiency.py table
     python benchmarks/efficiency.py plot curves.svg
 
 The dataset must be prepared and its texts extracted with all layers, under the name that `--cache` gives. Every
@@ -23,6 +23,7 @@ import click
 import torch
 from backbone_in_loop.methods import TRAINED, UNCACHED
 from backbone_in_loop.training import Problem, start
+from documents import DOCS, write_tables
 from efficiency_tables import plot_curves, tables
 from lines import Lines
 from measuring import Budget, device_memory, in_a_fork, time_steps
@@ -38,6 +39,7 @@ from ssna.stage2_adapt.metrics import CUTOFFS
 from ssna.stage2_adapt.options import Precision
 
 RESULTS = Path(__file__).parent / "results" / "efficiency.jsonl"
+DOCUMENT = DOCS / "efficiency.md"
 CHECKPOINTS = RESULTS.parent / ".curves"
 STREAMED_BUDGET = 32 * 2**20
 _CONSTANTS_OF = 512  # Texts, where only time and memory are measured.
@@ -237,8 +239,12 @@ def converge(setting: Setting, row: Row, of: Mapping[str, Any], time_limit: floa
 
 @main.command()
 def table() -> None:
-    """Print the tables, as Markdown."""
-    click.echo(tables(Lines(RESULTS)))
+    """Print the tables, as Markdown, and put them into docs/efficiency.md."""
+    found = tables(Lines(RESULTS))
+    for name, text in found.items():
+        click.echo(f"### {name}\n\n{text}\n")
+    for name in write_tables(DOCUMENT, found):
+        click.echo(f"{DOCUMENT.name} has no place for: {name}", err=True)
 
 
 @main.command()

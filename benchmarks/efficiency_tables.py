@@ -28,22 +28,16 @@ def title_of(row: str) -> str:
     return TITLES.get(row) or f"{TITLES[row.removesuffix('-checkpointing')]}, gradient checkpointing"
 
 
-def tables(results: Lines) -> str:
-    """Everything that was measured, as Markdown."""
-    parts = list[str]()
+def tables(results: Lines) -> dict[str, str]:
+    """Everything that was measured, as Markdown: of each setting, and of each study of what grows, by its name."""
+    found = {}
     for setting in _settings(results):
-        heading = f"### {setting['dataset']}, {setting['llm']}, {_how(setting)}"
-        parts += [
-            heading,
-            epochs_table(results, setting),
-            costs_table(results, setting),
-            curves_table(results, setting),
-            estimates_table(results, setting),
-        ]
-    parts += [
-        growth_table(results, study) for study in dict.fromkeys(x["of"]["study"] for x in results.where(kind="growth"))
-    ]
-    return "\n\n".join(part for part in parts if part)
+        of = (epochs_table, costs_table, curves_table, estimates_table)
+        parts = [one(results, setting) for one in of]
+        found[_name_of(setting)] = "\n\n".join(part for part in parts if part)
+    for study in dict.fromkeys(line["of"]["study"] for line in results.where(kind="growth")):
+        found[f"by {study}"] = growth_table(results, study)
+    return found
 
 
 def _settings(results: Lines) -> list[dict[str, Any]]:
@@ -55,9 +49,10 @@ def _settings(results: Lines) -> list[dict[str, Any]]:
     return [dict(zip(_SETTING, values, strict=True)) for values in sorted(seen, key=str)]
 
 
-def _how(setting: Mapping[str, Any]) -> str:
+def _name_of(setting: Mapping[str, Any]) -> str:
     precision = "" if setting["precision"] == "auto" else f", {setting['precision']}"
-    return f"{setting['device']}, {setting['threads']} threads{precision}"
+    threads = f"{setting['threads']} thread{'s' * (setting['threads'] != 1)}"
+    return f"{setting['dataset']}, {setting['llm']}, {setting['device']}, {threads}{precision}"
 
 
 def markdown(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -213,7 +208,7 @@ def growth_table(results: Lines, study: str) -> str:
     rows, values = (list(dict.fromkeys(line["of"][field] for line in lines)) for field in ("row", "value"))
     found = {(line["of"]["row"], line["of"]["value"]): line for line in lines}
     shown = [[title_of(row), *(_growth_cell(found.get((row, value))) for value in values)] for row in rows]
-    parts = [f"### By {study}", markdown(["", *map(str, values)], shown)]
+    parts = [markdown(["", *map(str, values)], shown)]
     checked = [row for row in rows if any("counted_flop" in line for line in lines if line["of"]["row"] == row)]
     if checked:
         body = [[title_of(row), *(_counted_cell(found.get((row, value))) for value in values)] for row in checked]
@@ -246,7 +241,7 @@ def plot_curves(results: Lines, output: Path) -> None:
             points = _points(line, once if line["of"]["row"].startswith("ssna") else 0.0)
             panel.step(*zip(*points, strict=True), where="post", label=title_of(line["of"]["row"]))
         panel.set(xscale="log", xlabel="seconds, extraction included", ylabel="validation Recall@10, best so far")
-        panel.set_title(f"{setting['dataset']}, {setting['llm']}, {_how(setting)}")
+        panel.set_title(_name_of(setting))
         panel.legend()
     figure.tight_layout()
     figure.savefig(output)
