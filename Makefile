@@ -28,7 +28,7 @@ INSTALL := $(BIN)/pip install --quiet -c constraints.txt --config-settings edita
 .PHONY: help demo test slow lint format docs clean
 
 help:
-	@echo 'make demo    the whole way on MovieLens-100K with a real LLM, in minutes'
+	@echo 'make demo    the whole way on MovieLens-100K with a real LLM, a quarter of an hour'
 	@echo 'make test    the tests, without real models and data'
 	@echo 'make slow    the tests with real models and data'
 	@echo 'make lint    ruff and mypy        make format  let ruff format the code'

@@ -116,11 +116,12 @@ def at_least(frame: pl.DataFrame, min_rating: float) -> pl.DataFrame:
     """The interactions with at least that rating.
 
     Raises:
-        SourceError: if the source has no ratings, or some interactions have none.
+        SourceError: if the source has no ratings, or some interactions have none, or one that is no number.
     """
     missing = frame[RATING].null_count()
     if missing:
-        found = "the source has no ratings" if missing == len(frame) else f"{missing} interactions have no rating"
+        some = f"{missing} of {len(frame)} interactions have no rating, or one that is no number"
+        found = "the source has no ratings" if missing == len(frame) else some
         raise SourceError(
             f"--min-rating {min_rating:g}: {found}. Leave the option out, or name a --rating-column of numbers."
         )

@@ -68,6 +68,25 @@ def timestamps_in_ms(
     return interactions.with_columns(_from_numbers(_PER_SECOND[unit])), unit
 
 
+def unreadable_timestamps(interactions: pl.LazyFrame, date_format: str | None) -> str | None:
+    """What is wrong with those of the source's timestamps that cannot be read as the first is; None if all can be."""
+    given = interactions.select(TIME).collect(engine="streaming")[TIME]
+    if given.dtype != pl.String and date_format is None:
+        return None
+    values = given.cast(pl.String).str.strip_chars()
+    if date_format is not None:
+        read, expected = values.str.to_datetime(date_format, strict=False), f"--timestamp-format '{date_format}' says"
+    elif _is_number(values[0]):
+        read, expected = values.cast(pl.Float64, strict=False), f"a number such as the first, {values[0]}"
+    else:
+        read, expected = values.str.to_datetime(strict=False), f"a date such as the first, '{values[0]}'"
+    wrong = values.filter(read.is_null())
+    if not len(wrong):
+        return None
+    found = f"{len(wrong)} of {len(values)} timestamps cannot be read, first of them '{wrong[0]}'"
+    return f"{found}; expected {'what ' if date_format else ''}{expected}"
+
+
 def _from_numbers(per_second: int) -> pl.Expr:
     # Whole numbers stay whole: nanoseconds of today have more digits than a float64.
     column = pl.col(TIME)

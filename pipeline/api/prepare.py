@@ -31,7 +31,7 @@ from ssna.sources import (
     read_source,
     workbench,
 )
-from ssna.timestamps import timestamps_in_ms
+from ssna.timestamps import timestamps_in_ms, unreadable_timestamps
 
 
 def prepare(
@@ -100,9 +100,18 @@ def prepare(
         try:
             source = read_source(format, paths, columns or Columns(), encoding, name, bench)
             items, about_items = render_items(source.items, text if text is not None else source.template)
-            ordered, read_as = timestamps_in_ms(source.interactions, timestamp_unit, timestamp_format)
-            interactions = Interactions.collect(ordered)
+            try:
+                ordered, read_as = timestamps_in_ms(source.interactions, timestamp_unit, timestamp_format)
+                interactions = Interactions.collect(ordered)
+            except pl.exceptions.PolarsError as error:
+                wrong = unreadable_timestamps(source.interactions, timestamp_format)
+                if wrong is None:
+                    raise
+                raise SourceError(f"{wrong}. Correct them, or say how to read all of them.") from error
         except pl.exceptions.PolarsError as error:
+            fault = bench.fault()
+            if fault is not None:
+                raise SourceError(f"{fault}. Correct the file, or give another one.") from error
             raise SourceError(
                 f"{', '.join(map(str, paths))} cannot be read as {format}: {bench.what_is_wrong(error)}. Check them "
                 "against the format (docs/datasets.md), and the options that name columns and timestamps."

@@ -116,10 +116,13 @@ class Workbench:
         self.tables.append(table)
         return table
 
+    def fault(self) -> str | None:
+        """Which table is not what it should be, and where; None if nothing is found."""
+        return next(filter(None, (table.fault() for table in self.tables)), None)
+
     def what_is_wrong(self, error: Exception) -> str:
-        """Which line of the tables is wrong, or else the first line of what the reader of them says."""
-        found = (table.fault() for table in self.tables)
-        return next(filter(None, found), str(error).strip().splitlines()[0].rstrip("."))
+        """The fault, or else the first line of what the reader of the tables says."""
+        return self.fault() or str(error).strip().splitlines()[0].rstrip(".")
 
     def unpacked(self, file: SourceFile) -> Path:
         """The file itself, or a copy if it is a member of an archive.

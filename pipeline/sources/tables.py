@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
-from contextlib import suppress
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -69,6 +70,10 @@ class Table:
             header = file.readline().rstrip("\n")
         if not header:
             raise SourceError(f"{self.name} is empty: expected a header line with the columns' names.")
+        names = Counter(next(csv.reader([header], delimiter=self.separator, quotechar=self.quote), ()))
+        twice = [name for name, count in names.items() if name and count > 1]
+        if twice:
+            raise SourceError(f"{self.name}: its header has the column '{twice[0]}' more than once. Rename the others.")
         others = [name for mark, name in _SEPARATORS.items() if mark in header]
         if self.separator not in header and others:
             raise SourceError(
@@ -80,7 +85,7 @@ class Table:
         """Where the file is not what it should be, in words; None if nothing is found."""
         if self.kind == "parquet":
             return self._fault_of_parquet()
-        return self._bad_line_of_json() if self.kind == "jsonl" else self._row_too_long()
+        return self._bad_line_of_json() if self.kind == "jsonl" else self._bad_row()
 
     def _fault_of_parquet(self) -> str | None:
         try:
@@ -111,19 +116,30 @@ class Table:
         found = next((what for field, what in mixed.items() if field not in texts), None)
         return None if found is None else f"{self.name}: {found}"
 
-    def _row_too_long(self) -> str | None:
+    def _bad_row(self) -> str | None:
+        columns = None if self.names is None else len(self.names)
+        whose, line = "its header" if self.names is None else "the format", 1
+        try:
+            for row, last_line in self._rows(strict=False):
+                columns = len(row) if columns is None else columns
+                if len(row) > columns:
+                    return f"{self.name}: line {line} has {len(row)} fields, {whose} {columns}"
+                line = last_line + 1
+            line = 1
+            for _, last_line in self._rows(strict=True):
+                line = last_line + 1
+        except csv.Error as error:  # Others are a field beyond Python's limit, or quotes that polars may take.
+            if "unexpected end" in str(error):
+                return f"{self.name}: a quotation mark in line {line} has none that closes it"
+        return None
+
+    def _rows(self, strict: bool) -> Iterator[tuple[list[str], int]]:
+        """Each row of delimited text, and the line in which it ends."""
         quoting: Literal[0, 3] = csv.QUOTE_NONE if self.quote is None else csv.QUOTE_MINIMAL
         with self.path.open(encoding="utf-8-sig", newline="") as file:
-            rows = csv.reader(file, delimiter=self.separator, quotechar=self.quote, quoting=quoting)
-            columns = len(next(rows, ())) if self.names is None else len(self.names)
-            before = rows.line_num
-            whose = "its header" if self.names is None else "the format"
-            with suppress(csv.Error):  # Such as a field beyond Python's limit.
-                for row in rows:
-                    if len(row) > columns:
-                        return f"{self.name}: line {before + 1} has {len(row)} fields, {whose} {columns}"
-                    before = rows.line_num
-        return None
+            rows = csv.reader(file, delimiter=self.separator, quotechar=self.quote, quoting=quoting, strict=strict)
+            for row in rows:
+                yield row, rows.line_num
 
 
 def kind_of_table(path: Path) -> TableKind:

@@ -51,8 +51,8 @@ def test_rating_threshold_keeps_what_reaches_it() -> None:
     ("rows", "message"),
     [
         ([("a", "x", 1, None)], "--min-rating 4: the source has no ratings"),
-        ([("a", "x", 1, math.nan), ("a", "y", 1, 5.0)], "--min-rating 4: 1 interactions have no rating"),
-        ([("a", "x", 1, None), ("a", "y", 1, 5.0)], "--min-rating 4: 1 interactions have no rating"),
+        ([("a", "x", 1, math.nan), ("a", "y", 1, 5.0)], "--min-rating 4: 1 of 2 interactions have no rating, or one"),
+        ([("a", "x", 1, None), ("a", "y", 1, 5.0)], "--min-rating 4: 1 of 2 interactions have no rating, or one"),
     ],
 )
 def test_a_rating_threshold_needs_ratings(rows: list[Row], message: str) -> None:

@@ -251,6 +251,21 @@ def test_empty_lines_of_delimited_text_are_passed_over(tmp_path: Path, ending: s
             r"events\.csv\.gz: .* separated by semicolons .*; expected comm",
         ),
         ("", "item_id,title\n1,a\n", r"events\.csv\.gz is empty"),
+        (
+            "user_id,item_id\nu,1\n",
+            'item_id,title\n1,"a\nb"\n2,"c\n3,d\n',
+            r"^[^,]*items\.csv: a quotation mark in line 4 has none that closes it\. Correct the file",
+        ),
+        (
+            "user_id,item_id,,,user_id\nu,1,,,v\n",
+            "item_id,title\n1,a\n",
+            r"events\.csv\.gz: its header has the column 'user_id' more than once",
+        ),
+        (
+            "user_id,item_id,timestamp\nu,1,2020-01-02\nu,1,soon\nu,1,later\n",
+            "item_id,title\n1,a\n",
+            "^2 of 3 timestamps cannot be read, first of them 'soon'; expected a date such as the first, '2020-01-02'",
+        ),
     ],
 )
 def test_a_table_out_of_shape_names_the_file_and_line(tmp_path: Path, events: str, items: str, message: str) -> None:

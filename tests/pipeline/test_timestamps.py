@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from ssna.errors import SourceError
-from ssna.timestamps import timestamps_in_ms
+from ssna.timestamps import timestamps_in_ms, unreadable_timestamps
 
 
 def read(values: list[Any], unit: str = "auto", date_format: str | None = None) -> tuple[list[int | None], str | None]:
@@ -61,3 +61,26 @@ def test_a_timestamp_here_and_there_is_an_error() -> None:
         read([1, None, 3])
     with pytest.raises(SourceError, match="1 of 2 interactions have no timestamp"):
         read(["1", " "])
+
+
+@pytest.mark.parametrize(
+    ("values", "date_format", "message"),
+    [
+        (["1", "2.5"], None, None),
+        ([1, 2], None, None),
+        (["1", "x", "2020-01-01"], None, "2 of 3 TIMES 'x'; expected a number such as the first, 1"),
+        (
+            ["2020-01-01", "2020-13-01"],
+            None,
+            "1 of 2 TIMES '2020-13-01'; expected a date such as the first, '2020-01-01'",
+        ),
+        (["2020-01-01", " 2020-01-02 "], None, None),
+        ([20200201, 20201301], "%Y%m%d", "1 of 2 TIMES '20201301'; expected what --timestamp-format '%Y%m%d' says"),
+        (["01/02/2020"], "%d/%m/%Y", None),
+    ],
+)
+def test_the_first_timestamp_that_cannot_be_read_is_named(
+    values: list[object], date_format: str | None, message: str | None
+) -> None:
+    expected = message and message.replace("TIMES", "timestamps cannot be read, first of them")
+    assert unreadable_timestamps(pl.LazyFrame({"timestamp": values}), date_format) == expected
