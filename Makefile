@@ -25,15 +25,18 @@ INSTALLED_FROM := setup.cfg pyproject.toml constraints.txt $(PACKAGES)
 SIDE_BY_SIDE := -n auto --dist loadfile
 INSTALL := $(BIN)/pip install --quiet -c constraints.txt --config-settings editable_mode=strict
 
-.PHONY: help demo test slow lint format docs clean
+.PHONY: help venv demo test slow lint format docs clean
 
 help:
+	@echo 'make venv    install into .venv, and run nothing'
 	@echo 'make demo    the whole way on MovieLens-100K with a real LLM, a quarter of an hour'
 	@echo 'make test    the tests, without real models and data'
 	@echo 'make slow    the tests with real models and data'
 	@echo 'make lint    ruff and mypy        make format  let ruff format the code'
 	@echo 'make docs    the documents as a site, in site/'
 	@echo 'Options: TORCH=auto|cpu|cuda (which PyTorch), PYTHON=/path/to/python3.11'
+
+venv: $(VENV)/.demo
 
 demo: $(VENV)/.demo
 	PATH="$(CURDIR)/$(BIN):$$PATH" sh demo.sh
