@@ -103,7 +103,7 @@ def tables(results: Results) -> str:
             _all_rows(whole),
             _comparisons(pairs),
             _rare(whole),
-            _either(whole),
+            _either([outcome for outcome in whole if outcome.finished]),
             _by_layers(outcomes),
         ]
     return "\n\n".join(part for part in parts if part)
@@ -189,7 +189,7 @@ def _share(value: float) -> str:
 
 
 def _rare(outcomes: Sequence[Outcome]) -> str:
-    """Recall@10 by how popular the target was in training, beside chance, and by how much text is above IDs."""
+    """Recall@10 by how popular the target was in training, beside chance, and by how much text is above others."""
     if not outcomes:
         return ""
     lines = [f"| Recall@10 of targets | {' | '.join(RARITY)} |", f"|---|{'---|' * len(RARITY)}"]
@@ -199,19 +199,27 @@ def _rare(outcomes: Sequence[Outcome]) -> str:
     chance = _short(10 / outcomes[0].lines[0]["candidates"])
     lines.append(f"| chance | {' | '.join([chance] * len(RARITY))} |")
     lines.append(f"| targets | {' | '.join(f'{int((rarity == group).sum()):,}' for group in range(len(RARITY)))} |")
-    ids = best(each for each in outcomes if each.method in ID_MODELS)
-    ours = best(each for each in outcomes if each.method in SEQUENTIAL)
-    if ids is not None and ours is not None:
-        lines += ["", f"{ours.title} less {ids.title}, Recall@10, 95 % interval:", ""]
-        lines += ["| targets | difference | interval | times chance, at least |", "|---|---|---|---|"]
-        for group, name in enumerate(RARITY):
-            mine, theirs = ours.users("recall@10", group), ids.users("recall@10", group)
-            if mine.shape[1] >= _LEAST_TARGETS:
-                difference, (low, high) = excess(mine, theirs)
-                lowest = excess(mine, 0 * mine)[1][0] * outcomes[0].lines[0]["candidates"] / 10
-                shown = math.floor(10 * lowest) / 10
-                lines.append(f"| {name} | {_signed(difference)} | {_signed(low)} to {_signed(high)} | {shown:g} |")
+    finished = [each for each in outcomes if each.finished]
+    ours = best(each for each in finished if each.method in SEQUENTIAL)
+    ids = best(each for each in finished if each.method in ID_MODELS)
+    one_layer = best(each for each in finished if METHODS[each.method].one_layer)
+    for theirs in (ids, one_layer):
+        if ours is not None and theirs is not None:
+            lines += _excess_by_rarity(ours, theirs)
     return "\n".join(lines)
+
+
+def _excess_by_rarity(ours: Outcome, theirs: Outcome) -> list[str]:
+    lines = ["", f"{ours.title} less {theirs.title}, Recall@10, 95 % interval:", ""]
+    lines += ["| targets | difference | interval | times chance, at least |", "|---|---|---|---|"]
+    for group, name in enumerate(RARITY):
+        mine, others = ours.users("recall@10", group), theirs.users("recall@10", group)
+        if mine.shape[1] >= _LEAST_TARGETS:
+            difference, (low, high) = excess(mine, others)
+            lowest = excess(mine, 0 * mine)[1][0] * ours.lines[0]["candidates"] / 10
+            shown = math.floor(10 * lowest) / 10
+            lines.append(f"| {name} | {_signed(difference)} | {_signed(low)} to {_signed(high)} | {shown:g} |")
+    return lines
 
 
 def _either(outcomes: Sequence[Outcome]) -> str:
