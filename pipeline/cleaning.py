@@ -12,6 +12,7 @@ import polars as pl
 
 from ssna.columns import ITEM, RATING, TIME, USER
 from ssna.errors import DatasetError, SourceError
+from ssna.terminal import counted
 
 Duplicates = Literal["keep", "exact", "first", "last"]
 DUPLICATES: tuple[Duplicates, ...] = get_args(Duplicates)
@@ -67,7 +68,8 @@ class Interactions:
         for column in (USER, ITEM):
             if nulls := frame[column].null_count():
                 row = int(frame[column].is_null().arg_max() or 0) + 1
-                raise SourceError(f"{nulls} interactions have no {column} (the first is row {row}). Complete them.")
+                found = counted(nulls, "interaction has", "interactions have")
+                raise SourceError(f"{found} no {column} (the first is row {row}). Complete the column.")
         users, user_ids = _numbered(frame[USER])
         items, item_ids = _numbered(frame[ITEM])
         numbers = pl.DataFrame({USER: users, ITEM: items, TIME: frame[TIME], RATING: frame[RATING]})
@@ -120,7 +122,8 @@ def at_least(frame: pl.DataFrame, min_rating: float) -> pl.DataFrame:
     """
     missing = frame[RATING].null_count()
     if missing:
-        found = "the source has no ratings" if missing == len(frame) else f"{missing} interactions have no rating"
+        some = f"{counted(missing, 'interaction has', 'interactions have')} no rating"
+        found = "the source has no ratings" if missing == len(frame) else some
         raise SourceError(
             f"--min-rating {min_rating:g}: {found}. Leave the option out, or name a --rating-column of numbers."
         )

@@ -99,7 +99,9 @@ def prepare(
     with workbench(on_progress) as bench:
         try:
             source = read_source(format, paths, columns or Columns(), encoding, name, bench)
-            items, about_items = render_items(source.items, text if text is not None else source.template)
+            template, what = (source.template, "the format's template") if text is None else (text, "--text")
+            where = ", ".join(map(str, paths))
+            items, about_items = render_items(source.items, template, where, f"{what} '{template}'")
             ordered, read_as = timestamps_in_ms(source.interactions, timestamp_unit, timestamp_format)
             interactions = Interactions.collect(ordered)
         except pl.exceptions.PolarsError as error:

@@ -35,7 +35,7 @@ def test_without_times_the_order_of_the_source_counts() -> None:
 
 
 def test_a_row_without_user_or_item_is_an_error_that_says_which() -> None:
-    with pytest.raises(SourceError, match=r"1 interactions have no item_id \(the first is row 2\)"):
+    with pytest.raises(SourceError, match=r"1 interaction has no item_id \(the first is row 2\)"):
         collect([("a", "x", 1, None), ("b", None, 2, None)])
 
 
@@ -51,8 +51,8 @@ def test_rating_threshold_keeps_what_reaches_it() -> None:
     ("rows", "message"),
     [
         ([("a", "x", 1, None)], "--min-rating 4: the source has no ratings"),
-        ([("a", "x", 1, math.nan), ("a", "y", 1, 5.0)], "--min-rating 4: 1 interactions have no rating"),
-        ([("a", "x", 1, None), ("a", "y", 1, 5.0)], "--min-rating 4: 1 interactions have no rating"),
+        ([("a", "x", 1, math.nan), ("a", "y", 1, 5.0)], "--min-rating 4: 1 interaction has no rating"),
+        ([("a", "x", 1, None), ("a", "y", 1, 5.0)], "--min-rating 4: 1 interaction has no rating"),
     ],
 )
 def test_a_rating_threshold_needs_ratings(rows: list[Row], message: str) -> None:

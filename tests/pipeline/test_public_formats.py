@@ -271,7 +271,7 @@ def test_nan_as_python_writes_it_is_null(tmp_path: Path) -> None:
     assert dataset.interactions().rows() == ROWS
     assert fields(dataset)["price"].to_list() == [None, "$3.17"]
     assert fields(dataset)["category"].to_list() == [["Toys & Games", "Puzzles"], ["Sports", "Other Sports", "Dance"]]
-    with pytest.raises(SourceError, match="1 interactions have no rating"):
+    with pytest.raises(SourceError, match="1 interaction has no rating"):
         prepare(sources, tmp_path / "rated", format="amazon", min_rating=3)
 
 
