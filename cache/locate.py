@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import platformdirs
@@ -41,8 +43,14 @@ def clean_name(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]", "_", name).strip(".") or "llm"
 
 
-def find_cache(root: Path, llm: str) -> Path:
+def find_cache(root: Path, llm: str, *, maintaining: bool = False) -> Path:
     """The folder of the one cache that `llm` means: its name, or the path or hub id that it was extracted from.
+
+    Args:
+        root: the folder of all caches.
+        llm: what the user calls the cache.
+        maintaining: for `ssna cache`, which takes a folder in the name's place and wants nothing extracted; all else
+            takes a folder as --cache.
 
     Raises:
         CacheError: if no cache fits, or several do; the message lists what there is.
@@ -54,16 +62,25 @@ def find_cache(root: Path, llm: str) -> Path:
     if len(matches) == 1:
         return matches[0]
     if matches:
-        choices = " or ".join(f"--cache {path}" for path in matches)
+        choices = " or ".join(str(path) if maintaining else f"--cache {path}" for path in matches)
         raise CacheError(
-            f"{len(matches)} caches below {root} fit '{llm}' (they differ in settings, see `ssna cache info`): say "
-            f"{choices}; to `ssna cache`, the folder alone."
+            f"{len(matches)} caches below {root} fit '{llm}'; they differ in settings, which `ssna cache info` shows. "
+            f"Give one by its folder: {choices}."
         )
-    names = ", ".join(sorted({manifest.name for _, manifest in caches})) or "none"
+    names = sorted({manifest.name for _, manifest in caches})
     raise CacheError(
-        f"no cache below {root} fits '{llm}' (found: {names}). Run `ssna extract DATASET --llm PATH_OR_ID` first, "
-        "or name another --cache-root."
+        f"no cache below {root} fits '{llm}' (found: {', '.join(names) or 'none'}). "
+        f"{_what_to_do(llm, names, maintaining)}"
     )
+
+
+def _what_to_do(llm: str, names: Sequence[str], maintaining: bool) -> str:
+    """When no cache fits: the name that was probably meant, else where one may be."""
+    if close := difflib.get_close_matches(llm, names, n=1):
+        return f"Did you mean {close[0]}?"
+    if not maintaining:
+        return "Run `ssna extract DATASET --llm PATH_OR_ID` first, or name another --cache-root."
+    return "Give one of these, or another --cache-root." if names else "Name another --cache-root."
 
 
 def _made_from(path: Path, manifest: Manifest, llm: str) -> bool:

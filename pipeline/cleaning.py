@@ -12,6 +12,7 @@ import polars as pl
 
 from ssna.columns import ITEM, RATING, TIME, USER
 from ssna.errors import DatasetError, SourceError
+from ssna.terminal import counted
 
 Duplicates = Literal["keep", "exact", "first", "last"]
 DUPLICATES: tuple[Duplicates, ...] = get_args(Duplicates)
@@ -67,7 +68,8 @@ class Interactions:
         for column in (USER, ITEM):
             if nulls := frame[column].null_count():
                 row = int(frame[column].is_null().arg_max() or 0) + 1
-                raise SourceError(f"{nulls} interactions have no {column} (the first is row {row}). Complete them.")
+                found = counted(nulls, "interaction has", "interactions have")
+                raise SourceError(f"{found} no {column} (the first is row {row}). Complete the column.")
         users, user_ids = _numbered(frame[USER])
         items, item_ids = _numbered(frame[ITEM])
         numbers = pl.DataFrame({USER: users, ITEM: items, TIME: frame[TIME], RATING: frame[RATING]})

@@ -10,7 +10,18 @@ import polars as pl
 from ssna.columns import ITEM, ITEM_INDEX, TEXT, TIME, TITLE, USER
 from ssna.dataset import Dataset
 from ssna.errors import DatasetError
-from ssna.stage2_adapt import AdaptOptions, Sequences, Split, leave_last, left_out, split_by_time, training_counts
+from ssna.stage2_adapt import (
+    AdaptOptions,
+    OptionError,
+    Sequences,
+    Split,
+    cases_of,
+    leave_last,
+    left_out,
+    split_by_time,
+    training_counts,
+)
+from ssna.terminal import counted
 
 
 @dataclass(frozen=True)
@@ -31,6 +42,7 @@ def load_corpus(dataset: Dataset, options: AdaptOptions) -> Corpus:
 
     Raises:
         DatasetError: if an interaction is of an item that items.parquet lacks or has no text for.
+        OptionError: if the split leaves nobody to validate or test.
     """
     interactions = dataset.interactions()
     if not len(interactions):
@@ -39,8 +51,8 @@ def load_corpus(dataset: Dataset, options: AdaptOptions) -> Corpus:
     used = interactions[ITEM].unique()
     if len(lacking := used.filter(~used.is_in(items[ITEM].implode()))):
         raise DatasetError(
-            f"{dataset.path}: {len(lacking)} interacted items have no text in items.parquet "
-            f"({', '.join(lacking.sort().head(5))}). Run `ssna prepare` again."
+            f"{dataset.path}: {counted(len(lacking), 'interacted item has', 'interacted items have')} no text in "
+            f"items.parquet ({', '.join(lacking.sort().head(5))}). Run `ssna prepare` again."
         )
     if options.candidates == "interacted":
         items = items.filter(pl.col(ITEM).is_in(used.implode()))
@@ -52,6 +64,8 @@ def load_corpus(dataset: Dataset, options: AdaptOptions) -> Corpus:
         raise DatasetError(f"{dataset.path}: interactions.parquet is not in order of users. Run `ssna prepare` again.")
     sequences = Sequences(numbers, starts)
     split = _split(sequences, interactions[TIME], options)
+    if not any(len(cases_of(sequences, split, part)) for part in ("valid", "test")):
+        raise OptionError(_evaluates_nobody(dataset, sequences, options))
     return _trained_first(items, user_ids, sequences, split)
 
 
@@ -66,6 +80,23 @@ def _split(sequences: Sequences, timestamps: pl.Series, options: AdaptOptions) -
     if (k := left_out(options.split)) is not None:
         return leave_last(sequences, k)
     return split_by_time(sequences, None if timestamps.null_count() else timestamps.to_numpy())
+
+
+def _evaluates_nobody(dataset: Dataset, sequences: Sequences, options: AdaptOptions) -> str:
+    """Why a split leaves nobody to validate or test, and which one leaves somebody."""
+    k, longest = left_out(options.split), int(sequences.lengths.max())
+    if k is None:
+        found = f"no user of {dataset.path} has interactions both before and in a period that validates or tests"
+    else:
+        found = f"that takes a history of {2 * k + 1:,} interactions, and the longest of {dataset.path} has {longest:,}"
+    largest = (longest - 1) // 2
+    if largest < 1:
+        advice = "Give a dataset with histories of at least 3 interactions"
+    elif k is None or largest == 1:
+        advice = "Give --split leave-one-out"
+    else:
+        advice = f"Give at most --split leave-last-{largest}"
+    return f"--split {options.split} leaves nobody to validate or test: {found}. {advice}."
 
 
 def _trained_first(items: pl.DataFrame, user_ids: pl.Series, sequences: Sequences, split: Split) -> Corpus:

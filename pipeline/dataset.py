@@ -52,7 +52,7 @@ class Dataset:
     def texts(self, template: str) -> pl.DataFrame:
         """item_id of every item, and its text by a template; see `text_of_items`."""
         frame = read_items(self.path)
-        return frame.select(ITEM, text_of_items(template, frame.schema))
+        return frame.select(ITEM, text_of_items(template, frame.schema, self.path / ITEMS_FILE))
 
     def interactions(self) -> pl.DataFrame:
         """user_id, item_id and timestamp (milliseconds, or null), ordered by user and time."""
@@ -99,10 +99,16 @@ def read_items(path: Path) -> pl.DataFrame:
     return frame
 
 
-def text_of_items(template: str | None, schema: pl.Schema) -> pl.Expr:
+def text_of_items(template: str | None, schema: pl.Schema, where: Path, what: str = "--text") -> pl.Expr:
     """The text by which items of items.parquet are read: their own, or that of a template over their fields.
 
     Where the template gives nothing, as for an item without a description, it is their own too.
+
+    Args:
+        template: None means their own text.
+        schema: the fields there are.
+        where: the file that has them, for error messages.
+        what: where the template comes from, likewise.
 
     Raises:
         SourceError: see `text_expression`.
@@ -110,7 +116,7 @@ def text_of_items(template: str | None, schema: pl.Schema) -> pl.Expr:
     own = pl.col(TEXT)
     if template is None:
         return own
-    rendered = text_expression(template, schema)
+    rendered = text_expression(template, schema, str(where), f"{what} '{template}'")
     return pl.when(rendered != "").then(rendered).otherwise(own).alias(TEXT)
 
 
@@ -127,7 +133,7 @@ def item_texts(path: Path, template: str | None = None) -> Callable[[], Iterator
     """
     _check_folder(path)
     every = _scan(path / ITEMS_FILE, _ITEM_COLUMNS)
-    text = text_of_items(template, every.collect_schema())
+    text = text_of_items(template, every.collect_schema(), path / ITEMS_FILE)
     rows = every.select(pl.when(pl.col(TEXT) != "").then(text).otherwise(pl.lit("")).alias(TEXT), ITEM)
     if not rows.select((pl.col(TEXT) != "").any()).collect(engine="streaming").item():
         raise DatasetError(f"{path} has no item with a text; there is nothing to extract.")

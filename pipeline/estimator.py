@@ -27,7 +27,7 @@ from ssna.columns import ITEM, TITLE, USER
 from ssna.errors import RunError, SourceError
 from ssna.frames import FRAME_KINDS, FrameKind, in_kind, kind_of, polars_frame
 from ssna.runs import open_run, write_json
-from ssna.stage1_extract import ExtractOptions
+from ssna.stage1_extract import ExtractOptions, NameTakenError
 from ssna.stage2_adapt import AdaptOptions
 
 _DATA, _RUN, _ABOUT = "data", "run", "recommender.json"
@@ -103,17 +103,24 @@ class TextRecommender:
             known.write_parquet(files[0])
             described.write_parquet(files[1])
             prepare(files, self.folder / _DATA, format="table", text=self.text, overwrite=True)
-        name = None
+        cache = None
         if self.llm is not None:
-            where = {"cache_root": self.cache_root, "device": self.device}
-            name = extract(self.folder / _DATA, self.llm, options=self.extraction, **where).cache  # type: ignore[arg-type]
+            try:
+                cache = self._extracted(self.llm, None)
+            except NameTakenError as error:  # Nobody chose the name, so nobody need choose another.
+                cache = self._extracted(self.llm, error.free_name)
         (self.folder / _ABOUT).unlink(missing_ok=True)  # From here on the run is no longer what it says.
         results = adapt(
-            self.folder / _DATA, self.run, cache=name, options=self.options, device=self.device, overwrite=True
+            self.folder / _DATA, self.run, cache=cache, options=self.options, device=self.device, overwrite=True
         )
         self._keep()
         self.results_ = results
         return self
+
+    def _extracted(self, llm: Path | str, name: str | None) -> str:
+        """The folder of the cache that has the states of all texts by now."""
+        reading, root = self.extraction, self.cache_root
+        return extract(self.folder / _DATA, llm, name=name, options=reading, cache_root=root, device=self.device).cache
 
     def recommend(
         self,

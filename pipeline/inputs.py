@@ -16,15 +16,8 @@ from ssna.columns import ITEM, TEXT
 from ssna.corpus import Corpus, load_corpus
 from ssna.dataset import Dataset, open_dataset
 from ssna.errors import DatasetError
+from ssna.stage1_extract import EXTRACT_OPTIONS
 from ssna.stage2_adapt import AdaptOptions, OptionError
-
-EXTRACT_OPTIONS = (
-    ("max-tokens", "max_tokens"),
-    ("dtype", "compute_dtype"),
-    ("store", "stored_dtype"),
-    ("pooling", "pooling"),
-)
-"""Options of `ssna extract`, and the settings of a cache that they become"""
 
 
 @dataclass(frozen=True)

@@ -8,18 +8,23 @@ import polars as pl
 
 from ssna.columns import ITEM, TEXT, TITLE
 from ssna.errors import SourceError
+from ssna.terminal import counted
 from ssna.text import clean, default_template, field_as_text, text_expression, title_field
 
 _RAW_TEXT = "raw_text"
 """Where a source's own field called `text` goes, since `text` is the rendered one."""
 
 
-def render_items(items: pl.LazyFrame, template: str | None) -> tuple[pl.DataFrame, dict[str, Any]]:
+def render_items(
+    items: pl.LazyFrame, template: str | None, where: str, what: str
+) -> tuple[pl.DataFrame, dict[str, Any]]:
     """The distinct items with their texts, and what dataset.json says about them.
 
     Args:
         items: item_id as a string, then the source's other fields.
         template: of the texts; None takes the title.
+        where: the file or files of the items, for error messages.
+        what: the template as the user knows it, likewise.
 
     Raises:
         SourceError: if the template does not fit the fields, or an item has no id.
@@ -27,9 +32,9 @@ def render_items(items: pl.LazyFrame, template: str | None) -> tuple[pl.DataFram
     schema = items.collect_schema()
     fields = [field for field in schema if field != ITEM]
     chosen = default_template(fields) if template is None else template
-    rendered = items.with_columns(text_expression(chosen, schema).alias("__text")).collect()
+    rendered = items.with_columns(text_expression(chosen, schema, where, what).alias("__text")).collect()
     if nulls := rendered[ITEM].null_count():
-        raise SourceError(f"{nulls} items have no {ITEM}. Complete the items' file.")
+        raise SourceError(f"{counted(nulls, 'item has', 'items have')} no {ITEM}. Complete the items' file.")
     if TEXT in fields and _RAW_TEXT in fields:
         raise SourceError(f"the source has the fields '{TEXT}' and '{_RAW_TEXT}', of which one must be renamed.")
     distinct = rendered.unique(ITEM, keep="first", maintain_order=True)

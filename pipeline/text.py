@@ -43,24 +43,26 @@ def default_template(fields: Sequence[str]) -> str:
     return f"{{{title}}}"
 
 
-def text_expression(template: str, schema: pl.Schema) -> pl.Expr:
+def text_expression(template: str, schema: pl.Schema, where: str, what: str) -> pl.Expr:
     """The rendered text of each item, `clean`; empty if no field has a value.
 
     Args:
         template: text with field names in braces; doubled braces stand for themselves.
         schema: the fields there are.
+        where: the file or files that have them, for error messages.
+        what: the template as the user knows it, likewise.
 
     Raises:
-        SourceError: if the template is malformed, names no field, or one that the source lacks (lists those it has).
+        SourceError: if the template is malformed, names no field, or one that there is not (lists those there are).
     """
-    parts = _parse(template)
+    parts = _parse(template, what)
     named = [field for _, field in parts if field is not None]
     if unknown := [field for field in named if field not in schema]:
         raise SourceError(
-            f"the template names the field '{unknown[0]}', which the source lacks; it has {', '.join(schema)}."
+            f"{what} names the field '{unknown[0]}', which is not in {where} (found: {', '.join(schema)})."
         )
     if not named:
-        raise SourceError(f"the template '{template}' names no field; the source has {', '.join(schema)}.")
+        raise SourceError(f"{what} names no field of {where} (found: {', '.join(schema)}).")
     pieces: list[pl.Expr] = []
     for literal, field in parts:
         pieces.append(pl.lit(literal))
@@ -112,12 +114,12 @@ def _unescape(texts: pl.Series) -> pl.Series:
     return pl.Series(texts.name, [html.unescape(text) if "&" in text else text for text in texts], pl.String)
 
 
-def _parse(template: str) -> list[tuple[str, str | None]]:
+def _parse(template: str, what: str) -> list[tuple[str, str | None]]:
     try:
         parsed = list(Formatter().parse(template))
     except ValueError as error:
-        raise SourceError(f"the template '{template}' is malformed ({error}); write fields as {{name}}.") from error
+        raise SourceError(f"{what} is malformed ({error}); write fields as {{name}}.") from error
     for _, field, form, conversion in parsed:
         if form or conversion:
-            raise SourceError(f"the template '{template}' formats '{field}'; write a field as {{{field}}} alone.")
+            raise SourceError(f"{what} formats '{field}'; write a field as {{{field}}} alone.")
     return [(literal, None if field is None else field.strip()) for literal, field, _, _ in parsed]

@@ -9,6 +9,7 @@ import polars as pl
 from ssna.columns import TIME
 from ssna.errors import SourceError
 from ssna.sources import TimestampUnit
+from ssna.terminal import count
 
 _PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 _END_OF_9999 = 253_402_300_800  # Seconds.
@@ -48,9 +49,10 @@ def timestamps_in_ms(
     if missing == rows:
         return interactions.with_columns(pl.lit(None, pl.Int64).alias(TIME)), None
     if missing:
+        have = "has" if missing == 1 else "have"
         raise SourceError(
-            f"{missing} of {rows} interactions have no timestamp. Complete the column, or remove it: the order of "
-            "the rows then counts as the order in time."
+            f"{count(missing)} of {count(rows)} interactions {have} no timestamp. Complete the column, or remove it: "
+            "the order of the rows then counts as the order in time."
         )
     if dtype.is_temporal():
         return interactions.with_columns(column.cast(pl.Datetime("ms")).dt.epoch("ms")), "dates"

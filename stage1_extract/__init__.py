@@ -16,7 +16,10 @@ from ssna.stage1_extract.planning import llm_size, measured_seconds_a_token
 from ssna.stage1_extract.pooling import POOLINGS
 from ssna.stage1_extract.settings import (
     COMPUTE_DTYPES,
+    EXTRACT_OPTIONS,
     ExtractOptions,
+    NameTakenError,
+    differences,
     resolve_batch_tokens,
     resolve_dtype,
     resolve_layers,
@@ -25,13 +28,16 @@ from ssna.stage1_extract.settings import (
 
 __all__ = [
     "COMPUTE_DTYPES",
+    "EXTRACT_OPTIONS",
     "POOLINGS",
     "ExtractOptions",
     "Extraction",
     "LLMError",
+    "NameTakenError",
     "NonFiniteStatesError",
     "Plan",
     "cache_fingerprint",
+    "differences",
     "extract_texts",
     "find_config",
     "llm_size",

@@ -108,7 +108,7 @@ def _prepare(texts: TextBlocks, llm: str, root: Path, name: str | None, options:
     files = find_llm(llm, options.revision, options.trust_remote_code)
     layers = resolve_layers(files, options.layers)
     settings = settings_of(files, options, device, root)
-    cache = find_existing(root, name, settings)
+    cache = find_existing(root, name, settings, files.source)
     return _Job(files, device, layers, settings, cache, find_wanted(texts, cache, layers))
 
 
@@ -136,6 +136,7 @@ def extract_texts(
 
     Raises:
         LLMError: if the LLM cannot be used, or has not that many layers.
+        NameTakenError: if a cache of other settings has the name; nothing is read then.
         CacheError: if the cache is damaged, or lacks texts and cannot be written.
         DiskFullError: if the disk has no room for the states.
         NonFiniteStatesError: if states of some texts are not finite; all others are committed.
@@ -225,6 +226,7 @@ def plan_texts(texts: TextBlocks, llm: str, root: Path, name: str | None, option
 
     Raises:
         LLMError: if the LLM cannot be used, or has not that many layers.
+        NameTakenError: if a cache of other settings has the name.
     """
     from ssna.stage1_extract.frozen_llm import TextTokenizer
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +12,12 @@ from ssna.cache import (
     HASH_MEMORY,
     STORED_DTYPES,
     Cache,
+    Manifest,
     StoredDtype,
     clean_name,
     default_name,
     fingerprint_of,
+    folder_name,
     manifests_below,
     sha256_of_files,
 )
@@ -24,8 +27,28 @@ from ssna.stage1_extract.pooling import POOLINGS, Pooling
 
 DtypeChoice = Literal["auto", "float32", "bfloat16", "float16"]
 COMPUTE_DTYPES: tuple[DtypeChoice, ...] = get_args(DtypeChoice)
+EXTRACT_OPTIONS = (
+    ("max-tokens", "max_tokens"),
+    ("dtype", "compute_dtype"),
+    ("store", "stored_dtype"),
+    ("pooling", "pooling"),
+)
+"""Options of `ssna extract`, and the settings of a cache that they become"""
+
 _TEXT = "{text}"
 _DEFAULT_TOKENS = 512
+
+
+class NameTakenError(LLMError):
+    """Another cache has the name that a new one would get.
+
+    Attributes:
+        free_name: one that is free.
+    """
+
+    def __init__(self, message: str, free_name: str) -> None:
+        super().__init__(message)
+        self.free_name = free_name
 
 
 @dataclass(frozen=True)
@@ -169,16 +192,42 @@ def resolve_batch_tokens(wanted: int | None, device: str) -> int:
     return wanted or (2048 if device == "cpu" else 16_384)
 
 
-def find_existing(root: Path, name: str | None, settings: Mapping[str, Any]) -> Cache | None:
+def differences(before: Manifest, settings: Mapping[str, Any]) -> list[str]:
+    """How a cache was extracted otherwise than with these settings, in the words of the command line."""
+    old = before.settings
+    told = [
+        f"--{option} {old[name]}, not {settings[name]}"
+        for option, name in EXTRACT_OPTIONS
+        if old[name] != settings[name]
+    ]
+    if any(old[part] != settings[part] for part in ("weights", "tokenizer", "config")):
+        told.insert(0, f"of {before.llm['source']}, whose files differ")
+    if any(old[part] != settings[part] for part in ("prefix", "suffix")):
+        told.append("with another --template")
+    first, second = old["remote_code"], settings["remote_code"]
+    if first != second:
+        without = f"with{'' if first else 'out'} --trust-remote-code"
+        told.append("with other code of the LLM's own" if first and second else without)
+    return told
+
+
+def find_existing(root: Path, name: str | None, settings: Mapping[str, Any], source: str) -> Cache | None:
     """The cache of these settings, if there is one; without a `name`, whatever it is called.
+
+    Args:
+        root: the folder of all caches.
+        name: of the cache; None derives it from `source`.
+        settings: see `settings_of`.
+        source: path or hub id of the LLM.
 
     Raises:
         LLMError: if it is there under another name.
+        NameTakenError: if it is not there, and a cache of other settings has the name.
     """
     if name is not None and not name.strip():
         raise LLMError("--name '': expected a name. Leave the option out for one that is derived from --llm.")
-    fingerprint = fingerprint_of(settings)
-    for path, manifest in manifests_below(root):
+    fingerprint, caches = fingerprint_of(settings), manifests_below(root)
+    for path, manifest in caches:
         if manifest.fingerprint != fingerprint:
             continue
         if name is None or clean_name(name) == manifest.name:
@@ -189,7 +238,21 @@ def find_existing(root: Path, name: str | None, settings: Mapping[str, Any]) -> 
             f"--name {name}: the states of this LLM with these settings are in {path}, under the name "
             f"'{manifest.name}'. Leave --name out, or give that one."
         )
+    wanted = _name_of(name, source)
+    for path, manifest in caches:
+        if manifest.name == wanted:
+            raise NameTakenError(
+                f"the name '{wanted}' is taken by the cache {path}, which was extracted otherwise "
+                f"({', '.join(differences(manifest, settings))}). Give another --name, or remove that cache first: "
+                f"`{shlex.join(['ssna', 'cache', 'remove', str(path)])}`.",
+                folder_name(wanted, fingerprint),
+            )
     return None
+
+
+def _name_of(name: str | None, source: str) -> str:
+    """Of a new cache: the one given, else that of the LLM."""
+    return clean_name(name) if name else default_name(source)
 
 
 def create(
@@ -204,4 +267,4 @@ def create(
         "state_width": state_width,
         "top_layer": f"output of the last block, {'after' if final_norm else 'without'} a final norm",
     }
-    return Cache.create(root, clean_name(name) if name else default_name(files.source), settings, about)
+    return Cache.create(root, _name_of(name, files.source), settings, about)

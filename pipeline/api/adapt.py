@@ -70,6 +70,7 @@ from ssna.stage2_adapt import (
     save_tensors,
 )
 from ssna.tensorboard import event_writer
+from ssna.terminal import counted
 
 _FITTED_ON = 2**15  # Texts: more would say nothing new, and of wide states the products of all take long.
 
@@ -139,7 +140,7 @@ def adapt(
     with processes_of_torchrun(where) as processes:
         if not resume:
             processes.checked_by_first(lambda: _check_new(output, overwrite))
-        inputs = read_inputs(Path(dataset), _listed(llm), _listed(cache), cache_root, options)
+        inputs = read_inputs(Path(dataset), listed(llm), listed(cache), cache_root, options)
         config = _config(inputs, options, where)
         _check_same_in_every(processes, config)
         if resume:
@@ -188,7 +189,7 @@ def _note_on_resuming(output: Path, config: Mapping[str, Any], on_note: Callable
             on_note(f"{output} was started with {before} threads, now there are {now}: sums will be rounded otherwise.")
 
 
-def _listed(given: Path | str | Sequence[Path | str] | None) -> list[Any]:
+def listed(given: Path | str | Sequence[Path | str] | None) -> list[Any]:
     """One, several or none as a list."""
     if given is None:
         return []
@@ -266,9 +267,9 @@ def _prepare_training(
     corpus, selections = inputs.corpus, [source.rows for source in inputs.sources]
     if on_note is not None and not len(cases_of(corpus.sequences, corpus.split, "valid")):
         on_note(
-            f"Nobody can be validated with --split {options.split} (the longest history has "
-            f"{int(corpus.sequences.lengths.max()):,} interactions): training lasts all {options.epochs} epochs, and "
-            "the last one counts as the best."
+            f"Nobody can be validated with --split {options.split} (no user has interactions both before and in the "
+            f"period that validates): training lasts {counted(options.epochs, 'epoch')}, and the last one counts as "
+            "the best."
         )
     preparations = processes.first(_fit_preparations(inputs, options) if processes.leads else [])
     budget = free_memory_bytes(device) // 2 if memory_budget is None else memory_budget

@@ -115,7 +115,8 @@ def add_items(
         return AddedItems(0, 0, **result, extracted=0, candidates=len(opened.items) + len(before))
     selections, extracted = [], 0
     for reader, described in zip(readers, config["caches"], strict=True):
-        texts = with_text.select(text_of_items(described.get("text"), with_text.schema))[TEXT]
+        own = described.get("text")
+        texts = with_text.select(text_of_items(own, with_text.schema, Path(items), "the run's --text"))[TEXT]
         if reader.lacks(texts):
             if reader.options.trust_remote_code and not trust_remote_code:
                 raise RunError(
@@ -175,7 +176,10 @@ def _read(
     else:
         with workbench() as bench:
             try:
-                items, about = render_items(read_items_table(path, item_column, encoding, bench), text or template)
+                table = read_items_table(path, item_column, encoding, bench)
+                what = f"--text '{text}'" if text else f"the template '{template}' of the run's dataset"
+                hint = "" if text else " (--text gives another)"
+                items, about = render_items(table, text or template, str(path), f"{what}{hint}")
             except pl.exceptions.PolarsError as error:
                 raise SourceError(f"{path} cannot be read as a table: {bench.what_is_wrong(error)}.") from error
         title_field = about["title_field"]

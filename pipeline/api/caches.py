@@ -102,7 +102,7 @@ def locate_cache(which: str, cache_root: Path | str | None = None) -> Path:
     folder = Path(which)
     if (folder / MANIFEST).exists():
         return folder
-    return find_cache(resolve_cache_root(cache_root), which)
+    return find_cache(resolve_cache_root(cache_root), which, maintaining=True)
 
 
 def describe_cache(path: Path | str) -> CacheSummary:

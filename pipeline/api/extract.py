@@ -44,7 +44,7 @@ def extract(
     Raises:
         DatasetError: if the folder has no item texts.
         SourceError: if `text` does not fit the fields.
-        LLMError: if the LLM cannot be used.
+        LLMError: if the LLM cannot be used, or a cache of other settings has the name.
         CacheError: if the disk has no room for the states.
         NonFiniteStatesError: if the LLM gave inf or NaN for some texts; the others are cached.
     """
@@ -67,7 +67,7 @@ def plan_extraction(
 
     Raises:
         DatasetError: if the folder has no item texts.
-        LLMError: if the LLM cannot be used.
+        LLMError: if the LLM cannot be used, or a cache of other settings has the name.
     """
     texts, root, where = item_texts(Path(dataset), text), resolve_cache_root(cache_root), str(resolve_device(device))
     return plan_texts(texts, str(llm), root, name, options or ExtractOptions(), where)

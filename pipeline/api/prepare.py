@@ -99,15 +99,10 @@ def prepare(
     with workbench(on_progress) as bench:
         try:
             source = read_source(format, paths, columns or Columns(), encoding, name, bench)
-            items, about_items = render_items(source.items, text if text is not None else source.template)
-            try:
-                ordered, read_as = timestamps_in_ms(source.interactions, timestamp_unit, timestamp_format)
-                interactions = Interactions.collect(ordered)
-            except pl.exceptions.PolarsError as error:
-                wrong = unreadable_timestamps(source.interactions, timestamp_format)
-                if wrong is None:
-                    raise
-                raise SourceError(f"{wrong}. Correct them, or say how to read all of them.") from error
+            template, what = (source.template, "the format's template") if text is None else (text, "--text")
+            where = ", ".join(map(str, paths))
+            items, about_items = render_items(source.items, template, where, f"{what} '{template}'")
+            interactions, read_as = _collect(source.interactions, timestamp_unit, timestamp_format)
         except pl.exceptions.PolarsError as error:
             fault = bench.fault()
             if fault is not None:
@@ -143,6 +138,20 @@ def prepare(
 
 def _source_step(counts: Counts) -> Step:
     return Step("source", counts, counts)
+
+
+def _collect(
+    interactions: pl.LazyFrame, unit: TimestampUnit, date_format: str | None
+) -> tuple[Interactions, str | None]:
+    """The interactions, and how their timestamps were read."""
+    try:
+        ordered, read_as = timestamps_in_ms(interactions, unit, date_format)
+        return Interactions.collect(ordered), read_as
+    except pl.exceptions.PolarsError as error:
+        wrong = unreadable_timestamps(interactions, date_format)
+        if wrong is None:
+            raise
+        raise SourceError(f"{wrong}. Correct them, or say how to read all of them.") from error
 
 
 def _drop_items(interactions: Interactions, items: pl.DataFrame, drop_unknown: bool, drop_empty: bool) -> None:

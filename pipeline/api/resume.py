@@ -11,8 +11,8 @@ from ssna.cache import CacheError, Manifest, read_manifest
 from ssna.cache.files import TEMPORARY_PREFIX
 from ssna.errors import RunError
 from ssna.folders import check_no_file
-from ssna.inputs import EXTRACT_OPTIONS
 from ssna.runs import CHECKPOINT_FILE, is_run, read_config, runs_of_study
+from ssna.stage1_extract import differences
 from ssna.stage2_adapt import facts_of
 
 
@@ -94,15 +94,7 @@ def _settings(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     first, second = (_manifest(cache) for cache in (old, new))
     if first is None or second is None:
         return ""
-    told = [
-        f"--{option} {first.settings[setting]}, not {second.settings[setting]}"
-        for option, setting in EXTRACT_OPTIONS
-        if first.settings[setting] != second.settings[setting]
-    ]
-    if any(first.settings[part] != second.settings[part] for part in ("weights", "tokenizer", "config")):
-        told.insert(0, f"of {first.llm['source']}")
-    if any(first.settings[part] != second.settings[part] for part in ("prefix", "suffix")):
-        told.append("with another --template")
+    told = differences(first, second.settings)
     return f" ({', '.join(told)})" if told else ""
 
 

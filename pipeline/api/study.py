@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from ssna.api.adapt import adapt
+from ssna.api.adapt import adapt, listed
 from ssna.api.resume import difference
 from ssna.cache.files import TEMPORARY_PREFIX
 from ssna.dataset import Dataset, open_dataset
 from ssna.devices import leads, resolve_device
 from ssna.errors import RunError
 from ssna.folders import check_no_file
+from ssna.inputs import read_inputs
 from ssna.runs import (
     STUDY_FILE,
     check_fields,
@@ -30,6 +31,7 @@ from ssna.runs import (
     write_json,
 )
 from ssna.stage2_adapt import AdaptOptions, OptionError, processes_of_torchrun
+from ssna.terminal import counted
 
 _OF_A_RUN = re.compile(r"layers-(\d+|all)")
 _LINE = {
@@ -86,14 +88,17 @@ def study_layers(
         raise RunError(f"{output} holds {foreign[0]}, which is no part of a study of layers. Give another --output.")
     if there and not (overwrite or resume):
         raise RunError(f"{output} holds a study already. Go on with --resume, or replace it with --overwrite.")
-    # The deepest first: whether the cache has that many layers is known before anything is trained.
     table = _finished_before(output, open_dataset(Path(dataset)), options) if resume else {}
+    deepest = replace(options, layers=max((number for number in layers if number is not None), default=None))
+    llms, caches = listed(others.get("llm")), listed(others.get("cache"))
+    read_inputs(Path(dataset), llms, caches, others.get("cache_root"), deepest)  # Whether there are so many layers.
+    # The one that takes most memory first.
     order = sorted(zip(layers, names, chosen, strict=True), key=lambda run: -(run[0] or 10**9))
     with processes_of_torchrun(resolve_device(device)):
         for number, name, its_options in order:
             folder = output / name
             if on_note is not None and not (resume and is_finished(folder)):
-                on_note(f"{folder}: {number or 'all'} layer{'s' if number != 1 else ''}")
+                on_note(f"{folder}: {'all layers' if number is None else counted(number, 'layer')}")
             results = adapt(
                 dataset,
                 folder,

@@ -33,7 +33,10 @@ from ssna.terminal import (
 
 @click.group("cache", epilog="\b\nExample: ssna cache verify minilm --repair")
 def cache_command() -> None:
-    """Look after caches. CACHE is a name, the path or id of its LLM, or its folder; without any, all are meant."""
+    """Look after caches. CACHE is a name, the path or id of its LLM, or its folder.
+
+    Without any, info, verify and compact take all there are; remove wants to be told which.
+    """
 
 
 def _caches_argument(command: Command) -> Command:
@@ -103,6 +106,8 @@ def info_command(caches: tuple[str, ...], cache_root: str | None, as_json: bool)
 
 def _cell(name: str, summary: CacheSummary) -> str:
     value = getattr(summary, name)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     return size(value) if name == "bytes" else count(value) if isinstance(value, int) else str(value)
 
 

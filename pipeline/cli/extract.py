@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
 
 from ssna.api.extract import extract, plan_extraction
-from ssna.cache import STORED_DTYPES, manifests_below
+from ssna.cache import STORED_DTYPES
 from ssna.cli.options import Command, cache_root_option, device_option, json_option, layers_number, option_of
 from ssna.devices import leads
 from ssna.stage1_extract import COMPUTE_DTYPES, POOLINGS, Extraction, ExtractOptions, Plan
-from ssna.terminal import count, counted, print_json, print_line, print_note, print_table, size, work_progress
+from ssna.terminal import count, counted, print_json, print_line, print_table, size, work_progress
 
 _option = option_of(ExtractOptions)
 _EXAMPLES = """\b
@@ -41,7 +40,11 @@ def loading_options(command: Command) -> Command:
     "--layers", callback=layers_number, default="all", show_default=True, metavar="A",
     help="Top layers to keep, or all: every block, without the embedding layer.",
 )  # fmt: skip
-@click.option("--name", metavar="NAME", help="Of the cache, for `ssna adapt --llm`.  [default: from PATH_OR_ID]")
+@click.option(
+    "--name",
+    metavar="NAME",
+    help="Of the cache, for `ssna adapt --llm`; each LLM and its settings need their own.  [default: from PATH_OR_ID]",
+)
 @click.option(
     "--text", metavar="TEMPLATE", help="Of the dataset's fields, e.g. '{description}', instead of the items' text."
 )
@@ -86,18 +89,6 @@ def extract_command(dataset: str, llm: str, prefix: str | None, dry_run: bool, a
         print_json(done.as_json())
     elif leads():
         print_line(extraction_line(done))
-    if leads() and (others_of_name := same_named_caches(done)):
-        print_note(
-            f"{counted(len(others_of_name), 'other cache has', 'other caches have')} the name '{done.name}', with "
-            f"other settings ({', '.join(path.name for path in others_of_name)}): `ssna adapt` will ask for "
-            "--cache FOLDER. Give each a --name of its own."
-        )
-
-
-def same_named_caches(done: Extraction) -> list[Path]:
-    """The folders of other caches of that name beside the one that was extracted into."""
-    own = Path(done.cache)
-    return [path for path, manifest in manifests_below(own.parent) if manifest.name == done.name and path != own]
 
 
 def extraction_line(done: Extraction) -> str:

@@ -73,15 +73,33 @@ def test_a_cache_is_found_by_the_same_weights_in_another_folder(tmp_path: Path) 
         find_cache(tmp_path / "root", str(folder))
 
 
-def test_several_matches_are_listed_with_the_option_that_chooses(tmp_path: Path) -> None:
-    caches = [make_cache(tmp_path, "same", dtype=dtype) for dtype in ("a", "b")]
-    with pytest.raises(CacheError, match="2 caches below .* fit 'same'") as caught:
-        find_cache(tmp_path, "same")
-    for cache in caches:
-        assert f"--cache {cache.path}" in str(caught.value)
+def failure(root: Path, llm: str, maintaining: bool = False) -> str:
+    with pytest.raises(CacheError) as caught:
+        find_cache(root, llm, maintaining=maintaining)
+    return str(caught.value)
 
 
-def test_no_match_lists_what_there_is(tmp_path: Path) -> None:
-    make_cache(tmp_path, "some-llm")
-    with pytest.raises(CacheError, match=r"no cache below .* fits 'typo' \(found: some-llm\).*ssna extract"):
-        find_cache(tmp_path, "typo")
+def test_several_matches_are_listed_as_the_command_takes_them(tmp_path: Path) -> None:
+    one, other = sorted(str(make_cache(tmp_path, "same", dtype=dtype).path) for dtype in ("a", "b"))
+    said = (
+        f"2 caches below {tmp_path} fit 'same'; they differ in settings, which `ssna cache info` shows. "
+        "Give one by its folder: "
+    )
+    assert failure(tmp_path, "same") == f"{said}--cache {one} or --cache {other}."
+    assert failure(tmp_path, "same", maintaining=True) == f"{said}{one} or {other}."
+
+
+def test_no_match_lists_what_there_is_and_what_may_have_been_meant(tmp_path: Path) -> None:
+    nothing = f"no cache below {tmp_path} fits 'typo' (found: none)."
+    extract = "Run `ssna extract DATASET --llm PATH_OR_ID` first, or name another --cache-root."
+    assert failure(tmp_path, "typo") == f"{nothing} {extract}"
+    assert failure(tmp_path, "typo", maintaining=True) == f"{nothing} Name another --cache-root."
+    for name in ("some-llm", "minilm"):
+        make_cache(tmp_path, name)
+    there = f"no cache below {tmp_path} fits 'typo' (found: minilm, some-llm)."
+    assert failure(tmp_path, "typo") == f"{there} {extract}"
+    assert failure(tmp_path, "typo", maintaining=True) == f"{there} Give one of these, or another --cache-root."
+    for maintaining in (False, True):
+        assert failure(tmp_path, "minlm", maintaining) == (
+            f"no cache below {tmp_path} fits 'minlm' (found: minilm, some-llm). Did you mean minilm?"
+        )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -314,7 +315,7 @@ def test_a_read_only_cache_is_used_and_tells_what_it_lacks(root: Path, dataset: 
         place.chmod(0o555)
     try:
         there = without_override(root, *command)
-        lacking = without_override(root, *command, "--pooling", "cls")
+        lacking = without_override(root, *command, "--pooling", "cls", "--name", "cls")
         (folder / "segments").chmod(0o755)
         next(folder.glob("segments/*.h5")).unlink()
         (folder / "segments").chmod(0o555)
@@ -349,19 +350,55 @@ def test_prefix_and_template_exclude_each_other(dataset: Dataset, tiny_llm: Path
     assert "expected {text} in it once" in without.stderr
 
 
-def test_the_name_of_a_cache_is_no_llm_and_a_second_cache_of_a_name_is_told(
+def test_the_name_of_a_cache_is_no_llm_and_a_second_cache_of_a_name_is_refused(
     root: Path, dataset: Dataset, tiny_llm: Path
 ) -> None:
     slip = extract(root, dataset.path, "tiny-bert")
     assert (slip.returncode, "that is the name of the cache" in slip.stderr) == (1, True)
     assert str(tiny_llm) in slip.stderr
-    second = extract(root, dataset.path, tiny_llm, "--store", "int8")
-    assert (second.returncode, "1 other cache has the name 'tiny-bert'" in second.stderr) == (0, True)
-    one, other = sorted(root.glob("*/"))
-    refused = cache_command(root, "info", "tiny-bert")
-    assert (refused.returncode, f"{one}" in refused.stderr, f"{other}" in refused.stderr) == (1, True, True)
+    (one,) = root.glob("*/")
+    for flags in ([], ["--name", "tiny-bert"], ["--dry-run"]):
+        refused = extract(root, dataset.path, tiny_llm, "--max-tokens", "32", "--prefix", "a ", *flags)
+        assert (refused.returncode, refused.stdout, refused.stderr) == (
+            1,
+            "",
+            f"Error: the name 'tiny-bert' is taken by the cache {one}, which was extracted otherwise (--max-tokens 64, "
+            "not 32, with another --template). Give another --name, or remove that cache first: `ssna cache remove "
+            f"{one}`.\n",
+        )
+    assert list(root.glob("*/")) == [one]
+    assert cache_command(root, "remove", str(one), "--yes").returncode == 0
+    assert extract(root, dataset.path, tiny_llm, "--max-tokens", "32").returncode == 0
+
+
+def test_of_several_caches_of_an_llm_its_path_says_which_there_are(
+    root: Path, dataset: Dataset, tiny_llm: Path
+) -> None:
+    assert extract(root, dataset.path, tiny_llm, "--store", "int8", "--name", "small").returncode == 0
+    other, one = sorted(root.glob("*/"))
+    for command in ("info", "verify", "compact", "remove"):
+        refused = cache_command(root, command, str(tiny_llm))
+        assert (refused.returncode, refused.stderr) == (
+            1,
+            f"Error: 2 caches below {root} fit '{tiny_llm}'; they differ in settings, which `ssna cache info` shows. "
+            f"Give one by its folder: {other} or {one}.\n",
+        )
     (found,) = json.loads(cache_command(root, "info", one.name, "--json").stdout)
     assert found["path"] == str(one)
+    shown = cache_command(root, "info", one.name).stdout
+    assert re.search(r"remote_code +no +\n", shown), shown
+
+
+def test_a_misspelt_cache_is_told_what_there_is(root: Path) -> None:
+    for command, name, advice in (
+        ("info", "tiny-bret", "Did you mean tiny-bert?"),
+        ("remove", "nope", "Give one of these, or another --cache-root."),
+    ):
+        wrong = cache_command(root, command, name)
+        assert (wrong.returncode, wrong.stderr) == (
+            1,
+            f"Error: no cache below {root} fits '{name}' (found: tiny-bert). {advice}\n",
+        )
 
 
 def test_extraction_does_not_count_on_damaged_rows(root: Path, dataset: Dataset, tiny_llm: Path) -> None:

@@ -118,6 +118,19 @@ def test_recommendations_are_explained(fitted: ssna.TextRecommender) -> None:
     assert found.drop("nearest_item_ids", "nearest_cosines").equals(fitted.recommend([7], k=4))
 
 
+def test_an_llm_may_be_read_in_several_ways_without_naming_its_caches(
+    frames: tuple[pl.DataFrame, pl.DataFrame], tiny_llm: Path, tmp_path: Path
+) -> None:
+    names = []
+    for tokens in (20, 30, 20):
+        extraction = ssna.ExtractOptions(max_tokens=tokens)
+        made = ssna.TextRecommender(tiny_llm, options=OPTIONS, extraction=extraction, cache_root=tmp_path).fit(*frames)
+        (cache,) = json.loads((made.run / "config.json").read_text())["caches"]
+        names.append(cache["name"])
+    assert names[0] == names[2] == "tiny-bert"
+    assert re.fullmatch("tiny-bert-[0-9a-f]{12}", names[1])
+
+
 @pytest.mark.parametrize("kind", ["polars", "pandas"])
 def test_what_was_fitted_is_there_again_after_a_restart(
     frames: tuple[pl.DataFrame, pl.DataFrame],

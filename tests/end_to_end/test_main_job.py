@@ -288,24 +288,80 @@ def test_whole_numbers_stand_for_ids_that_are_digits(tmp_path: Path) -> None:
     assert api.recommend(tmp_path / "run", history=[2, 3]) == api.recommend(tmp_path / "run", history=["2", "3"])
 
 
+def dataset_in_time(place: Path, rows: list[tuple[str, str, int]], folder: str) -> None:
+    """Users, items and times as a dataset folder."""
+    pl.DataFrame(rows, schema=["user_id", "item_id", "timestamp"], orient="row").write_parquet(place / "log.parquet")
+    items = sorted({item for _, item, _ in rows})
+    pl.DataFrame({"item_id": items, "title": [f"lamp {item}" for item in items]}).write_parquet(place / "lamps.parquet")
+    arguments = ("log.parquet", "lamps.parquet", folder, "--format", "table", "--timestamp-unit", "s")
+    assert run(place, "prepare", *arguments).returncode == 0
+
+
+def by_turns(users: str, times: range) -> list[tuple[str, str, int]]:
+    """Interactions of these users, one after the other, at these times."""
+    return [(users[time % len(users)], f"i{time % 7}", time) for time in times]
+
+
+def test_a_split_that_leaves_nobody_is_refused_before_anything_is_trained(workplace: Path) -> None:
+    dataset_in_time(workplace, by_turns("abcd", range(8)), "pairs")
+    dataset_in_time(
+        workplace, [*by_turns("ab", range(80)), *by_turns("c", range(80, 90)), *by_turns("d", range(90, 100))], "relay"
+    )
+    longest = "interactions, and the longest of"
+    for data, split, said in (
+        (
+            "data",
+            "leave-last-90",
+            f"that takes a history of 181 {longest} data has 9. Give at most --split leave-last-4.",
+        ),
+        (
+            "data",
+            "leave-last-5",
+            f"that takes a history of 11 {longest} data has 9. Give at most --split leave-last-4.",
+        ),
+        (
+            "pairs",
+            "leave-one-out",
+            f"that takes a history of 3 {longest} pairs has 2. Give a dataset with histories of at least 3 "
+            "interactions.",
+        ),
+        (
+            "relay",
+            "time",
+            "no user of relay has interactions both before and in a period that validates or tests. Give --split "
+            "leave-one-out.",
+        ),
+    ):
+        for model in (["--side", "none", *TINY], ["--model", "popularity"]):
+            refused = run(workplace, "adapt", data, *model, "--split", split, "--output", "runs/nobody")
+            expected = f"Error: --split {split} leaves nobody to validate or test: {said}\n"
+            assert (refused.returncode, refused.stderr) == (1, expected)
+    assert not (workplace / "runs/nobody").exists()
+    deepest = ("adapt", "data", "--model", "popularity", "--split", "leave-last-4", "--output", "runs/deepest")
+    assert as_json(workplace, *deepest)["users"] > 0
+
+
+def test_a_split_that_only_tests_is_told(workplace: Path) -> None:
+    rows = [*by_turns("ab", range(80)), *by_turns("c", range(80, 90)), *by_turns("ab", range(90, 100))]
+    dataset_in_time(workplace, rows, "gap")
+    done = run(
+        workplace, "adapt", "gap", "--side", "none", *TINY, "--epochs", "1", "--split", "time", "--output", "runs/gap"
+    )
+    assert done.returncode == 0, done.stderr
+    assert (
+        "Nobody can be validated with --split time (no user has interactions both before and in the period that "
+        "validates): training lasts 1 epoch, and the last one counts as the best.\n"
+    ) in done.stderr
+    assert "2 users evaluated" in done.stdout
+
+
 def test_runs_that_do_not_compare_are_told_apart(workplace: Path) -> None:
-    nobody = [
-        "adapt",
-        "data",
-        "--side",
-        "none",
-        *TINY,
-        "--epochs",
-        "1",
-        "--split",
-        "leave-last-90",
-        "--output",
-        "runs/no",
-    ]
-    done = run(workplace, *nobody)
-    assert "Nobody can be validated with --split leave-last-90 (the longest history has 9 interactions)" in done.stderr
+    rows = [*by_turns("ab", range(90)), *by_turns("c", range(90, 100))]
+    dataset_in_time(workplace, rows, "untested")
+    nobody = ("adapt", "untested", "--side", "none", *TINY, "--epochs", "1", "--split", "time", "--output", "runs/no")
+    assert run(workplace, *nobody).returncode == 0
     shown = run(workplace, "evaluate", "runs/text", "runs/no").stdout
-    assert "runs/no: no users to test on, 24 candidates, split leave-last-90, history not filtered\n" in shown
+    assert "runs/no: no users to test on, 7 candidates, split time, history not filtered\n" in shown
     assert "These runs were not tested on the same users and candidates: their metrics do not compare." in shown
     assert "nan" not in shown
     assert "do not compare" not in run(workplace, "evaluate", "runs/text", "runs/ids").stdout
@@ -453,6 +509,9 @@ def test_a_study_of_layers_trains_a_run_for_each_and_goes_on(workplace: Path) ->
     assert sorted(path.name for path in (workplace / "runs/study").iterdir()) == ["layers-1", "layers-2", "study.json"]
     deeper = run(workplace, "adapt", "data", "--llm", "tiny", "--layers", "1,9", "--output", "runs/too-deep")
     assert "--layers 9: the cache" in deeper.stderr
+    assert deeper.stderr.count("\n") == 1, "nothing is announced before all numbers were checked"
+    with_all = run(workplace, "adapt", "data", "--llm", "tiny", "--layers", "all,9", "--output", "runs/too-deep")
+    assert with_all.stderr == deeper.stderr
     assert not (workplace / "runs/too-deep").exists()
 
 
@@ -505,7 +564,10 @@ def test_two_texts_of_one_llm_are_fused(tmp_path: Path, catalogue: Catalogue, ti
     for wrong, said in (
         ([*both, "--resume"], "name the same cache more than once"),
         ([*both, *own, *other, *own, "--resume"], "--text was given 3 times, for 2 LLMs"),
-        ([*extract, "--text", "{nothing}"], "the template names the field 'nothing', which the source lacks; it has"),
+        (
+            [*extract, "--text", "{nothing}"],
+            "--text '{nothing}' names the field 'nothing', which is not in data/items.parquet (found: item_id, ",
+        ),
         (
             [*both, *other, *own, "--resume"],
             "cannot be resumed with --text {about}. --text {text}: it was started with",

@@ -103,7 +103,7 @@ def test_a_decoder_from_gguf_is_pooled_without_its_sink_and_massive_activations_
     cached = {}
     for pooling in ("mean", "cls"):
         options = ExtractOptions(pooling=pooling)
-        done = extract(tmp_path, gemma, options=options, cache_root=tmp_path / "root", device="cpu")
+        done = extract(tmp_path, gemma, name=pooling, options=options, cache_root=tmp_path / "root", device="cpu")
         assert done.layers == list(range(18, 0, -1))
         cached[pooling] = Cache.open(Path(done.cache))
     tokenizer = AutoTokenizer.from_pretrained(gemma.parent, gguf_file=gemma.name)

@@ -439,6 +439,14 @@ def test_the_template_of_the_dataset_is_used_for_new_items(place: Place, tmp_pat
     ssna.adapt(tmp_path / "data", tmp_path / "run", llm="tiny-bert", options=options, cache_root=tmp_path / "caches")
     ssna.add_items(tmp_path / "run", write_csv(tmp_path / "new.csv", "n,desk,boot", header="item_id,title,kind"))
     assert read_added(tmp_path / "run", 8).row(0)[:3] == ("n", "desk", "desk. boot")
+    bare = write_csv(tmp_path / "bare.csv", "n,desk", header="item_id,name")
+    for text, what in (
+        (None, "the template '{title}. {kind}' of the run's dataset (--text gives another)"),
+        ("{title}", "--text '{title}'"),
+    ):
+        with pytest.raises(ssna.SsnaError) as caught:
+            ssna.add_items(tmp_path / "run", bare, text=text)
+        assert str(caught.value) == f"{what} names the field 'title', which is not in {bare} (found: item_id, name)."
     shutil.move(tmp_path / "caches", tmp_path / "elsewhere")
     new = write_csv(tmp_path / "two.csv", "n2,desk,ink", header="item_id,title,kind")
     with pytest.raises(RunError, match="the cache .*caches/tiny-bert-.* of this run is gone"):
@@ -620,6 +628,13 @@ def test_new_items_are_in_the_template_of_each_cache(place: Place, tmp_path: Pat
     )
     new = write_csv(tmp_path / "new.csv", "n1,,only words", "n2,desk,ink", header=header)
     assert ssna.add_items(tmp_path / "run", new).extracted == 4
+    bare = write_csv(tmp_path / "bare.csv", "n3,desk", header="item_id,title")
+    with pytest.raises(ssna.SsnaError) as caught:
+        ssna.add_items(tmp_path / "run", bare, text="{title}")
+    assert str(caught.value) == (
+        f"the run's --text '{template}' names the field 'description', which is not in {bare} (found: item_id, text, "
+        "title)."
+    )
     cache = Cache.open(find_cache(tmp_path / "caches", "tiny-bert"))
     read = [". only words", "/ only words", "desk. ink", "desk / ink"]
     assert cache.has(keys_of_texts(pl.Series(read)), 1).all()

@@ -245,13 +245,18 @@ def test_the_description_names_every_refusal(client: TestClient, ids_run: Path) 
         ("/recommend", 422, "expected a user or a history, found neither"),
         (f"/items?query={'x' * 257}", 422, "query is a text of 257 characters: give a text of at most 256 characters."),
         ("/items?k=101", 422, 'k is "101": give a whole number from 1 to 100.'),
-        ("/no-such-page", 404, "Not Found"),
     ],
 )
 def test_wrong_addresses_are_refused(client: TestClient, path: str, status: int, said: str) -> None:
     answer = client.get(path)
     assert answer.status_code == status
     assert said in answer.json()["detail"]
+
+
+def test_what_is_not_served_has_a_detail_too(client: TestClient) -> None:
+    lacking, wrong = client.get("/no-such-page"), client.delete("/recommend")
+    assert (lacking.status_code, lacking.json()) == (404, {"detail": "Not Found"})
+    assert (wrong.status_code, wrong.json()) == (405, {"detail": "Method Not Allowed"})
 
 
 @pytest.mark.parametrize(

@@ -228,7 +228,7 @@ def test_empty_lines_of_delimited_text_are_passed_over(tmp_path: Path, ending: s
     assert dataset.interactions()["item_id"].to_list() == ["1"]
     assert texts(dataset) == {"1": "a", "2": ""}
     (tmp_path / "events.csv").write_text("user_id,item_id\n\nu,1\nu,\n")
-    with pytest.raises(SourceError, match="1 interactions have no item_id"):
+    with pytest.raises(SourceError, match="1 interaction has no item_id"):
         prepare(paths, tmp_path / "other", format="table")
 
 

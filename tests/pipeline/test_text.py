@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import polars as pl
 import pytest
 
@@ -19,7 +21,12 @@ ITEMS = pl.DataFrame(
 
 
 def render(template: str) -> list[str]:
-    return ITEMS.lazy().select(text_expression(template, ITEMS.schema).alias("text")).collect()["text"].to_list()
+    return (
+        ITEMS.lazy()
+        .select(text_expression(template, ITEMS.schema, "items.csv", f"--text '{template}'").alias("text"))
+        .collect()["text"]
+        .to_list()
+    )
 
 
 def test_fields_are_filled_in_unescaped_and_white_space_is_one_space() -> None:
@@ -36,7 +43,7 @@ def test_control_characters_are_taken_out_and_those_of_white_space_are_spaces() 
     frame = pl.DataFrame(
         {"title": [f"a{chr(code)}b" for code in range(0xA1)] + [f"\x9b{every}", "\x1b\x00", "x \x07 y"]}
     )
-    texts = frame.select(text_expression("{title}", frame.schema).alias("text"))["text"].to_list()
+    texts = frame.select(text_expression("{title}", frame.schema, "a.csv", "--text").alias("text"))["text"].to_list()
     spaces = {*range(9, 14), 32, 0x85, 0xA0}
     controls = {*range(32), *range(0x7F, 0xA0)} - spaces
     for code, text in enumerate(texts[:-3]):
@@ -65,7 +72,11 @@ def test_json_loses_halves_of_surrogate_pairs_alone(written: str, expected: str)
 
 def test_whole_numbers_stored_as_floats_have_no_point() -> None:
     frame = pl.DataFrame({"year": [2000.0, 1999.5, None], "title": ["a", "b", "c"]})
-    texts = frame.lazy().select(text_expression("{title} {year}", frame.schema).alias("text")).collect()["text"]
+    texts = (
+        frame.lazy()
+        .select(text_expression("{title} {year}", frame.schema, "a.csv", "--text").alias("text"))
+        .collect()["text"]
+    )
     assert texts.to_list() == ["a 2000", "b 1999.5", "c"]
 
 
@@ -80,22 +91,26 @@ def test_doubled_braces_stand_for_themselves() -> None:
 @pytest.mark.parametrize(
     ("template", "message"),
     [
-        ("{brand}", "names the field 'brand', which the source lacks; it has item_id, title, genres, year"),
-        ("no field", "names no field"),
-        ("{title", "is malformed"),
-        ("{title:>9}", "formats 'title'; write a field as {title} alone"),
-        ("{title!r}", "formats 'title'"),
+        (
+            "{brand}",
+            "--text '{brand}' names the field 'brand', which is not in items.csv "
+            "(found: item_id, title, genres, year).",
+        ),
+        ("no field", "--text 'no field' names no field of items.csv (found: item_id, title, genres, year)."),
+        ("{title", "--text '{title' is malformed"),
+        ("{title:>9}", "--text '{title:>9}' formats 'title'; write a field as {title} alone"),
+        ("{title!r}", "--text '{title!r}' formats 'title'"),
     ],
 )
 def test_a_template_that_cannot_be_filled_is_refused(template: str, message: str) -> None:
-    with pytest.raises(SourceError, match=message):
+    with pytest.raises(SourceError, match=re.escape(message)):
         render(template)
 
 
 def test_nested_records_are_refused() -> None:
     frame = pl.DataFrame({"details": [{"a": 1}]})
     with pytest.raises(SourceError, match="'details' holds nested records"):
-        text_expression("{details}", frame.schema)
+        text_expression("{details}", frame.schema, "a.csv", "--text")
 
 
 @pytest.mark.parametrize(

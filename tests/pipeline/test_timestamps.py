@@ -57,9 +57,9 @@ def test_other_dates_need_a_format() -> None:
 
 
 def test_a_timestamp_here_and_there_is_an_error() -> None:
-    with pytest.raises(SourceError, match="1 of 3 interactions have no timestamp"):
+    with pytest.raises(SourceError, match="1 of 3 interactions has no timestamp"):
         read([1, None, 3])
-    with pytest.raises(SourceError, match="1 of 2 interactions have no timestamp"):
+    with pytest.raises(SourceError, match="1 of 2 interactions has no timestamp"):
         read(["1", " "])
 
 

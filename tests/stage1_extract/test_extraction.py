@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,7 +20,15 @@ import torch
 from ssna import SsnaError, extract
 from ssna.cache import Cache, DiskFullError, keys_of_texts
 from ssna.dataset import Dataset
-from ssna.stage1_extract import Extraction, ExtractOptions, LLMError, NonFiniteStatesError, extract_texts, plan_texts
+from ssna.stage1_extract import (
+    Extraction,
+    ExtractOptions,
+    LLMError,
+    NameTakenError,
+    NonFiniteStatesError,
+    extract_texts,
+    plan_texts,
+)
 from tests.helpers import WORDS, make_tiny_llm
 
 TEXTS = ["alpine boot", "camera", "desk engine fiddle guitar hammer no 7", "ink jacket kettle", "x"]
@@ -89,7 +98,7 @@ def test_fewer_layers_are_the_top_of_more_and_count_as_cached(tiny_llm: Path, tm
 def test_what_changes_a_state_changes_the_fingerprint(
     tiny_llm: Path, tmp_path: Path, change: dict[str, object]
 ) -> None:
-    assert run(tiny_llm, tmp_path, **change).fingerprint != run(tiny_llm, tmp_path).fingerprint
+    assert run(tiny_llm, tmp_path, name="changed", **change).fingerprint != run(tiny_llm, tmp_path).fingerprint
 
 
 def test_what_changes_no_state_does_not(tiny_llm: Path, tmp_path: Path) -> None:
@@ -102,7 +111,8 @@ def test_what_changes_no_state_does_not(tiny_llm: Path, tmp_path: Path) -> None:
 
 def test_other_weights_have_another_cache(tiny_llm: Path, tmp_path: Path) -> None:
     other = make_tiny_llm(tmp_path / "tiny-bert", seed=1)
-    assert run(other, tmp_path / "root").cache != run(tiny_llm, tmp_path / "root").cache
+    first = run(tiny_llm, tmp_path / "root").cache
+    assert run(other, tmp_path / "root", name="other").cache != first
 
 
 def test_a_second_name_for_the_same_states_is_refused(tiny_llm: Path, tmp_path: Path) -> None:
@@ -110,6 +120,46 @@ def test_a_second_name_for_the_same_states_is_refused(tiny_llm: Path, tmp_path: 
     assert run(tiny_llm, tmp_path).name == "mine"
     with pytest.raises(LLMError, match="--name yours: the states of this LLM .* under the name 'mine'"):
         run(tiny_llm, tmp_path, name="yours")
+
+
+def never_read() -> Iterator[tuple[list[str], list[str]]]:
+    raise AssertionError("a text was read")
+
+
+@pytest.mark.parametrize("name", ["mine", None])
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"max_tokens": 32}, "--max-tokens 64, not 32"),
+        ({"dtype": "bfloat16", "store": "int8"}, "--dtype float32, not bfloat16, --store float32, not int8"),
+        ({"template": "a {text}"}, "with another --template"),
+    ],
+)
+def test_a_name_for_other_states_is_refused_before_a_text_is_read(
+    tiny_llm: Path, tmp_path: Path, name: str | None, change: dict[str, object], said: str
+) -> None:
+    taken = run(tiny_llm, tmp_path, name=name)
+    options = ExtractOptions(**{**vars(OPTIONS), **change})
+    message = (
+        f"the name '{taken.name}' is taken by the cache {taken.cache}, which was extracted otherwise ({said}). Give "
+        f"another --name, or remove that cache first: `ssna cache remove {taken.cache}`."
+    )
+    for refuse in (
+        lambda: plan_texts(never_read, str(tiny_llm), tmp_path, name, options, "cpu"),
+        lambda: extract_texts(never_read, str(tiny_llm), tmp_path, name, options, "cpu", lambda done, total: None),
+    ):
+        with pytest.raises(NameTakenError) as caught:
+            refuse()
+        assert str(caught.value) == message
+    assert run(tiny_llm, tmp_path, name=caught.value.free_name, **change).name == caught.value.free_name
+
+
+def test_another_llm_of_the_same_name_is_told_by_its_files(tiny_llm: Path, tmp_path: Path) -> None:
+    other = make_tiny_llm(tmp_path / "tiny-bert", seed=1)
+    taken = run(tiny_llm, tmp_path / "root")
+    with pytest.raises(NameTakenError) as caught:
+        run(other, tmp_path / "root")
+    assert f"{taken.cache}, which was extracted otherwise (of {tiny_llm}, whose files differ)." in str(caught.value)
 
 
 def test_the_manifest_says_what_the_states_are(tiny_llm: Path, tmp_path: Path) -> None:
