@@ -29,15 +29,26 @@ def resolve_device(wanted: str) -> torch.device:
     """
     if wanted == "auto":
         wanted = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    try:
-        device = torch.device(wanted)
-    except RuntimeError as error:
-        raise DeviceError(f"--device {wanted} is unknown; expected auto, cpu, cuda, cuda:1 or mps.") from error
+    device = named_device(wanted)
     found = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
     if (device.index or 0) >= found.get(device.type, 0):
         seen = ", ".join(f"{count} × {kind}" for kind, count in found.items() if count)
-        raise DeviceError(f"--device {wanted} is not there: PyTorch {torch.__version__} sees {seen}. Give one of them.")
+        raise DeviceError(
+            f"--device {wanted} is not there: PyTorch {torch.__version__} sees {seen}. Give what it sees, or auto."
+        )
     return _of_this_process(device) if device.type == "cuda" else device
+
+
+def named_device(name: str) -> torch.device:
+    """The device of a name, whether this machine has it or not.
+
+    Raises:
+        DeviceError: if PyTorch knows no such kind.
+    """
+    try:
+        return torch.device(name)
+    except RuntimeError as error:
+        raise DeviceError(f"--device {name} is unknown; expected auto, cpu, cuda, cuda:1 or mps.") from error
 
 
 def _of_this_process(gpu: torch.device) -> torch.device:

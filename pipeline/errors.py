@@ -1,5 +1,9 @@
 """Errors of the front door; every one is an `SsnaError`, whose message is meant for the user."""
 
+from __future__ import annotations
+
+from collections.abc import Iterable
+
 from ssna.cache import SsnaError
 
 __all__ = [
@@ -12,6 +16,7 @@ __all__ = [
     "ServiceError",
     "SourceError",
     "SsnaError",
+    "no_list",
 ]
 
 
@@ -45,3 +50,10 @@ class ServiceError(SsnaError):
 
 class OutputError(SsnaError):
     """The place to write to cannot be used."""
+
+
+def no_list(given: object) -> str:
+    """What was given where a list was expected, for a message: a text, or one thing alone; empty if it is a list."""
+    if isinstance(given, str):  # It would be read letter by letter.
+        return f"the text '{given}'"
+    return "" if isinstance(given, Iterable) else repr(given)

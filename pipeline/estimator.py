@@ -7,7 +7,7 @@ import json
 import shutil
 import tempfile
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from numbers import Integral
 from pathlib import Path
@@ -23,10 +23,11 @@ from ssna.api.extract import extract
 from ssna.api.prepare import prepare
 from ssna.api.recommend import NEAREST_ITEMS, recommend_users
 from ssna.api.similar import similar
+from ssna.cache import write_atomically
 from ssna.columns import ITEM, TITLE, USER
 from ssna.errors import RunError, SourceError
 from ssna.frames import FRAME_KINDS, FrameKind, in_kind, kind_of, polars_frame
-from ssna.runs import open_run, write_json
+from ssna.runs import is_finished, open_run, write_json
 from ssna.stage1_extract import ExtractOptions, NameTakenError
 from ssna.stage2_adapt import AdaptOptions
 
@@ -86,6 +87,8 @@ class TextRecommender:
     def fit(self, interactions: Any, items: Any) -> Self:
         """Prepare, extract what the cache lacks, and train; what was fitted in this folder before is replaced.
 
+        A call that fails before its training begins leaves what was fitted before.
+
         Args:
             interactions: user_id, item_id and, unless they are in order already, timestamp.
             items: item_id and the columns that the text names.
@@ -93,10 +96,7 @@ class TextRecommender:
         Raises:
             SsnaError: of a kind that says what is wrong with the data, the LLM or the options.
         """
-        self.results_ = None
         known, described = polars_frame(interactions, (USER, ITEM)), polars_frame(items, (ITEM,))
-        self._kind: FrameKind = kind_of(interactions, (USER, ITEM))
-        self._ids = {name: _id_type(known.schema[name]) for name in (USER, ITEM)}
         self.folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="ssna-") as tables:
             files = [Path(tables) / "interactions.parquet", Path(tables) / "items.parquet"]
@@ -109,12 +109,23 @@ class TextRecommender:
                 cache = self._extracted(self.llm, None)
             except NameTakenError as error:  # Nobody chose the name, so nobody need choose another.
                 cache = self._extracted(self.llm, error.free_name)
-        (self.folder / _ABOUT).unlink(missing_ok=True)  # From here on the run is no longer what it says.
-        results = adapt(
-            self.folder / _DATA, self.run, cache=cache, options=self.options, device=self.device, overwrite=True
-        )
-        self._keep()
+        about = self.folder / _ABOUT
+        earlier = about.read_text(encoding="utf-8") if about.exists() else None
+        about.unlink(missing_ok=True)  # From here on the run may be another one than it says.
+        try:
+            results = adapt(
+                self.folder / _DATA, self.run, cache=cache, options=self.options, device=self.device, overwrite=True
+            )
+        except BaseException:
+            if not is_finished(self.run):  # The earlier one was removed for it.
+                self.results_ = None
+            elif earlier is not None:
+                write_atomically(about, earlier)
+            raise
+        self._kind: FrameKind = kind_of(interactions, (USER, ITEM))
+        self._ids = {name: _id_type(known.schema[name]) for name in (USER, ITEM)}
         self.results_ = results
+        self._keep()
         return self
 
     def _extracted(self, llm: Path | str, name: str | None) -> str:
@@ -124,7 +135,7 @@ class TextRecommender:
 
     def recommend(
         self,
-        users: Sequence[str | int] | None = None,
+        users: Iterable[str | int] | None = None,
         k: int = 10,
         *,
         histories: Any = None,
@@ -243,7 +254,9 @@ class TextRecommender:
 
     def _fitted(self) -> Path:
         if self.results_ is None:
-            raise RunError("nothing was fitted yet. Call fit(interactions, items) first.")
+            raise RunError(
+                "nothing is fitted: fit was not called yet, or did not come to its end. Call fit(interactions, items)."
+            )
         return self.run
 
     def _as_given(self, frame: pl.DataFrame, users: pl.DataType | None = None) -> Any:

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from ssna.columns import ITEM, ITEM_INDEX, TIME, USER
-from ssna.errors import RunError, SourceError
+from ssna.errors import RunError, SourceError, no_list
 from ssna.runs import Run
 from ssna.sources import id_strings, read_histories_table, workbench
 from ssna.stage2_adapt import Sequences
@@ -74,9 +74,8 @@ def _check_known(lacking: pl.Series, run: Run) -> None:
 def _rows_of_mapping(given: Mapping[Any, Any]) -> pl.DataFrame:
     users, items = list[str](), list[str]()
     for user, history in given.items():
-        if isinstance(history, str) or not len(history):
-            found = f"the text '{history}'" if isinstance(history, str) else "empty"
-            raise SourceError(f"the history of user '{user}' is {found}; expected a list of item ids, oldest first.")
+        if what := no_list(history) or ("" if len(history) else "empty"):
+            raise SourceError(f"the history of user '{user}' is {what}; expected a list of item ids, oldest first.")
         users += [str(user)] * len(history)
         items += map(str, history)
     rows = pl.DataFrame({USER: users, ITEM: items}, schema={USER: pl.String, ITEM: pl.String})

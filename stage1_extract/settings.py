@@ -182,8 +182,8 @@ def resolve_max_tokens(files: LLMFiles, wanted: int | None) -> int:
     if wanted is None:
         return _DEFAULT_TOKENS if limit is None else min(_DEFAULT_TOKENS, limit)
     if wanted < 3 or (limit is not None and wanted > limit):
-        bound = "any number" if limit is None else f"{limit}"
-        raise LLMError(f"--max-tokens {wanted}: {files.source} reads 3 to {bound} of tokens. Give a number in between.")
+        span = "3 tokens or more" if limit is None else f"3 to {limit} tokens"
+        raise LLMError(f"--max-tokens {wanted}: {files.source} reads {span}. Give a number in that range.")
     return wanted
 
 

@@ -93,32 +93,36 @@ def list_caches(cache_root: Path | str | None = None) -> list[Path]:
     return folders_below(resolve_cache_root(cache_root))
 
 
-def locate_cache(which: str, cache_root: Path | str | None = None) -> Path:
+def locate_cache(which: Path | str, cache_root: Path | str | None = None) -> Path:
     """The folder of the cache with that name, or extracted from that path or id; or the folder itself.
 
     Raises:
         CacheError: if there is none, or several.
     """
     folder = Path(which)
-    if (folder / MANIFEST).exists():
+    if (folder / MANIFEST).is_file():
         return folder
-    return find_cache(resolve_cache_root(cache_root), which, maintaining=True)
+    return find_cache(resolve_cache_root(cache_root), str(which), maintaining=True)
 
 
-def describe_cache(path: Path | str) -> CacheSummary:
-    """What the cache in a folder holds.
+def describe_cache(cache: Path | str, *, cache_root: Path | str | None = None) -> CacheSummary:
+    """What a cache holds.
+
+    Args:
+        cache: a name, the path or id of its LLM, or its folder.
+        cache_root: the folder of all caches; None means `$SSNA_CACHE`, else the user's cache folder.
 
     Raises:
-        CacheError: if it is no cache, or a segment is damaged.
+        CacheError: if there is no such cache, or a segment is damaged.
     """
-    cache = Cache.open(Path(path))
-    manifest = cache.manifest
+    opened = Cache.open(locate_cache(cache, cache_root))
+    manifest = opened.manifest
     return CacheSummary(
-        path=str(cache.path),
+        path=str(opened.path),
         name=manifest.name,
         fingerprint=manifest.fingerprint,
         llm=str(manifest.llm["source"]),
-        layers=cache.max_layers,
+        layers=opened.max_layers,
         blocks=int(manifest.llm["blocks"]),
         width=int(manifest.llm["state_width"]),
         stored_dtype=str(manifest.settings["stored_dtype"]),
@@ -128,14 +132,16 @@ def describe_cache(path: Path | str) -> CacheSummary:
         prefix=str(manifest.settings["prefix"]),
         suffix=str(manifest.settings["suffix"]),
         remote_code=bool(manifest.settings["remote_code"]),
-        rows=len(cache),
-        segments=len(cache.index.segments),
-        bytes=cache.size_on_disk(),
+        rows=len(opened),
+        segments=len(opened.index.segments),
+        bytes=opened.size_on_disk(),
     )
 
 
 def verify_cache(
-    path: Path | str,
+    cache: Path | str,
+    *,
+    cache_root: Path | str | None = None,
     repair: bool = False,
     on_segment: Callable[[SegmentReport], None] | None = None,
     on_progress: Callable[[int, int], None] | None = None,
@@ -143,15 +149,16 @@ def verify_cache(
     """Hold every file of a cache against its name, every row against its checksum, and the index against both.
 
     Args:
-        path: folder of the cache.
+        cache: a name, the path or id of its LLM, or its folder.
+        cache_root: the folder of all caches; None means `$SSNA_CACHE`, else the user's cache folder.
         repair: move damaged segments into `set-aside/`, so that the next `extract` computes their rows again.
         on_segment: told of each segment.
         on_progress: called with the segments whose files were read and their number.
 
     Raises:
-        CacheError: if the folder is no cache.
+        CacheError: if there is no such cache.
     """
-    folder = Path(path)
+    folder = locate_cache(cache, cache_root)
     damaged, moved, segments, rows = list[SegmentReport](), list[str](), 0, 0
     for report in verify(folder, on_progress):
         segments, rows = segments + 1, rows + report.rows
@@ -165,30 +172,38 @@ def verify_cache(
     return Verification(str(folder), segments, rows, damaged, index_sound, moved)
 
 
-def compact_cache(path: Path | str, on_progress: Callable[[int, int], None] | None = None) -> Compaction:
+def compact_cache(
+    cache: Path | str,
+    *,
+    cache_root: Path | str | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Compaction:
     """Join a cache's small segments, and drop rows that no read returns; safe beside readers and when killed.
 
     Args:
-        path: folder of the cache.
+        cache: a name, the path or id of its LLM, or its folder.
+        cache_root: the folder of all caches; None means `$SSNA_CACHE`, else the user's cache folder.
         on_progress: called with the rows that were written and those to write.
 
     Raises:
-        CacheError: if the folder is no cache, or a segment is damaged.
+        CacheError: if there is no such cache, or a segment is damaged.
     """
-    return compact(Cache.open(Path(path)), on_progress=on_progress)
+    return compact(Cache.open(locate_cache(cache, cache_root)), on_progress=on_progress)
 
 
-def remove_cache(path: Path | str) -> None:
+def remove_cache(cache: Path | str, *, cache_root: Path | str | None = None) -> None:
     """Delete a cache and all that it holds.
 
+    Args:
+        cache: a name, the path or id of its LLM, or its folder.
+        cache_root: the folder of all caches; None means `$SSNA_CACHE`, else the user's cache folder.
+
     Raises:
-        CacheError: if the folder is no cache, or holds something else as well, or is a link.
+        CacheError: if there is no such cache, or the folder holds something else as well, or is a link.
     """
-    folder = Path(path)
+    folder = locate_cache(cache, cache_root)
     if folder.is_symlink():
         raise CacheError(f"{folder} is a link to {folder.resolve()}. Remove that cache, or only the link with `rm`.")
-    if not (folder / MANIFEST).is_file():
-        raise CacheError(f"{folder} is not a cache: it has no {MANIFEST}.")
     if foreign := foreign_entries(folder):
         raise CacheError(f"{folder} holds {foreign[0]}, which is no part of a cache. Move it away first.")
     # Under a temporary name the folder is no cache: what an interrupted removal leaves is swept by a later extraction.

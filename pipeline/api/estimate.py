@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ssna.cache import row_bytes
-from ssna.devices import resolve_device
+from ssna.devices import named_device, resolve_device
 from ssna.errors import SsnaError
 from ssna.stage1_extract import (
     ExtractOptions,
@@ -60,8 +60,11 @@ class Estimate:
     tokens: float
     """That the LLM reads in all"""
     device: str
+    """Of this machine; if the speed was given, the kind of the one elsewhere"""
     compute_dtype: str
     """Of the extraction"""
+    precision: str
+    """Of training's matrix products, and of the states in its memory"""
     flop: float
     """Floating-point operations of the extraction"""
     extraction_seconds: float
@@ -110,20 +113,26 @@ def estimate(
         layers: A, the top layers to keep and to adapt; None means all.
         extract_options: dtype, stored dtype, cut and batch of the extraction.
         adapt_options: the model and its training.
-        device: a PyTorch device, or `auto`.
-        tflops: the speed of another device, in 10^12 floating-point operations a second that it really reaches on
+        device: a PyTorch device, or `auto`. With `tflops` it need not be on this machine, and `auto` is a GPU that
+            has bfloat16.
+        tflops: the speed of a device elsewhere, in 10^12 floating-point operations a second that it really reaches on
             such an LLM; then nothing is timed.
 
     Raises:
         EstimateError: if there are no items, tokens or interactions to count.
         LLMError: if there is no such LLM, or it has not that many layers.
-        DeviceError: if the device is not there.
+        DeviceError: if the device is not there, or with `tflops` if there is no such kind.
     """
     for name, value in (("items", items), ("tokens", tokens), ("history", history)):
         if value is not None and value < 1:
             raise EstimateError(f"--{name} {value:g}: expected at least 1.")
     extracting, adapting = extract_options or ExtractOptions(), adapt_options or AdaptOptions()
-    where = resolve_device(device)
+    if tflops is None:
+        where = resolve_device(device)
+    else:
+        where = named_device("cuda" if device == "auto" else device)
+        if where.type == "cuda" and adapting.precision == "auto":  # PyTorch knows only the GPUs that are here.
+            adapting = replace(adapting, precision="bfloat16")
     files = find_config(str(llm), extracting.revision)
     kept = resolve_layers(files, layers)
     dtype: Any = resolve_dtype(extracting.dtype, where.type)
@@ -148,6 +157,7 @@ def estimate(
         tokens=items * read,
         device=str(where),
         compute_dtype=dtype,
+        precision=str(dtype_of_products(adapting, where)).removeprefix("torch."),
         flop=flop,
         extraction_seconds=round(seconds, 3),
         extraction_measured=tflops is None,

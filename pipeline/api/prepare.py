@@ -93,12 +93,15 @@ def prepare(
         raise SourceError(f"timestamp unit '{timestamp_unit}' is unknown; expected {', '.join(TIMESTAMP_UNITS)}.")
     if min_rating is not None and min_rating != min_rating:
         raise SourceError("--min-rating nan: expected a number.")
+    columns = columns or Columns()
+    if not isinstance(columns, Columns):
+        raise SourceError(f"columns is a {type(columns).__name__}; expected ssna.Columns(…).")
     output = Path(output)
     check_output(output, overwrite, is_dataset, "dataset folder")
     paths = [Path(source) for source in ([sources] if isinstance(sources, str | Path) else sources)]
     with workbench(on_progress) as bench:
         try:
-            source = read_source(format, paths, columns or Columns(), encoding, name, bench)
+            source = read_source(format, paths, columns, encoding, name, bench)
             template, what = (source.template, "the format's template") if text is None else (text, "--text")
             where = ", ".join(map(str, paths))
             items, about_items = render_items(source.items, template, where, f"{what} '{template}'")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ssna.columns import ITEM, TITLE, USER
 from ssna.devices import resolve_device
-from ssna.errors import RunError
+from ssna.errors import RunError, no_list
 from ssna.histories import Histories, read_histories
 from ssna.runs import Run, open_run
 from ssna.stage2_adapt import SequenceRecommender, Sequences, nearest_in_histories, top_items, top_items_of_all
@@ -64,7 +64,7 @@ def recommend(
     run: Path | str,
     *,
     user: str | int | None = None,
-    history: Sequence[str | int] | None = None,
+    history: Iterable[str | int] | None = None,
     k: int = 10,
     allow_repeats: bool = False,
     explain: bool = False,
@@ -85,27 +85,25 @@ def recommend(
     Raises:
         RunError: if the folder is no finished run, or it has no such user or item.
     """
-    if (user is None) == (not history):
+    if history is not None and (what := no_list(history)):
+        raise RunError(f"the history is {what}; expected a list of item ids, oldest first.")
+    item_ids = [] if history is None else [str(item) for item in history]
+    if (user is None) == (not item_ids):
         found = "neither" if user is None else "both"
         raise RunError(f"expected a user (--user) or a history (--history), found {found}. Give one of them.")
-    if isinstance(history, str):
-        raise RunError(f"the history is the text '{history}'; expected a list of item ids, oldest first.")
     check_number(k)
     where = resolve_device(device)
     opened = open_run(Path(run), where, with_added=True)
     if explain:
         vectors_of(opened, _UNEXPLAINED)
-    if user is not None:
-        numbers = opened.history_of(str(user))
-    else:
-        numbers = [opened.index_of(str(item)) for item in history or ()]
+    numbers = opened.history_of(str(user)) if user is not None else [opened.index_of(item) for item in item_ids]
     best, scores = top_items(opened.recommender, numbers, k, where, allow_repeats)
     return recommendation_of(opened, numbers, best, scores)
 
 
 def recommend_users(
     run: Path | str,
-    users: Sequence[str | int] | None = None,
+    users: Iterable[str | int] | None = None,
     *,
     histories: Histories | None = None,
     k: int = 10,
@@ -143,8 +141,8 @@ def recommend_users(
     if users is not None and histories is not None:
         raise RunError("expected users or histories, found both. Give one of them.")
     opened = open_run(Path(run), where, with_added=True)
-    if isinstance(users, str):
-        raise RunError(f"the users are the text '{users}'; expected a list of user ids.")
+    if users is not None and (what := no_list(users)):
+        raise RunError(f"the users are {what}; expected a list of user ids.")
     sequences, user_ids = opened.sequences, opened.user_ids
     if histories is not None:
         user_ids, sequences = read_histories(histories, opened)

@@ -15,7 +15,7 @@ from ssna.api.resume import difference
 from ssna.cache.files import TEMPORARY_PREFIX
 from ssna.dataset import Dataset, open_dataset
 from ssna.devices import leads, resolve_device
-from ssna.errors import RunError
+from ssna.errors import RunError, no_list
 from ssna.folders import check_no_file
 from ssna.inputs import read_inputs
 from ssna.runs import (
@@ -76,6 +76,8 @@ def study_layers(
         SsnaError: see `adapt`; if a number of layers is more than the cache holds, before anything is trained.
     """
     output, options = Path(output), options or AdaptOptions()
+    if what := no_list(layers):
+        raise OptionError(f"layers is {what}; expected a list of whole numbers, such as [1, 2].")
     chosen = [replace(options, layers=number) for number in layers]  # Each is checked before anything is trained.
     names = [f"layers-{number or 'all'}" for number in layers]
     if len(set(names)) < len(names):

@@ -125,7 +125,7 @@ def verify_command(
     for path in _chosen(caches, cache_root):
         try:
             with work_progress("verifying", "segments") as on_progress:
-                found.append(verify_cache(path, repair, on_progress=on_progress))
+                found.append(verify_cache(path, repair=repair, on_progress=on_progress))
         except CacheError as error:  # Of its manifest; the other caches are verified all the same.
             unreadable[path] = str(error)
             print_problem(str(error))
@@ -160,7 +160,7 @@ def compact_command(caches: tuple[str, ...], cache_root: str | None, as_json: bo
     done = dict[Path, Compaction]()
     for path in _chosen(caches, cache_root):
         with work_progress("compacting", "rows") as on_progress:
-            done[path] = compact_cache(path, on_progress)
+            done[path] = compact_cache(path, on_progress=on_progress)
     if as_json:
         print_json({str(path): vars(compaction) for path, compaction in done.items()})
         return

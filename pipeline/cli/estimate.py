@@ -47,14 +47,16 @@ Example: ssna estimate sentence-transformers/all-MiniLM-L6-v2 --items 100000 --t
 @_adapting("precision", "Of the training.", type=click.Choice(PRECISIONS))
 @click.option(
     "--tflops", type=click.FloatRange(0, min_open=True), metavar="X",
-    help="What another device reaches on such an LLM, in 10^12 operations a second; nothing is timed then.",
+    help="What a device elsewhere reaches on such an LLM, in 10^12 operations a second; nothing is timed then. It "
+    "counts as a GPU with bfloat16 unless --device names another kind.",
 )  # fmt: skip
 @device_option
 @json_option
 def estimate_command(llm: str, as_json: bool, **options: Any) -> None:
     """Predict the time of an extraction, the size of its cache and the memory of training.
 
-    Only the LLM's configuration is read. A small part of it, with random weights, is timed on the device.
+    Only the LLM's configuration is read. A small part of it, with random weights, is timed on the device, unless
+    --tflops tells the speed.
     """
     extracting = ExtractOptions(**_taken(ExtractOptions, options))
     adapting = AdaptOptions(**_taken(AdaptOptions, options))
@@ -77,14 +79,17 @@ def _show(found: Estimate) -> None:
         f"{found.llm}: {found.parameters / 1e6:,.0f} million parameters, {counted(found.blocks, 'layer')} of width "
         f"{found.width}, {layers} kept; {counted(found.items, 'text')}, {counted(round(found.tokens), 'token')}"
     )
-    how = "measured on a part" if found.extraction_measured else "from --tflops"
+    if found.extraction_measured:
+        where, how = found.device, "measured on a part"
+    else:
+        where, how = f"elsewhere ({found.device})", "from --tflops"
     print_table(
         ["", "expected", ""],
         [
-            ["extraction, once", duration(found.extraction_seconds), f"{found.device}, {found.compute_dtype}, {how}"],
+            ["extraction, once", duration(found.extraction_seconds), f"{where}, {found.compute_dtype}, {how}"],
             ["the LLM's weights", size(found.llm_bytes), "on the device, in the extraction only"],
             ["cache", size(found.cache_bytes), "on disk"],
-            ["training", size(found.training_bytes), f"on {found.device}, of which:"],
+            ["training", size(found.training_bytes), f"{where}, {found.precision}, of which:"],
             ["  layer states", size(found.state_bytes), "streamed within --memory-budget if that is less"],
             ["  model and optimiser", size(found.model_bytes), ""],
             ["  a step, and reading", size(found.step_bytes), ""],

@@ -10,11 +10,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+import ssna
 from ssna.cache import Cache, keys_of_texts
 from ssna.dataset import Dataset
 from tests.helpers import Outcome, ssna_in_process
@@ -67,6 +70,24 @@ def test_damage_is_named_set_aside_and_filled_by_the_next_extraction(
     again = extract(root, dataset.path, tiny_llm, "--json")
     assert json.loads(again.stdout)["extracted"] == dataset.items()["text"].n_unique()
     assert cache_command(root, "verify").returncode == 0
+
+
+def test_functions_take_what_the_commands_take(root: Path, tiny_llm: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder,) = root.glob("*/")
+    for which in ("tiny-bert", str(tiny_llm), tiny_llm, folder, str(folder)):
+        assert ssna.describe_cache(which, cache_root=root).path == str(folder)
+        assert ssna.verify_cache(which, cache_root=root).path == str(folder)
+        assert ssna.compact_cache(which, cache_root=root) == ssna.Compaction(1, 1, 0)
+    monkeypatch.setenv("SSNA_CACHE", str(root))
+    assert ssna.verify_cache("tiny-bert").sound
+    functions: list[Callable[[str], Any]] = [
+        ssna.describe_cache, ssna.verify_cache, ssna.compact_cache, ssna.remove_cache,
+    ]  # fmt: skip
+    for function in functions:
+        with pytest.raises(ssna.SsnaError, match="no cache below .* fits 'other' .found: tiny-bert"):
+            function("other")
+    ssna.remove_cache("tiny-bert")
+    assert not folder.exists()
 
 
 def test_compact_joins_segments(root: Path, dataset: Dataset, tiny_llm: Path) -> None:

@@ -253,7 +253,7 @@ def test_pandas_times_are_taken_as_polars_times(frames: tuple[pl.DataFrame, pl.D
 def test_mistakes_are_sentences(frames: tuple[pl.DataFrame, pl.DataFrame], tmp_path: Path) -> None:
     interactions, items = frames
     new = ssna.TextRecommender(None, options=ssna.AdaptOptions(side="none", width=8, epochs=1), folder=tmp_path / "x")
-    with pytest.raises(RunError, match="nothing was fitted yet"):
+    with pytest.raises(RunError, match="nothing is fitted: fit was not called yet, or did not come to its end"):
         new.recommend()
     with pytest.raises(SourceError, match="a data frame of polars or pandas with user_id, item_id; found list"):
         new.fit([1, 2], items)
@@ -268,6 +268,47 @@ def test_mistakes_are_sentences(frames: tuple[pl.DataFrame, pl.DataFrame], tmp_p
         new.recommend([77])
     with pytest.raises(RunError, match="the users are the text '12'"):
         new.recommend("12")  # type: ignore[arg-type]
+    with pytest.raises(RunError, match="the users are 1; expected a list of user ids"):
+        new.recommend(1)  # type: ignore[arg-type]
+
+
+def test_a_fit_that_fails_before_it_trains_leaves_what_was_fitted(
+    frames: tuple[pl.DataFrame, pl.DataFrame], tiny_llm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interactions, items = frames
+    other = interactions.with_columns(pl.col("user_id", "item_id").cast(pl.String))
+    described = items.with_columns(pl.col("item_id").cast(pl.String))
+    fitted = ssna.TextRecommender(tiny_llm, options=OPTIONS, folder=tmp_path / "x", cache_root=tmp_path / "caches")
+    fitted.fit(interactions, items)
+    results, before = fitted.results_, fitted.recommend(k=3)
+
+    def check() -> None:
+        assert fitted.results_ == results
+        for each in (fitted, ssna.TextRecommender.load(tmp_path / "x")):
+            found = each.recommend(k=3)
+            assert found.equals(before)
+            assert found.schema == before.schema
+
+    with pytest.raises(SourceError, match="has no column 'user_id'"):
+        fitted.fit(other.rename({"user_id": "user"}), described)
+    check()
+    with pytest.raises(ssna.SsnaError, match="--layers 9"):
+        fitted.options = ssna.AdaptOptions(layers=9)
+        fitted.fit(other, described)
+    check()
+    fitted.options = OPTIONS
+
+    def interrupted(*arguments: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ssna.api.adapt._train", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        fitted.fit(other, described)
+    assert fitted.results_ is None
+    with pytest.raises(RunError, match="nothing is fitted: fit was not called yet, or did not come to its end"):
+        fitted.recommend()
+    with pytest.raises(RunError, match=r"has no recommender\.json"):
+        ssna.TextRecommender.load(tmp_path / "x")
 
 
 def test_pandas_columns_are_converted_whole(monkeypatch: pytest.MonkeyPatch) -> None:

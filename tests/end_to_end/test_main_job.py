@@ -367,6 +367,8 @@ def test_runs_that_do_not_compare_are_told_apart(workplace: Path) -> None:
     assert "do not compare" not in run(workplace, "evaluate", "runs/text", "runs/ids").stdout
     with pytest.raises(api.SsnaError, match="the history is the text '12'; expected a list of item ids"):
         api.recommend(workplace / "runs/text", history="12")
+    with pytest.raises(api.SsnaError, match="the history is 0; expected a list of item ids"):
+        api.recommend(workplace / "runs/text", history=0)  # type: ignore[arg-type]
     assert {"adapt", "evaluate", "recommend"} <= set(dir(api))
 
 

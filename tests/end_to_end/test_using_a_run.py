@@ -90,6 +90,15 @@ def test_all_users_get_what_each_alone_would(place: Place, name: str, allow_repe
         np.testing.assert_allclose(mine["score"], [item.score for item in alone], atol=1e-4)
 
 
+def test_ids_may_stand_in_a_series_or_an_array(place: Place) -> None:
+    ids = ["i3", "i5"]
+    expected = ssna.recommend(place.root / "text", history=ids)
+    for given in (pl.Series(ids), np.array(ids), iter(ids)):
+        assert ssna.recommend(place.root / "text", history=given) == expected
+    users = ssna.recommend_users(place.root / "text", ["u003", "u001"])
+    assert ssna.recommend_users(place.root / "text", np.array(["u003", "u001"])).equals(users)
+
+
 def test_users_who_have_nearly_all_items_get_fewer(place: Place) -> None:
     rows = ssna.recommend_users(place.root / "text", k=100)
     histories = pl.read_parquet(place.root / "text/histories.parquet")
@@ -209,6 +218,7 @@ def test_items_that_were_added_stand_in_histories_and_numbers_are_ids(run: Path,
         ({}, "the histories: there is no row"),
         ({"a": []}, "the history of user 'a' is empty; expected a list of item ids, oldest first"),
         ({"a": "i1"}, "the history of user 'a' is the text 'i1'; expected a list"),
+        ({"a": 1}, "the history of user 'a' is 1; expected a list"),
         (pl.DataFrame({"user_id": ["a"]}), "the frame of histories has no column 'item_id'"),
         ([["i1"]], "the histories are of type list; expected a file, a frame of polars or a mapping"),
     ],

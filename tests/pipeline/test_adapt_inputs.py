@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from ssna import AdaptOptions, adapt
+from ssna import AdaptOptions, adapt, study_layers
 from ssna.api.adapt import _check_same_in_every
 from ssna.cache import Cache, find_cache, keys_of_texts
 from ssna.corpus import load_corpus
@@ -50,6 +50,10 @@ def test_a_warm_up_that_never_ends_is_told(dataset: Dataset, tmp_path: Path) -> 
 def test_options_of_another_kind_are_refused(dataset: Dataset, tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="options is a dict; expected ssna.AdaptOptions"):
         adapt(dataset.path, tmp_path / "run", options={"side": "none"})  # type: ignore[arg-type]
+    with pytest.raises(OptionError, match="layers is the text '1,2'; expected a list of whole numbers, such as .1, 2"):
+        study_layers(dataset.path, tmp_path / "run", "1,2")  # type: ignore[arg-type]
+    with pytest.raises(OptionError, match="layers is 2; expected a list of whole numbers"):
+        study_layers(dataset.path, tmp_path / "run", 2)  # type: ignore[arg-type]
     assert not (tmp_path / "run").exists()
 
 

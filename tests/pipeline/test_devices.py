@@ -32,6 +32,16 @@ def test_each_process_of_torchrun_takes_a_gpu_of_its_own(two_gpus: pytest.Monkey
     assert resolve_device("cpu") == torch.device("cpu")
 
 
+def test_what_is_there_is_named_where_a_device_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    for gpus, seen in ((0, "1 × cpu"), (2, "1 × cpu, 2 × cuda")):
+        monkeypatch.setattr(torch.cuda, "device_count", lambda gpus=gpus: gpus)
+        with pytest.raises(DeviceError) as caught:
+            resolve_device("cuda:7")
+        pytorch = f"PyTorch {torch.__version__} sees {seen}"
+        assert str(caught.value) == f"--device cuda:7 is not there: {pytorch}. Give what it sees, or auto."
+
+
 def test_processes_of_torchrun_do_not_share_a_gpu(two_gpus: pytest.MonkeyPatch) -> None:
     assert resolve_device("cuda:1") == torch.device("cuda", 1)
     as_torchrun_starts(two_gpus, local_rank=0, processes=2)

@@ -14,6 +14,8 @@ import ssna
 from ssna.api import estimate as module
 from ssna.cache import Cache
 from ssna.cli.estimate import duration
+from ssna.devices import DeviceError
+from ssna.stage1_extract import ExtractOptions
 from ssna.stage2_adapt import AdaptOptions
 from tests.helpers import ssna_in_process
 
@@ -47,11 +49,40 @@ def test_the_time_at_a_given_speed_is_flop_over_speed(tiny_llm: Path) -> None:
     assert cut["tokens"] == 32_000
 
 
+def test_a_speed_is_that_of_a_gpu_elsewhere(tiny_llm: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    found = ssna.estimate(tiny_llm, 1000, tflops=1)
+    assert (found.device, found.compute_dtype, found.precision) == ("cuda", "bfloat16", "bfloat16")
+    assert found.llm_bytes == 2 * found.parameters
+    assert found.state_bytes == 1000 * 3 * 16 * 2
+    assert ssna.estimate(tiny_llm, 1000, tflops=1, device="cuda") == found
+    assert ssna.estimate(tiny_llm, 1000, tflops=1, device="cuda:3").step_bytes == found.step_bytes
+    wide = ssna.estimate(
+        tiny_llm, 1000, tflops=1,
+        extract_options=ExtractOptions(dtype="float32"), adapt_options=AdaptOptions(precision="float32"),
+    )  # fmt: skip
+    assert (wide.device, wide.compute_dtype, wide.precision) == ("cuda", "float32", "float32")
+    assert (wide.llm_bytes, wide.state_bytes) == (2 * found.llm_bytes, 2 * found.state_bytes)
+    on_cpu = ssna.estimate(tiny_llm, 1000, tflops=1, device="cpu")
+    assert (on_cpu.device, on_cpu.compute_dtype, on_cpu.precision) == ("cpu", "float32", "float32")
+    with pytest.raises(DeviceError, match="--device gpu is unknown"):
+        ssna.estimate(tiny_llm, 1000, tflops=1, device="gpu")
+    with pytest.raises(DeviceError, match="--device cuda is not there"):
+        ssna.estimate(tiny_llm, 1000, device="cuda")
+    shown = ssna_in_process("estimate", tiny_llm, "--items", "1000", "--tflops", "1", "--device", "auto").stdout
+    assert "elsewhere (cuda), bfloat16, from --tflops" in shown
+    assert "elsewhere (cuda), bfloat16, of which:" in shown
+
+
 def test_without_a_speed_a_part_of_the_llm_is_timed(tiny_llm: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "measured_seconds_a_token", lambda *arguments: 1e-3)
     found = ssna.estimate(tiny_llm, 50, tokens=10, device="cpu")
     assert found.extraction_measured
     assert found.extraction_seconds == pytest.approx(0.5)
+    shown = ssna_in_process("estimate", tiny_llm, "--items", "50", "--device", "cpu").stdout
+    assert "cpu, float32, measured on a part" in shown
+    assert "cpu, float32, of which:" in shown
 
 
 def test_memory_of_training_by_hand(tiny_llm: Path) -> None:
@@ -97,7 +128,7 @@ def test_the_table_says_what_is_what(tiny_llm: Path) -> None:
     assert "3 layers of width 16, the top 2 kept; 1,000 texts, 20,000 tokens" in done.stdout
     for row in ("extraction, once", "cache", "training", "layer states", "model and optimiser", "a step"):
         assert row in done.stdout
-    assert "from --tflops" in done.stdout
+    assert "elsewhere (cpu), float32, from --tflops" in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -107,7 +138,11 @@ def test_the_table_says_what_is_what(tiny_llm: Path) -> None:
         pytest.param(["--items", "9", "--tokens", "0.5"], "--tokens 0.5: expected at least 1.", id="no-tokens"),
         pytest.param(["--items", "9", "--history", "0"], "--history 0: expected at least 1.", id="no-history"),
         pytest.param(["--items", "9", "--layers", "4"], "has 3 layers. Give 1 to 3, or all", id="layers"),
-        pytest.param(["--items", "9", "--max-tokens", "999"], "reads 3 to 64 of tokens", id="max-tokens"),
+        pytest.param(
+            ["--items", "9", "--max-tokens", "999"],
+            "reads 3 to 64 tokens. Give a number in that range",
+            id="max-tokens",
+        ),
         pytest.param(["--items", "9", "--heads", "2"], "No such option '--heads'", id="unknown-option"),
         pytest.param([], "Missing option '--items'", id="items-missing"),
         pytest.param(["--items", "9", "--tflops", "0"], "0.0 is not in the range x>0", id="speed"),

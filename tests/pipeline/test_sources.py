@@ -152,6 +152,8 @@ def test_tables_of_every_kind_with_columns_named_by_options(tmp_path: Path, endi
         if plain != path:
             path.write_bytes(gzip.compress(plain.read_bytes()))
         paths.append(path)
+    with pytest.raises(SourceError, match="columns is a dict; expected ssna.Columns"):
+        prepare(paths, tmp_path / "out", format="table", columns={"user": "who"})  # type: ignore[arg-type]
     columns = Columns(user="who", item="what", rating="stars", timestamp="when", items_item="id")
     dataset = prepare(
         paths,

@@ -314,7 +314,7 @@ def test_states_that_are_not_finite_are_an_error_that_keeps_the_others(
     [
         ({"layers": 9}, "--layers 9: .* has 3 layers. Give 1 to 3, or all"),
         ({"layers": 0}, "--layers 0: .* has 3 layers"),
-        ({"max_tokens": 65}, "--max-tokens 65: .* reads 3 to 64"),
+        ({"max_tokens": 65}, "--max-tokens 65: .* reads 3 to 64 tokens. Give a number in that range"),
         ({"max_tokens": 1}, "--max-tokens 1: .* reads 3 to 64"),
     ],
     ids=str,

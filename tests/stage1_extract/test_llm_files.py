@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from ssna.stage1_extract import resolve_max_tokens
 from ssna.stage1_extract.llm_files import LLMError, find_llm
 
 
@@ -133,6 +134,18 @@ def test_a_limit_of_tokens_that_is_no_number_is_none(tiny_llm: Path, tmp_path: P
     folder = Path(shutil.copytree(tiny_llm, tmp_path / "llm"))
     change_tokenizer(folder, model_max_length="63")
     assert find_llm(str(folder)).token_limit == 64
+
+
+def test_an_llm_without_a_limit_of_tokens_reads_any_number_from_three_on(tiny_llm: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(tiny_llm, tmp_path / "llm"))
+    change_tokenizer(folder, model_max_length=10**30)
+    config = json.loads((folder / "config.json").read_text())
+    del config["max_position_embeddings"]
+    (folder / "config.json").write_text(json.dumps(config))
+    files = find_llm(str(folder))
+    assert (files.token_limit, resolve_max_tokens(files, 10**6)) == (None, 10**6)
+    with pytest.raises(LLMError, match="--max-tokens 2: .* reads 3 tokens or more. Give a number in that range"):
+        resolve_max_tokens(files, 2)
 
 
 def test_code_of_another_repository_is_refused_wherever_it_is_named(tiny_llm: Path, tmp_path: Path) -> None:
