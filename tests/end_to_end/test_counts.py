@@ -54,11 +54,3 @@ def test_commands_count_one_in_the_singular(place: Path) -> None:
         done = ssna_in_process(*command.split(), cwd=place)
         assert done.returncode == 0, done.stderr
         assert said in done.stdout
-
-
-def test_another_cache_of_that_name_is_one(place: Path) -> None:
-    ssna_in_process("prepare", "users.tsv", "items.tsv", "data", "--format", "sequences", cwd=place)
-    for pooling in ("mean", "cls"):
-        command = f"extract data --llm llm --cache-root caches --pooling {pooling}"
-        done = ssna_in_process(*command.split(), cwd=place)
-    assert "1 other cache has the name 'llm', with other settings (llm-" in done.stderr

@@ -176,18 +176,29 @@ def test_what_is_missing_is_said_in_a_sentence(workplace: Path) -> None:
     assert "This takes runs that adapt different numbers of layers" in text
 
 
-def test_a_dataset_whose_users_are_too_short_to_be_tested_has_a_page(workplace: Path) -> None:
-    (workplace / "pairs.tsv").write_text("u\ti1 i2\nv\ti2 i3\n")
+@pytest.mark.parametrize(
+    ("newcomer_from", "missing"),
+    [
+        (10, "There were no users to test on, so there are no metrics."),
+        (9, "There were no users to validate on."),
+    ],
+)
+def test_a_split_that_leaves_nobody_to_test_or_to_validate_has_a_page(
+    workplace: Path, newcomer_from: int, missing: str
+) -> None:
+    # The last of ten interactions tests and the one before validates; who is new in either has no history to go by.
+    rows = [f"{'new' if time == newcomer_from else 'u'},i{1 + time % 3},{time}" for time in range(1, 11)]
+    name = f"timed-{newcomer_from}"
+    (workplace / f"{name}.csv").write_text("\n".join(["user_id,item_id,timestamp", *rows]) + "\n")
+    (workplace / "three.csv").write_text("item_id,title\ni1,one\ni2,two\ni3,three\n")
     for arguments in (
-        ["prepare", "pairs.tsv", "source/items.tsv", "pairs", "--format", "sequences"],
-        ["adapt", "pairs", "--side", "none", *TINY, "--output", "runs/untested"],
-        ["report", "runs/untested", "--output", "untested.html"],
+        ["prepare", f"{name}.csv", "three.csv", name, "--format", "table"],
+        ["adapt", name, "--side", "none", *TINY, "--split", "time", "--output", f"runs/{name}"],
+        ["report", f"runs/{name}", "--output", f"{name}.html"],
     ):
         done = run(workplace, *arguments)
         assert done.returncode == 0, done.stderr
-    text = " ".join(read(workplace / "untested.html").texts)
-    assert "There were no users to validate on." in text
-    assert "There were no users to test on, so there are no metrics." in text
+    assert missing in " ".join(read(workplace / f"{name}.html").texts)
 
 
 @pytest.mark.parametrize(
