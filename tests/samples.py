@@ -18,12 +18,12 @@ def write(folder: Path, files: dict[str, str], encoding: str = "utf-8") -> Path:
     return folder
 
 
-def zipped(folder: Path) -> Path:
-    """The folder as a zip that holds it, as publishers make them."""
+def zipped(folder: Path, flat: bool = False) -> Path:
+    """The folder as a zip that holds it, as most publishers make them, or only its files, as others do."""
     path = folder.with_suffix(".zip")
     with zipfile.ZipFile(path, "w") as archive:
         for file in sorted(folder.rglob("*")):
-            archive.write(file, file.relative_to(folder.parent))
+            archive.write(file, file.relative_to(folder if flat else folder.parent))
     return path
 
 

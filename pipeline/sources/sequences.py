@@ -1,4 +1,7 @@
-"""`--format sequences`: TSV files, user → item ids in order, and item → title (as the IISAN project publishes)."""
+"""`--format sequences`: TSV files, user → item ids in order, and item → title.
+
+As the IISAN project publishes its datasets: https://github.com/GAIR-Lab/IISAN.
+"""
 
 from __future__ import annotations
 

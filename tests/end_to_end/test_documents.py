@@ -170,6 +170,51 @@ def test_options_named_in_sentences_exist() -> None:
                 assert option in here, f"{path.name} names {option} in `{code}`"
 
 
+def named_in_sentences(document: str) -> list[list[str]]:
+    """Commands of ssna that sentences set as code, whole or only by name and options, in words."""
+    sentences = re.sub(r"^```.*?^```$", "", document, flags=re.M | re.S)
+    sentences = re.sub(r"^ {4}.*$", "", sentences, flags=re.M)
+    return [shlex.split(code) for code in re.findall(r"`(?:[A-Z_]+=\S+ )?(ssna [a-z][^`]*)`", sentences)]
+
+
+def check_named(words: list[str]) -> None:
+    """Check a command that a sentence names: its options; if nothing is left out, all of it.
+
+    Raises:
+        AssertionError, click.UsageError, SsnaError: if there is no such command or option.
+    """
+    command: click.Command = cli
+    for word in words[1:]:
+        if isinstance(command, click.Group) and not word.startswith("-"):
+            found = command.get_command(click.Context(command), word)
+            assert found is not None, f"there is no {shlex.join(words)}"
+            command = found
+    options = {word for word in words if word.startswith("--")}
+    assert options <= {*_options_of(command, ""), "--help"}, shlex.join(words)
+    whole = len(words) > 2 and not words[2].startswith("-") and "…" not in " ".join(words)
+    if whole and words[1] not in ("cache", "download"):  # They are followed by a command, and by a name from a list.
+        check(words)
+
+
+NAMED = [(path.name, words) for path in DOCUMENTS for words in named_in_sentences(path.read_text())]
+
+
+@pytest.mark.usefixtures("without_files")
+@pytest.mark.parametrize(("document", "words"), NAMED, ids=[f"{name}: {shlex.join(words)}" for name, words in NAMED])
+def test_commands_in_sentences_have_the_options_they_are_named_with(document: str, words: list[str]) -> None:
+    check_named(words)
+
+
+@pytest.mark.usefixtures("without_files")
+def test_a_command_in_a_sentence_with_a_mistake_does_not_pass() -> None:
+    text = "Say `ssna export --explain`, `NO_COLOR=1 ssna adapts …`,\n`ssna serve RUN RUN` or `ssna.serve`.\n"
+    found = named_in_sentences(text)
+    assert found == [["ssna", "export", "--explain"], ["ssna", "adapts", "…"], ["ssna", "serve", "RUN", "RUN"]]
+    for words in found:
+        with pytest.raises((AssertionError, click.UsageError)):
+            check_named(words)
+
+
 def options_in_source(script: Path) -> set[str]:
     """The options of a benchmark, which may need packages that are not here, from its text."""
     calls = [node for node in ast.walk(ast.parse(script.read_text())) if isinstance(node, ast.Call)]
@@ -208,14 +253,14 @@ def test_the_readme_shows_every_command_of_the_demo() -> None:
         assert normal(command) in shown
 
 
-OTHER_PROGRAMS = ("make", "pip", "curl")
+OTHER_PROGRAMS = ("make", "pip", "curl", "tensorboard")
 MAKEFILE = (ROOT / "Makefile").read_text()
 SETUP = configparser.ConfigParser()
 SETUP.read(ROOT / "setup.cfg")
 
 
 def other_commands_of(document: str) -> list[list[str]]:
-    """Command lines of make, pip and curl in a document's blocks, and those set as code in its sentences."""
+    """Command lines of other programs in a document's blocks, and those set as code in its sentences."""
     lines = [line for block in blocks_of(document) for line in re.sub(r"\\\n\s*", " ", block.text).splitlines()]
     sentences = re.sub(r"^```.*?^```$", "", document, flags=re.M | re.S)
     lines += [code.replace("\n", " ") for code in re.findall(r"`([^`]+)`", sentences)]
@@ -225,6 +270,8 @@ def other_commands_of(document: str) -> list[list[str]]:
 
 def check_other(words: list[str], client: TestClient) -> None:
     """Check a command of make against the Makefile, of pip against setup.cfg, of curl against the service.
+
+    Of TensorBoard, which is not installed for tests, the one option that documents use is known.
 
     Raises:
         AssertionError, SystemExit: if there is no such target, variable, extra or option, or the service refuses.
@@ -240,6 +287,10 @@ def check_other(words: list[str], client: TestClient) -> None:
             project, _, extras = requirement.removesuffix("]").partition("[")
             if project in ("ssna", "."):
                 assert set(extras.split(",")) - {""} <= set(SETUP["options.extras_require"]), requirement
+    elif program == "tensorboard":
+        parser = argparse.ArgumentParser("tensorboard", allow_abbrev=False)
+        parser.add_argument("--logdir", required=True)
+        parser.parse_args(arguments)
     else:
         answer_of_curl(arguments, client).raise_for_status()
 
@@ -340,15 +391,16 @@ OTHERS = [
 
 
 @pytest.mark.parametrize(("document", "words"), OTHERS, ids=[f"{name}: {shlex.join(words)}" for name, words in OTHERS])
-def test_make_pip_and_curl_have_what_they_are_shown_with(document: str, words: list[str], client: TestClient) -> None:
+def test_other_programs_have_what_they_are_shown_with(document: str, words: list[str], client: TestClient) -> None:
     check_other(words, client)
 
 
-def test_of_make_pip_and_curl_there_are_some() -> None:
+def test_of_other_programs_there_are_some() -> None:
     found = {program: {words[1] for _, words in OTHERS if words[0] == program} for program in OTHER_PROGRAMS}
     assert found["make"] >= {"demo", "test", "lint"}
     assert found["pip"] == {"install", "download"}
     assert found["curl"]
+    assert found["tensorboard"] == {"--logdir"}
     text = "Say `pip install\n'ssna[x]'` or `makes`.\n\n    make a  # b\n\n```sh\ncurl -s \\\n  c\n```\n"
     assert other_commands_of(text) == [["make", "a"], ["curl", "-s", "c"], ["pip", "install", "ssna[x]"]]
 
@@ -362,6 +414,7 @@ def test_of_make_pip_and_curl_there_are_some() -> None:
         "pip install '.[demo,x]'",
         "pip install . -c no-such.txt",
         "pip install --no-depends .",
+        "tensorboard --log-dir runs",
         "curl -s http://127.0.0.1:8000/recommended",
         "curl -s http://127.0.0.1:8001/health",
         "curl -s http://127.0.0.1:8000/similar?items=50",
@@ -369,7 +422,7 @@ def test_of_make_pip_and_curl_there_are_some() -> None:
         """curl http://127.0.0.1:8000/recommend -H 'Content-Type: application/json' -d '{"history": ["50"],}'""",
     ],
 )
-def test_make_pip_and_curl_with_a_mistake_do_not_pass(command: str, client: TestClient) -> None:
+def test_other_programs_with_a_mistake_do_not_pass(command: str, client: TestClient) -> None:
     with pytest.raises((AssertionError, SystemExit, httpx2.HTTPStatusError)):
         check_other(shlex.split(command), client)
 

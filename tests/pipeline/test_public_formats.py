@@ -371,11 +371,15 @@ def test_steam(tmp_path: Path) -> None:
         prepare(sources[::-1], tmp_path / "other", format="steam")
 
 
-@pytest.mark.parametrize("together", [False, True], ids=["two-folders", "folder-of-both"])
-def test_mind_is_the_history_then_the_clicks_of_all_parts_by_time(tmp_path: Path, together: bool) -> None:
+@pytest.mark.parametrize("given", ["zip and folder", "zips of files alone", "folder of both"])
+def test_mind_is_the_history_then_the_clicks_of_all_parts_by_time(tmp_path: Path, given: str) -> None:
     write(tmp_path / "MINDsmall", MIND)
     parts = [tmp_path / "MINDsmall" / f"MINDsmall_{part}" for part in ("train", "dev")]
-    sources = [tmp_path / "MINDsmall"] if together else [zipped(parts[0]), parts[1]]
+    sources = {
+        "zip and folder": lambda: [zipped(parts[0]), parts[1]],
+        "zips of files alone": lambda: [zipped(part, flat=True) for part in parts],
+        "folder of both": lambda: [tmp_path / "MINDsmall"],
+    }[given]()
     dataset = prepare(sources, tmp_path / "out", format="mind", text="{title}. {abstract}")
     assert dataset.interactions().group_by("user_id", maintain_order=True).agg("item_id").rows() == [
         ("U1", ["N1", "N2", "N1", "N3", "N2", "N4"]),
@@ -389,9 +393,10 @@ def test_mind_is_the_history_then_the_clicks_of_all_parts_by_time(tmp_path: Path
         prepare(tmp_path / "out", tmp_path / "other", format="mind")
 
 
-def test_goodbooks(tmp_path: Path) -> None:
-    source = zipped(write(tmp_path / "goodbooks-10k-master", GOODBOOKS))
-    dataset = prepare(source, tmp_path / "out", format="goodbooks", text="{title} by {authors}")
+@pytest.mark.parametrize("flat", [False, True])
+def test_goodbooks(tmp_path: Path, flat: bool) -> None:
+    folder = write(tmp_path / "goodbooks-10k-master", GOODBOOKS)
+    dataset = prepare(zipped(folder, flat), tmp_path / "out", format="goodbooks", text="{title} by {authors}")
     assert dataset.interactions().rows() == [("1", "2", None), ("1", "1", None), ("2", "1", None)]
     assert texts(dataset) == {
         "1": "The Games (Games, #1) by S. M", "2": "Stone (Stones, #1) by J. Up, M. G"
