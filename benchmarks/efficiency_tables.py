@@ -8,6 +8,8 @@ from typing import Any
 
 from lines import Lines
 
+from ssna.terminal import counted
+
 TITLES = {
     "ssna": "ssna, in-batch",
     "ssna-default": "ssna, sampled softmax (its default)",
@@ -51,7 +53,7 @@ def _settings(results: Lines) -> list[dict[str, Any]]:
 
 def _name_of(setting: Mapping[str, Any]) -> str:
     precision = "" if setting["precision"] == "auto" else f", {setting['precision']}"
-    threads = f"{setting['threads']} thread{'s' * (setting['threads'] != 1)}"
+    threads = counted(setting["threads"], "thread")
     return f"{setting['dataset']}, {setting['llm']}, {setting['device']}, {threads}{precision}"
 
 

@@ -134,8 +134,8 @@ def run(
                     if of not in results:
                         # What is only made up takes memory too, so it is made by another process.
                         in_a_fork(partial(make_up, case, row, tokenizer, place))
-                        work = partial(measure, case, row, torch.device(device), threads, budget, place)
-                        fill_in(results, [(of, work)])
+                    work = partial(measure, case, row, torch.device(device), threads, budget, place)
+                    fill_in(results, [(of, work)])
 
 
 def make_up(case: Case, row: str, tokenizer: Path, place: Path) -> dict[str, Any]:

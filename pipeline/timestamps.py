@@ -77,7 +77,10 @@ def unreadable_timestamps(interactions: pl.LazyFrame, date_format: str | None) -
         return None
     values = given.cast(pl.String).str.strip_chars()
     if date_format is not None:
-        read, expected = values.str.to_datetime(date_format, strict=False), f"--timestamp-format '{date_format}' says"
+        read, expected = (
+            values.str.to_datetime(date_format, strict=False),
+            f"what --timestamp-format '{date_format}' says",
+        )
     elif _is_number(values[0]):
         read, expected = values.cast(pl.Float64, strict=False), f"a number such as the first, {values[0]}"
     else:
@@ -86,7 +89,7 @@ def unreadable_timestamps(interactions: pl.LazyFrame, date_format: str | None) -
     if not len(wrong):
         return None
     found = f"{len(wrong)} of {len(values)} timestamps cannot be read, first of them '{wrong[0]}'"
-    return f"{found}; expected {'what ' if date_format else ''}{expected}"
+    return f"{found}; expected {expected}"
 
 
 def _from_numbers(per_second: int) -> pl.Expr:

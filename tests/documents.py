@@ -33,6 +33,12 @@ def blocks_of(document: str) -> Iterator[Block]:
     return (block for _, block in sorted(found, key=lambda pair: pair[0]))
 
 
+def sentences_of(document: str) -> str:
+    """What a document says outside of its blocks."""
+    without_fences = re.sub(r"^```.*?^```$", "", document, flags=re.M | re.S)
+    return re.sub(r"^ {4}.*$", "", without_fences, flags=re.M)
+
+
 def commands_of(text: str) -> list[list[str]]:
     """Every command line of a block or script that calls ssna or a benchmark, in words; continued lines joined."""
     joined = re.sub(r"\\\n\s*", " ", text)

@@ -28,6 +28,7 @@ from ssna.sources import (
     Columns,
     Format,
     TimestampUnit,
+    first_line,
     read_source,
     workbench,
 )
@@ -111,7 +112,7 @@ def prepare(
             if fault is not None:
                 raise SourceError(f"{fault}. Correct the file, or give another one.") from error
             raise SourceError(
-                f"{', '.join(map(str, paths))} cannot be read as {format}: {bench.what_is_wrong(error)}. Check them "
+                f"{', '.join(map(str, paths))} cannot be read as {format}: {first_line(error)}. Check them "
                 "against the format (docs/datasets.md), and the options that name columns and timestamps."
             ) from error
     if not len(interactions.frame):

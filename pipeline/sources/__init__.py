@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ssna.errors import SourceError
 from ssna.sources.amazon import read_amazon
-from ssna.sources.files import Workbench, check_encoding, workbench
+from ssna.sources.files import Workbench, check_encoding, first_line, workbench
 from ssna.sources.goodbooks import read_goodbooks
 from ssna.sources.mind import read_mind
 from ssna.sources.movielens import read_movielens
@@ -32,6 +32,7 @@ __all__ = [
     "Source",
     "TimestampUnit",
     "Workbench",
+    "first_line",
     "id_strings",
     "read_histories_table",
     "read_items_table",

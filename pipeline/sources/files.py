@@ -58,6 +58,11 @@ OnFile = Callable[[str, int, int], None]
 """Told of a file that is read: its name, the bytes that were read, and all it has (packed ones of a .gz)"""
 
 
+def first_line(error: Exception) -> str:
+    """Of what an error says, without its full stop."""
+    return str(error).strip().splitlines()[0].rstrip(".")
+
+
 class Workbench:
     """Makes source files readable and remembers the SHA-256 of each; its temporary copies go with it."""
 
@@ -122,7 +127,7 @@ class Workbench:
 
     def what_is_wrong(self, error: Exception) -> str:
         """The fault, or else the first line of what the reader of the tables says."""
-        return self.fault() or str(error).strip().splitlines()[0].rstrip(".")
+        return self.fault() or first_line(error)
 
     def unpacked(self, file: SourceFile) -> Path:
         """The file itself, or a copy if it is a member of an archive.

@@ -32,7 +32,7 @@ from ssna import AdaptOptions, ExtractOptions
 from ssna.cli import cli
 from ssna.runs import open_run
 from ssna.service import make_service
-from tests.documents import DOCUMENTS, ROOT, SHOWN, blocks_of, commands_of, shown_in
+from tests.documents import DOCUMENTS, ROOT, SHOWN, blocks_of, commands_of, sentences_of, shown_in
 
 
 def check(words: list[str]) -> None:
@@ -65,13 +65,23 @@ def check_ssna(arguments: list[str]) -> None:
 
 def parsed(command: click.Command, name: str, arguments: list[str]) -> dict[str, Any]:
     """The parameters that a command, or the subcommand that is named first, would be called with."""
+    command, name, arguments = subcommand(command, name, arguments)
+    return command.make_context(name, arguments).params
+
+
+def subcommand(command: click.Command, name: str, arguments: list[str]) -> tuple[click.Command, str, list[str]]:
+    """The subcommand that is named first, its name and its arguments; of a command without any, the command.
+
+    Raises:
+        click.UsageError: if there is no such subcommand.
+    """
     while isinstance(command, click.Group) and arguments and not arguments[0].startswith("-"):
         name, *arguments = arguments
         found = command.get_command(click.Context(command), name)
         if found is None:
             raise click.UsageError(f"there is no command {name}")
         command = found
-    return command.make_context(name, list(arguments)).params
+    return command, name, list(arguments)
 
 
 def benchmark(script: Path) -> click.Command:
@@ -161,9 +171,7 @@ def test_options_named_in_sentences_exist() -> None:
         document = path.read_text()
         scripts = set(re.findall(r"benchmarks/[\w/]+\.py", document))
         here = known.union(*(options_in_source(ROOT / script) for script in scripts))
-        sentences = re.sub(r"^```.*?^```$", "", document, flags=re.M | re.S)
-        sentences = re.sub(r"^ {4}.*$", "", sentences, flags=re.M)
-        for code in re.findall(r"`([^`\n]+)`", sentences):
+        for code in re.findall(r"`([^`\n]+)`", sentences_of(document)):
             if code.startswith("pip "):
                 continue
             for option in re.findall(r"(?<![\w-])--[a-z][a-z-]*", code):
@@ -172,9 +180,8 @@ def test_options_named_in_sentences_exist() -> None:
 
 def named_in_sentences(document: str) -> list[list[str]]:
     """Commands of ssna that sentences set as code, whole or only by name and options, in words."""
-    sentences = re.sub(r"^```.*?^```$", "", document, flags=re.M | re.S)
-    sentences = re.sub(r"^ {4}.*$", "", sentences, flags=re.M)
-    return [shlex.split(code) for code in re.findall(r"`(?:[A-Z_]+=\S+ )?(ssna [a-z][^`]*)`", sentences)]
+    found = re.findall(r"`(?:[A-Z_]+=\S+ )?(ssna [a-z][^`]*)`", sentences_of(document))
+    return [shlex.split(code) for code in found]
 
 
 def check_named(words: list[str]) -> None:
@@ -183,12 +190,7 @@ def check_named(words: list[str]) -> None:
     Raises:
         AssertionError, click.UsageError, SsnaError: if there is no such command or option.
     """
-    command: click.Command = cli
-    for word in words[1:]:
-        if isinstance(command, click.Group) and not word.startswith("-"):
-            found = command.get_command(click.Context(command), word)
-            assert found is not None, f"there is no {shlex.join(words)}"
-            command = found
+    command, _, _ = subcommand(cli, "ssna", words[1:])
     options = {word for word in words if word.startswith("--")}
     assert options <= {*_options_of(command, ""), "--help"}, shlex.join(words)
     whole = len(words) > 2 and not words[2].startswith("-") and "…" not in " ".join(words)
