@@ -108,7 +108,8 @@ class AdaptOptions:
     averaging: float = 3.0
     """Epochs over which parameters are averaged before they are validated and used; 0 for none"""
     precision: Precision = "auto"
-    """Of the computation: auto is bfloat16 (automatic mixed precision) on a GPU that has it, else float32"""
+    """Of the computation: auto is bfloat16 (automatic mixed precision) on a GPU that has it, else float32. On a CPU
+    bfloat16 is that of the products with the layer states alone"""
     compile: bool = False
     """Compile the model with torch.compile"""
     epochs: int = 200

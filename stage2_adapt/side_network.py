@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from ssna.stage2_adapt.dropout import Dropout
@@ -82,9 +84,9 @@ class SideNetwork(nn.Module):
 
     def forward(self, states: Tensor) -> Tensor:
         """Item vectors ``(n, d)`` from prepared states ``(A, n, K)``, lowest layer first."""
-        if not torch.is_autocast_enabled(states.device.type):  # Under it, products read them as they are.
+        if not self.training and not torch.is_autocast_enabled(states.device.type):
             states = states.to(self.skip.weight.dtype)
-        item: Tensor = self.skip(states[-1])
+        item = _affine(states[-1:], self.skip.weight.T[None])[0]
         if self.integration is not None:
             item = item + self.out(self.integration(self.dropout(self._adapt(states))))
         vector: Tensor = self.norm(item)
@@ -92,8 +94,40 @@ class SideNetwork(nn.Module):
 
     def _adapt(self, states: Tensor) -> Tensor:
         """All adapters as batched products: ``(A, n, K)`` to ``(A, n, m)``."""
-        down = torch.baddbmm(self.down_bias, states[self._first :], self.down)
+        down = _affine(states[self._first :], self.down, self.down_bias)
         return down + torch.baddbmm(self.inner_bias, self._activation(down), self.inner)
+
+
+def _affine(states: Tensor, weights: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Each layer's states ``(A, n, K)`` times its weights ``(A, K, m)``, plus its bias ``(A, 1, m)``: ``(A, n, m)``.
+
+    Products with states in bfloat16 are in bfloat16; without automatic mixed precision all else is float32.
+    """
+    if states.dtype == weights.dtype or torch.is_autocast_enabled(states.device.type):
+        return torch.bmm(states, weights) if bias is None else torch.baddbmm(bias, states, weights)
+    product: Tensor = _LayerByLayer.apply(states, weights)  # type: ignore[no-untyped-call]
+    return product if bias is None else product + bias
+
+
+class _LayerByLayer(torch.autograd.Function):
+    """As `torch.bmm`, of states in bfloat16 and float32 weights; states have no gradient.
+
+    On a CPU with matrix instructions for bfloat16, products of layers one by one are several times as fast as all at
+    once, and as those in float32 (benchmarks/state_products.py).
+    """
+
+    @staticmethod
+    def forward(ctx: Any, states: Tensor, weights: Tensor) -> Tensor:
+        ctx.save_for_backward(states)
+        pairs = zip(states, weights.to(states.dtype), strict=True)
+        return torch.stack([torch.mm(layer, weight) for layer, weight in pairs]).to(weights.dtype)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor]:
+        (states,) = ctx.saved_tensors
+        pairs = zip(states, grad.to(states.dtype), strict=True)
+        return None, torch.stack([torch.mm(layer.T, each) for layer, each in pairs]).to(grad.dtype)
 
 
 class _GRU(nn.Module):

@@ -95,6 +95,23 @@ def test_sequential_integrations_start_as_the_mean(integration: SideName) -> Non
     torch.testing.assert_close(part(layers), layers.mean(0))
 
 
+@pytest.mark.parametrize("integration", INTEGRATIONS)
+def test_states_in_bfloat16_are_trained_on_as_float32_ones_within_rounding(integration: SideName) -> None:
+    """Against the float32 network on the same rounded states; a CPU rounds weights, products and gradients too."""
+    network, states = make(integration), torch.randn(3, 50, 5).bfloat16()
+    gradient = torch.randn(50, 4)
+    found, expected = network(states), network(states.float())
+    assert found.dtype == torch.float32
+    assert not torch.equal(found, expected), "products are in bfloat16"
+    assert functional.cosine_similarity(found, expected, dim=1).min() > 0.999
+    gradients = [torch.autograd.grad(vectors, list(network.parameters()), gradient) for vectors in (found, expected)]
+    for ours, theirs in zip(*gradients, strict=True):
+        assert ours.dtype == torch.float32
+        assert functional.cosine_similarity(ours.flatten(), theirs.flatten(), dim=0) > 0.99
+    network.eval()
+    assert torch.equal(network(states), network(states.float())), "outside training all is float32"
+
+
 def made_up_states() -> Tensor:
     rng = np.random.default_rng(0)
     mixed = rng.normal(5, 3, (2, 40, 3)) @ rng.normal(size=(2, 3, 3))
