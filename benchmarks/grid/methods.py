@@ -150,4 +150,4 @@ def _size(side: SideName, num_layers: int, state_width: int, side_width: int | N
 
 
 # What every method may choose from, on validation, with the first seed. The same number of trials for all.
-SEARCH: tuple[Mapping[str, Any], ...] = ({}, {"dropout": 0.4})
+SEARCH: tuple[Mapping[str, Any], ...] = ({}, {"dropout": 0.4}, {"blocks": 1})

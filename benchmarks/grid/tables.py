@@ -111,14 +111,15 @@ def tables(results: Results) -> str:
 
 def _all_rows(outcomes: Sequence[Outcome]) -> str:
     lines = [
-        "| | seeds | dropout | valid NDCG@10 | Recall@10 | NDCG@10 | best epochs | parameters |",
+        "| | seeds | dropout, blocks | valid NDCG@10 | Recall@10 | NDCG@10 | best epochs | parameters |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for each in sorted(outcomes, key=lambda each: (each.llms, list(METHODS).index(each.method))):
         epochs = ", ".join(str(line["best_epoch"]) for line in each.lines)
         seeds = f"{len(each.lines)}{'' if each.finished else ' (unfinished)'}"
-        dropout = f"{each.lines[0]['options']['dropout']:g}"
-        cells = [seeds, dropout, _short(each.valid), *map(each.metric, METRICS), epochs]
+        options = each.lines[0]["options"]
+        trial = f"{options['dropout']:g}, {options['blocks']}" if METHODS[each.method].searched else ""
+        cells = [seeds, trial, _short(each.valid), *map(each.metric, METRICS), epochs]
         lines.append(f"| {each.title} | {' | '.join(cells)} | {each.lines[0]['trainable_parameters']:,} |")
     return "\n".join(lines)
 

@@ -85,6 +85,7 @@ def test_validation_chooses_where_test_says_otherwise() -> None:
     from grid.tables import best, outcomes_of
 
     lines = [line("mean", 0.2, 0.1, 0.2, 0), line("mean", 0.1, 0.9, 0.4, 0), line("mean", 0.25, 0.1, 0.2, 1)]
+    lines.append(line("mean", 0.1, 0.9, 0.6, 0))
     lines.append(line("residual", 0.22, 0.9, 0.2, 0))
     outcomes = outcomes_of(lines)
     mean = outcomes[0]
@@ -112,7 +113,7 @@ def test_the_single_adapter_is_the_studied_method_with_one_layer(tmp_path: Path)
     torch.testing.assert_close(made[0](states), made[1](states), rtol=0, atol=0)
     path = tmp_path / "lines.jsonl"
     for method, valid in ((STUDIED, 0.3), (ONE_LAYER_OF_STUDIED, 0.2)):
-        for dropout, seed in ((0.2, 0), (0.2, 1), (0.2, 2), (0.4, 0)):
+        for dropout, seed in ((0.2, 0), (0.2, 1), (0.2, 2), (0.4, 0), (0.6, 0)):
             append_line(path, line(method, valid if dropout == 0.2 else 0.1, 0.1, dropout, seed))
     studied = line(STUDIED, 0.25, 0.1, 0.2, 0)
     append_line(path, {**studied, "options": {**studied["options"], "layers": 2}})
