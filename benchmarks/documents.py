@@ -5,21 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+import click
+
 DOCS = Path(__file__).parent.parent / "docs"
 
 
-def write_tables(document: Path, tables: Mapping[str, str]) -> list[str]:
-    """Put each table, as Markdown, between the two marks of its name, and give the names of those without marks.
+def write_tables(document: Path, tables: Mapping[str, str]) -> None:
+    """Put each table, as Markdown, between the two marks of its name, and say of which there are none.
 
     Raises:
         ValueError: if a mark's other one is missing.
     """
     text = document.read_text() if document.exists() else ""
-    missing = []
     for name, table in tables.items():
         begin, end = marks(name)
         if begin not in text:
-            missing.append(name)
+            click.echo(f"{document.name} has no place for: {name}", err=True)
             continue
         before, _, rest = text.partition(begin)
         _, found, after = rest.partition(end)
@@ -28,7 +29,6 @@ def write_tables(document: Path, tables: Mapping[str, str]) -> list[str]:
         text = f"{before}{begin}\n\n{table}\n\n{end}{after}"
     if text:
         document.write_text(text)
-    return missing
 
 
 def marks(name: str) -> tuple[str, str]:

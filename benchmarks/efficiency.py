@@ -243,8 +243,7 @@ def table() -> None:
     found = tables(Lines(RESULTS))
     for name, text in found.items():
         click.echo(f"### {name}\n\n{text}\n")
-    for name in write_tables(DOCUMENT, found):
-        click.echo(f"{DOCUMENT.name} has no place for: {name}", err=True)
+    write_tables(DOCUMENT, found)
 
 
 @main.command()
