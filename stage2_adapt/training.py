@@ -40,14 +40,19 @@ _STEPS_A_CHECK = 64  # Between looks for losses that are no numbers: each look m
 
 
 def dtype_of_products(options: AdaptOptions, device: torch.device) -> torch.dtype:
-    """What training's matrix products read and give: bfloat16 (automatic mixed precision), or float32.
-
-    On a CPU it is that of the products with the states alone, the only ones that are faster there.
-    """
+    """What training's matrix products read and give: bfloat16 or float32; see `mixes_all_products`."""
     fast = device.type == "cuda" and torch.cuda.is_bf16_supported()
     if options.precision == "bfloat16" or (options.precision == "auto" and fast):
         return torch.bfloat16
     return torch.float32
+
+
+def mixes_all_products(device: torch.device) -> bool:
+    """Whether bfloat16 is automatic mixed precision, or that of the products with the states alone.
+
+    On a CPU no others are faster.
+    """
+    return device.type != "cpu"
 
 
 @dataclass(frozen=True)
@@ -291,7 +296,7 @@ class Training:
         known = mine.following > 0
         # Without its cache of rounded weights: the gradients of all blocks of items would be summed in bfloat16, and
         # otherwise than where blocks are computed again.
-        mixed = self._precision != torch.float32 and self._device.type != "cpu"
+        mixed = self._precision != torch.float32 and mixes_all_products(self._device)
         with torch.autocast(self._device.type, self._precision, enabled=mixed, cache_enabled=False):
             vectors = self._vectors(batch.items, states)  # (C, d)
             if len(mine.inputs):
