@@ -18,7 +18,7 @@ from pathlib import Path
 import click
 from documents import DOCS, write_tables
 from grid.cells import Results, Row, cells_of, fill_in
-from grid.methods import EQUAL, METHODS, STUDIED, width_of_equal_size
+from grid.methods import EQUAL, FORMS, METHODS, ONE_LAYER_OF_STUDIED, STUDIED, width_of_equal_size
 from grid.tables import tables
 
 from ssna.cache import Cache, find_cache
@@ -33,27 +33,32 @@ LAYERS = (2, 3, 4, 6, 9, 12)  # One is `ONE_LAYER_OF_STUDIED`.
 
 
 def parts_of(datasets: Sequence[str], llms: Sequence[str], sizes: Mapping[str, tuple[int, int]]) -> list[list[Row]]:
-    """The grid, the most wanted rows first: what the claims rest on, other methods, other LLMs, numbers of layers.
+    """The grid, the most wanted rows first.
+
+    What the claims rest on, other forms and numbers of layers with the options that SSNA has chosen, other LLMs, and
+    other methods.
 
     Args:
         datasets: fingerprints.
         llms: names of caches.
         sizes: of each, its layers and their width.
     """
-    claimed, others, more, studied = list[Row](), list[Row](), list[Row](), list[Row]()
+    claimed, alike, more, others = list[Row](), list[Row](), list[Row](), list[Row]()
     for dataset in datasets:
         for name, method in METHODS.items():
-            if method.num_llms <= len(llms):
+            if method.num_llms <= len(llms) and name not in EQUAL:
                 seeds = 1 if not method.searched else 5 if name in FIVE_SEEDS else 3
-                base = {"side_width": width_of_equal_size(name, *sizes[llms[0]])} if name in EQUAL else {}
                 part = claimed if name in FIVE_SEEDS else others
-                part.append(Row(dataset, tuple(llms[: method.num_llms]), name, base, seeds))
+                part.append(Row(dataset, tuple(llms[: method.num_llms]), name, {}, seeds))
         more += [Row(dataset, (llm,), name, {}, 3) for llm in llms[1:] for name in MORE_LLMS]
         for llm in llms:
-            seeds = 3 if llm == llms[0] else 1
+            ours, seeds = Row(dataset, (llm,), STUDIED, {}, 0), 3 if llm == llms[0] else 1
             depths = [a for a in LAYERS if a < sizes[llm][0]]
-            studied += [Row(dataset, (llm,), STUDIED, {"layers": a}, seeds) for a in depths]
-    return [claimed, others, more, studied]
+            alike += [Row(dataset, (llm,), STUDIED, {"layers": a}, seeds, ours) for a in depths]
+            for name in (ONE_LAYER_OF_STUDIED, *FORMS) if llm == llms[0] else ():
+                base = {"side_width": width_of_equal_size(name, *sizes[llm])} if name in EQUAL else {}
+                alike.append(Row(dataset, (llm,), name, base, seeds, ours))
+    return [claimed, alike, more, others]
 
 
 @click.group()

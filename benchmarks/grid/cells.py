@@ -19,7 +19,7 @@ from typing import Any
 import click
 import numpy as np
 import torch
-from grid.methods import METHODS, SEARCH, Method
+from grid.methods import METHODS, SEARCH, SEARCHED, Method
 from lines import append_line, commit, read_lines
 
 from ssna import AdaptOptions, adapt
@@ -86,7 +86,10 @@ def _cell_of(line: Mapping[str, Any]) -> Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """A method on a dataset with LLMs: trials with the first seed, then all seeds with the best of them."""
+    """A method on a dataset with LLMs: trials with the first seed, then all seeds with the best of them.
+
+    Or no trials, and what another row has chosen: an ablation changes one thing.
+    """
 
     dataset: str
     llms: tuple[str, ...]
@@ -94,15 +97,23 @@ class Row:
     base: Mapping[str, Any]
     """Options that hold for all methods on this dataset, and further ones of this row"""
     seeds: int
+    like: Row | None = None
+    """Whose choice it takes"""
 
     def trials(self) -> list[Cell]:
         """One cell a point of the search space."""
+        if self.like is not None:
+            return []
         search = SEARCH if METHODS[self.method].searched else ({},)
         options = [{**self.base, **METHODS[self.method].options, **trial, "seed": 0} for trial in search]
         return [Cell.of(self.dataset, self.llms, self.method, each) for each in options]
 
     def chosen(self, results: Results) -> Cell | None:
-        """The trial with the best validation, once all are finished."""
+        """The trial with the best validation, once all are finished; or one with the options of such a trial."""
+        if self.like is not None:
+            theirs = self.like.chosen(results)
+            taken = {} if theirs is None else {name: theirs.options[name] for name in SEARCHED}
+            return theirs and Cell.of(self.dataset, self.llms, self.method, {**taken, **self.base, "seed": 0})
         lines = [(results.of(cell), cell) for cell in self.trials()]
         if any(line is None for line, _ in lines):
             return None

@@ -129,11 +129,13 @@ METHODS: dict[str, Method] = {
     "concat-equal": Method("adapters side by side, as many parameters as SSNA", {"side": "concat"}),
     "two-llms": Method("SSNA, residual, two LLMs", {"side": "residual"}, 2),
 }
-EQUAL = ("mean-equal", "concat-equal")
 STUDIED = "residual"
-"""With fewer layers too"""
+"""With fewer layers too, and beside other forms with the same options"""
 ONE_LAYER_OF_STUDIED = "last-adapter"
 """What it is with one layer, where there is nothing to integrate: the same training"""
+EQUAL = ("mean-equal", "concat-equal")
+FORMS = ("gru", "mean", "iisan", *EQUAL)
+"""Other integrations of the same layers"""
 
 
 def width_of_equal_size(method: str, num_layers: int, state_width: int) -> int:
@@ -151,3 +153,4 @@ def _size(side: SideName, num_layers: int, state_width: int, side_width: int | N
 
 # What every method may choose from, on validation, with the first seed. The same number of trials for all.
 SEARCH: tuple[Mapping[str, Any], ...] = ({}, {"dropout": 0.4}, {"blocks": 1})
+SEARCHED = tuple(dict.fromkeys(name for trial in SEARCH for name in trial))

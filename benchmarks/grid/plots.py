@@ -13,7 +13,8 @@ matplotlib.rcParams["svg.hashsalt"] = "ssna"  # The same figures give the same f
 matplotlib.rcParams["svg.fonttype"] = "none"  # Words stay words.
 
 from grid.cells import Results  # noqa: E402
-from grid.tables import Outcome, outcomes_of  # noqa: E402
+from grid.methods import STUDIED  # noqa: E402
+from grid.tables import Outcome, outcomes_of, studied_of  # noqa: E402
 from matplotlib import pyplot as plt  # noqa: E402
 
 CURVES = ("ids", "ids-gru4rec", "last-whitened", "mean", "residual", "residual-ids")
@@ -31,14 +32,16 @@ def plots(results: Results, folder: Path, depths: Mapping[str, int]) -> list[Pat
     written = []
     names = {line["dataset"]: line["dataset_name"] for line in results.lines.values()}
     for dataset, name in names.items():
-        outcomes = outcomes_of(line for line in results.lines.values() if line["dataset"] == dataset)
-        studied = any(each.layers is not None for each in outcomes)
-        for kind in ("learning", "layers") if studied else ("learning",):
+        lines = [line for line in results.lines.values() if line["dataset"] == dataset]
+        outcomes = outcomes_of(lines)
+        series = [_series(study) for study in studied_of(lines, outcomes).values()]
+        series = [each for each in series if len(each) > 2]
+        for kind in ("learning", "layers") if series else ("learning",):
             figure, axes = plt.subplots(figsize=(6, 3.6), layout="constrained")
             if kind == "learning":
                 _learning(axes, outcomes)
             else:
-                _layers(axes, outcomes, depths)
+                _layers(axes, series, depths)
             axes.set_title(name)
             axes.grid(alpha=0.3)
             axes.legend(fontsize="small")
@@ -53,22 +56,23 @@ def _learning(axes: plt.Axes, outcomes: list[Outcome]) -> None:
     """Validation by epoch, of the first seed."""
     first_llm = next((each.llms for each in outcomes if len(each.llms) == 1), ())
     for each in outcomes:
-        if each.method in CURVES and each.layers is None and each.llms in ((), first_llm):
+        if each.method in CURVES and each.llms in ((), first_llm):
             curve = each.lines[0]["curve"]
             axes.plot(range(1, len(curve) + 1), curve, label=each.title)
     axes.set_xlabel("epoch")
     axes.set_ylabel("validation NDCG@10")
 
 
-def _layers(axes: plt.Axes, outcomes: list[Outcome], depths: Mapping[str, int]) -> None:
-    """Test Recall@10 by a, the number of top layers."""
-    studied = {(each.method, each.llms) for each in outcomes if each.layers is not None}
-    for method, llms in sorted(studied):
-        points = sorted(
-            (each.layers or depths[llms[0]], statistics.mean(line["test"]["recall@10"] for line in each.lines))
-            for each in outcomes
-            if (each.method, each.llms) == (method, llms)
-        )
-        axes.plot(*zip(*points, strict=True), marker="o", label=f"{method} ({llms[0]})")
+def _series(study: list[Outcome]) -> list[Outcome]:
+    return [each for each in study if each.method == STUDIED]
+
+
+def _layers(axes: plt.Axes, series: list[list[Outcome]], depths: Mapping[str, int]) -> None:
+    """Test Recall@10 by a, the number of top layers, with one standard deviation of the seeds."""
+    for each in series:
+        layers = [outcome.layers or depths[outcome.llms[0]] for outcome in each]
+        values = [[line["test"]["recall@10"] for line in outcome.lines] for outcome in each]
+        spread = [statistics.stdev(of) if len(of) > 1 else 0.0 for of in values]
+        axes.errorbar(layers, list(map(statistics.mean, values)), spread, marker="o", capsize=3, label=each[0].llms[0])
     axes.set_xlabel("top layers that are adapted")
     axes.set_ylabel("Recall@10")

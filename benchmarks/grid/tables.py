@@ -5,17 +5,19 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from grid.cells import RARITY, Results, unpack
-from grid.methods import EQUAL, METHODS, ONE_LAYER_OF_STUDIED, SEARCH, STUDIED
-from grid.statistics import RESAMPLES, Comparison, compare, excess, holm, per_user
+from grid.methods import EQUAL, FORMS, METHODS, ONE_LAYER_OF_STUDIED, SEARCH, SEARCHED, STUDIED
+from grid.statistics import RESAMPLES, compare, excess, holm, per_user
 
 METRICS = ("recall@10", "ndcg@10")
 LEAST_SEEDS = 3
 _LEAST_TARGETS = 30  # Of fewer, no interval is printed.
+_DIFFERS = ("seed", "side", "layers", "side_width")
+"""Options in which methods differ that are alike otherwise"""
 ID_MODELS = ("ids", "ids-gru4rec")
 SEQUENTIAL = ("gru", "residual")
 SEQUENTIAL_WITH_IDS = ("gru-ids", "residual-ids", "residual-ids-always")
@@ -23,7 +25,7 @@ SEQUENTIAL_WITH_IDS = ("gru-ids", "residual-ids", "residual-ids-always")
 
 @dataclass(frozen=True)
 class Outcome:
-    """All seeds of a method's chosen trial."""
+    """All seeds of a method's chosen trial, or of what another method has chosen."""
 
     method: str
     llms: tuple[str, ...]
@@ -45,9 +47,13 @@ class Outcome:
 
     @property
     def finished(self) -> bool:
-        """Whether all trials and enough seeds are there; before, nothing is chosen yet that a test could be of."""
-        trials, seeds = (len(SEARCH), LEAST_SEEDS) if METHODS[self.method].searched else (1, 1)
-        return self.trials >= trials and len(self.lines) >= seeds
+        """Whether all trials and enough seeds are there."""
+        return self.chosen and len(self.lines) >= (LEAST_SEEDS if METHODS[self.method].searched else 1)
+
+    @property
+    def chosen(self) -> bool:
+        """Whether all trials are there; before, nothing is chosen yet that a test could be of."""
+        return self.trials >= (len(SEARCH) if METHODS[self.method].searched else 1)
 
     def users(self, metric: str, group: int | None = None) -> np.ndarray:
         """The metric of each seed and user ``(S, U)``, or of those whose target is of a group."""
@@ -62,49 +68,76 @@ class Outcome:
 
 
 def outcomes_of(lines: Iterable[Mapping[str, Any]]) -> list[Outcome]:
-    """Of each method, LLM and number of layers, the best trial of the first seed with all seeds it has.
-
-    Where layers were studied, the single adapter is there twice: as itself, and as the studied method's a = 1.
-    """
+    """Of each method with all layers and each LLM, the best trial of the first seed with all seeds it has."""
     trials = dict[tuple[Any, ...], dict[str, list[Mapping[str, Any]]]]()
     for line in lines:
-        options = {name: value for name, value in line["options"].items() if name != "seed"}
-        layers = options.get("layers") if METHODS[line["method"]].options.get("layers") is None else None
-        row = trials.setdefault((line["method"], tuple(line["llms"]), layers), {})
-        row.setdefault(repr(sorted(options.items())), []).append(line)
+        if line["method"] not in EQUAL and _layers_of(line) is None:
+            row = trials.setdefault((line["method"], tuple(line["llms"])), {})
+            row.setdefault(_options(line, ("seed",)), []).append(line)
     found = []
-    for (method, llms, layers), by_options in trials.items():
+    for (method, llms), by_options in trials.items():
         first = {
             name: next((line["valid"]["ndcg@10"] for line in each if line["options"]["seed"] == 0), -1.0)
             for name, each in by_options.items()
         }
         best = max(first, key=lambda name: first[name])
-        chosen = sorted(by_options[best], key=lambda line: line["options"]["seed"])
-        found.append(Outcome(method, llms, layers, chosen, sum(value > 0 for value in first.values())))
-    studied = {each.llms for each in found if each.layers is not None}
-    ones = [each for each in found if each.method == ONE_LAYER_OF_STUDIED and each.llms in studied]
-    return [*found, *(replace(each, method=STUDIED, layers=1) for each in ones)]
+        number = sum(value > 0 for value in first.values())
+        found.append(Outcome(method, llms, None, _by_seed(by_options[best]), number))
+    return sorted(found, key=lambda each: (each.llms, list(METHODS).index(each.method)))
+
+
+def alike(lines: Iterable[Mapping[str, Any]], ours: Outcome) -> list[Outcome]:
+    """The studied method, fewer layers of it, and other forms of integration, with the options that ours has chosen.
+
+    The single adapter is the studied method's a = 1.
+    """
+    wanted, rows = _options(ours.lines[0], _DIFFERS), dict[tuple[str, int | None], list[Mapping[str, Any]]]()
+    for line in lines:
+        method, layers = line["method"], _layers_of(line)
+        if tuple(line["llms"]) == ours.llms and _options(line, _DIFFERS) == wanted:
+            if method == ONE_LAYER_OF_STUDIED:
+                rows.setdefault((STUDIED, 1), []).append(line)
+            elif method in (STUDIED, *FORMS):
+                rows.setdefault((method, layers), []).append(line)
+    found = [Outcome(method, ours.llms, layers, _by_seed(each), ours.trials) for (method, layers), each in rows.items()]
+    places = [STUDIED, *FORMS]
+    return sorted(found, key=lambda each: (places.index(each.method), each.layers or math.inf))
+
+
+def studied_of(lines: Sequence[Mapping[str, Any]], outcomes: Sequence[Outcome]) -> dict[tuple[str, ...], list[Outcome]]:
+    """What is `alike` the studied method of each LLM."""
+    return {each.llms: alike(lines, each) for each in outcomes if each.method == STUDIED}
+
+
+def _layers_of(line: Mapping[str, Any]) -> int | None:
+    """How many a study has left of them: of a method that reads one anyway, and where all are read, it is no study."""
+    return None if METHODS[line["method"]].one_layer else line["options"].get("layers")
+
+
+def _options(line: Mapping[str, Any], without: Sequence[str]) -> str:
+    return repr(sorted((name, value) for name, value in line["options"].items() if name not in without))
+
+
+def _by_seed(lines: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    return sorted(lines, key=lambda line: line["options"]["seed"])
 
 
 def tables(results: Results) -> str:
-    """Of each dataset: all rows, how much text is worth, rare items, and layers."""
+    """Of each dataset: all rows, what is alike, how much each is worth, and rare items."""
     parts = []
     names = {line["dataset"]: line["dataset_name"] for line in results.lines.values()}
     for dataset, name in names.items():
-        outcomes = outcomes_of(line for line in results.lines.values() if line["dataset"] == dataset)
-        whole = [outcome for outcome in outcomes if outcome.layers is None]
-        pairs = _pairs([outcome for outcome in whole if outcome.finished])
-        compared = [(ours.lines, theirs.lines) for ours, theirs in pairs]
-        by_layers = _pairs_of_layers([outcome for outcome in outcomes if outcome.finished])
-        # The single adapter may be the best single layer too.
-        pairs += [(ours, theirs) for ours, theirs in by_layers if (ours.lines, theirs.lines) not in compared]
+        lines = [line for line in results.lines.values() if line["dataset"] == dataset]
+        outcomes = outcomes_of(lines)
+        finished = [outcome for outcome in outcomes if outcome.finished]
+        studies = studied_of(lines, outcomes)
         parts += [
             f"## {name}",
-            _all_rows(whole),
-            _comparisons(pairs),
-            _rare(whole),
-            _either([outcome for outcome in whole if outcome.finished]),
-            _by_layers(outcomes),
+            _all_rows(outcomes),
+            *map(_all_alike, studies.values()),
+            _comparisons(_pairs(finished), [pair for study in studies.values() for pair in _pairs_alike(study)]),
+            _rare(outcomes),
+            _either(finished),
         ]
     return "\n\n".join(part for part in parts if part)
 
@@ -114,12 +147,30 @@ def _all_rows(outcomes: Sequence[Outcome]) -> str:
         "| | seeds | dropout, blocks | valid NDCG@10 | Recall@10 | NDCG@10 | best epochs | parameters |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    for each in sorted(outcomes, key=lambda each: (each.llms, list(METHODS).index(each.method))):
+    for each in outcomes:
         epochs = ", ".join(str(line["best_epoch"]) for line in each.lines)
         seeds = f"{len(each.lines)}{'' if each.finished else ' (unfinished)'}"
         options = each.lines[0]["options"]
         trial = f"{options['dropout']:g}, {options['blocks']}" if METHODS[each.method].searched else ""
         cells = [seeds, trial, _short(each.valid), *map(each.metric, METRICS), epochs]
+        lines.append(f"| {each.title} | {' | '.join(cells)} | {each.lines[0]['trainable_parameters']:,} |")
+    return "\n".join(lines)
+
+
+def _all_alike(study: Sequence[Outcome]) -> str:
+    if len(study) < 2:
+        return ""
+    ours = next(each for each in study if each.method == STUDIED and each.layers is None)
+    options = ", ".join(f"{name} {ours.lines[0]['options'][name]:g}" for name in SEARCHED)
+    open_choice = "" if ours.chosen else ", the best so far"
+    lines = [
+        f"| {', '.join(ours.llms)}, all with SSNA's options ({options}{open_choice}) | seeds | valid NDCG@10 | "
+        "Recall@10 | NDCG@10 | best epochs | parameters |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for each in study:
+        epochs = ", ".join(str(line["best_epoch"]) for line in each.lines)
+        cells = [str(len(each.lines)), _short(each.valid), *map(each.metric, METRICS), epochs]
         lines.append(f"| {each.title} | {' | '.join(cells)} | {each.lines[0]['trainable_parameters']:,} |")
     return "\n".join(lines)
 
@@ -139,38 +190,43 @@ def _pairs(outcomes: Sequence[Outcome]) -> list[tuple[Outcome, Outcome]]:
     for llms in dict.fromkeys(each.llms for each in outcomes if len(each.llms) == 1):
         mine = [each for each in outcomes if each.llms == llms]
         sequential = best(each for each in mine if each.method in SEQUENTIAL)
-        pairs += [(sequential, each) for each in mine if each.method in ("mean", "iisan", *EQUAL)]
+        pairs += [(sequential, each) for each in mine if each.method in ("mean", "iisan")]
     pairs.append((best(each for each in outcomes if each.method == "two-llms"), ours))
     return [(first, second) for first, second in pairs if first is not None and second is not None]
 
 
-def _pairs_of_layers(outcomes: Sequence[Outcome]) -> list[tuple[Outcome, Outcome]]:
-    """Of each LLM and method whose layers were studied, the best number of layers and one."""
-    ones = [each for each in outcomes if each.layers == 1]
-    pairs = []
-    for one in ones:
-        same = [each for each in outcomes if (each.method, each.llms) == (one.method, one.llms)]
-        deepest = best(each for each in same if each is not one)  # Below one, if one is best.
-        pairs += [] if deepest is None else [(deepest, one)]
-    return pairs
+def _pairs_alike(study: Sequence[Outcome]) -> list[tuple[Outcome, Outcome]]:
+    """The studied method and each other form, and its best number of layers and one."""
+    ours = next(each for each in study if each.method == STUDIED and each.layers is None)
+    if not ours.chosen:
+        return []
+    pairs = [(ours, each) for each in study if each.method != STUDIED]
+    series = [each for each in study if each.method == STUDIED]
+    one = next((each for each in series if each.layers == 1), None)
+    deepest = best(each for each in series if each is not one)  # Below one, if one is best.
+    return pairs if one is None or deepest is None else [(deepest, one), *pairs]
 
 
-def _comparisons(pairs: Sequence[tuple[Outcome, Outcome]]) -> str:
-    found = list[Comparison]()
-    for ours, theirs in pairs:
-        found += [compare(ours.users(metric), theirs.users(metric)) for metric in METRICS]
+def _comparisons(chosen: Sequence[tuple[Outcome, Outcome]], same_options: Sequence[tuple[Outcome, Outcome]]) -> str:
+    # What has chosen the same options is compared once.
+    once = [(each.lines, other.lines) for each, other in chosen]
+    marked = [(*pair, "") for pair in chosen]
+    marked += [(*pair, ", same options") for pair in same_options if (pair[0].lines, pair[1].lines) not in once]
+    rows = [(*pair, metric) for pair in marked for metric in METRICS]
+    found = [compare(ours.users(metric), theirs.users(metric)) for ours, theirs, _, metric in rows]
     if not found:
         return ""
     corrected = holm([each.p_value for each in found])
     lines = [
-        "| | against | metric | relative | 95 % interval: users | users and seeds | p (Holm) |",
-        "|---|---|---|---|---|---|---|",
+        "| | against | seeds | metric | relative | 95 % interval: users | users and seeds | p (Holm) |",
+        "|---|---|---|---|---|---|---|---|",
     ]
-    rows = [(ours, theirs, metric) for ours, theirs in pairs for metric in METRICS]
-    for (ours, theirs, metric), each, p_value in zip(rows, found, corrected, strict=True):
+    for (ours, theirs, mark, metric), each, p_value in zip(rows, found, corrected, strict=True):
+        seeds = (len(ours.lines), len(theirs.lines))
         lines.append(
-            f"| {ours.title} | {theirs.title} | {metric} | {_share(each.difference)} | {_between(each.interval)} | "
-            f"{_between(each.with_seeds)} | {_p_value(p_value, len(found))} |"
+            f"| {ours.title} | {theirs.title}{mark} | {', '.join(map(str, seeds))} | {metric} | "
+            f"{_share(each.difference)} | {_between(each.interval)} | "
+            f"{_between(each.with_seeds) if min(seeds) > 1 else ''} | {_p_value(p_value, len(found))} |"
         )
     return "\n".join(lines)
 
@@ -255,16 +311,3 @@ def _short(value: float) -> str:
 
 def _signed(value: float) -> str:
     return f"{value:+.4f}".replace("0.", ".").replace("-", "−")
-
-
-def _by_layers(outcomes: Sequence[Outcome]) -> str:
-    studied = [each for each in outcomes if each.layers is not None]
-    if not studied:
-        return ""
-    methods = {(each.method, each.llms) for each in studied}
-    whole = [each for each in outcomes if each.layers is None and (each.method, each.llms) in methods]
-    lines = ["| | seeds | valid NDCG@10 | Recall@10 | NDCG@10 |", "|---|---|---|---|---|"]
-    for each in sorted([*studied, *whole], key=lambda each: (each.llms, each.layers or 1_000)):
-        cells = [str(len(each.lines)), _short(each.valid), *map(each.metric, METRICS)]
-        lines.append(f"| {each.title} | {' | '.join(cells)} |")
-    return "\n".join(lines)
