@@ -21,6 +21,7 @@ from ssna.stage1_extract.settings import resolve_batch_tokens, resolve_dtype, re
 from ssna.stage2_adapt import AdaptOptions, Preparation
 from ssna.stage2_adapt.options import Precision
 from ssna.stage2_adapt.side_network import SideNetwork
+from ssna.stage2_adapt.training import dtype_of_products
 
 
 @dataclass(frozen=True)
@@ -106,14 +107,14 @@ class LLMEncoder(nn.Module):
     def __init__(
         self, reader: Reader, tokens: ItemTokens, method: str, checkpointing: bool, options: AdaptOptions
     ) -> None:
-        """Load the LLM, in float32 (on a GPU its products are of the training's mixed precision), and let parts learn.
+        """Load the LLM, in float32, and let parts learn.
 
         Args:
             reader: of the LLM.
             tokens: of all items.
             method: see `methods.TRAINED`.
             checkpointing: see `make_trainable`.
-            options: of the item vector.
+            options: of the item vector; with ``precision`` bfloat16 the LLM's products are so on a CPU too.
         """
         super().__init__()
         llm = load_model(reader.files, "float32", Placement(str(reader.device)))
@@ -123,6 +124,7 @@ class LLMEncoder(nn.Module):
         self._left_out = token_left_out(reader.tokenizer, llm.config)
         self.trained = nn.ParameterList(parameter for parameter in llm.parameters() if parameter.requires_grad)
         self._reader, self._tokens = reader, tokens
+        self._precision = dtype_of_products(options, reader.device)
         self.preparation: Preparation | None = None
         self.head = SideNetwork(1, reader.files.state_width, options.width, integration="frozen")
 
@@ -153,5 +155,7 @@ class LLMEncoder(nn.Module):
         reader = self._reader
         inputs = padded_inputs(token_ids, reader.tokenizer.pad_id, reader.pooling, self._left_out)
         ids, mask, weights = (tensor.to(reader.device) for tensor in inputs)
-        output = self._llm[0](input_ids=ids, attention_mask=mask)
-        return pool(output.last_hidden_state, weights)
+        mixed = self._precision != torch.float32
+        with torch.autocast(reader.device.type, self._precision, enabled=mixed):
+            states = self._llm[0](input_ids=ids, attention_mask=mask).last_hidden_state
+        return pool(states.float(), weights)

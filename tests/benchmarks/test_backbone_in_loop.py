@@ -174,6 +174,21 @@ def test_checkpointing_changes_no_gradient(problem: Problem, tiny_llm: Path) -> 
     torch.testing.assert_close(gradients[0], gradients[1])
 
 
+def test_the_llms_products_are_of_the_precision_of_the_training(problem: Problem, tiny_llm: Path) -> None:
+    vectors, dtypes = list[torch.Tensor](), list[torch.dtype]()
+    for precision in ("float32", "bfloat16"):
+        training = start(problem, str(tiny_llm), "full", options(precision=precision), CPU)
+        (llm,) = training._encoder._llm  # type: ignore[misc]
+        last = [module for name, module in llm.named_modules() if name.endswith("output.dense")][-1]
+        last.register_forward_hook(lambda module, given, output: dtypes.append(output.dtype))
+        vectors.append(training._encoder([], torch.arange(1, 9)))
+        vectors[-1].square().sum().backward()
+        assert {value.grad.dtype for value in training._encoder.trained} == {torch.float32}  # type: ignore[union-attr]
+    assert dtypes == [torch.float32, torch.bfloat16]
+    assert not torch.equal(*vectors)
+    torch.testing.assert_close(*vectors, rtol=0, atol=0.1 * float(vectors[0].detach().abs().max()))
+
+
 def test_texts_of_a_batch_are_read_once_each_and_in_batches_of_similar_length(tiny_llm: Path) -> None:
     reader = Reader.of(str(tiny_llm), CPU)
     texts = ["lamp", "desk lamp ink boot camera", "lamp", "boot ink"]
