@@ -19,6 +19,7 @@ import numpy as np
 import polars as pl
 import torch
 
+import ssna.cli  # noqa: F401  # What it tells PyTorch's libraries, as every command does.
 from ssna.stage2_adapt import AdaptOptions, ResidentStates, Sequences, Training, TrainingData, leave_last
 from ssna.stage2_adapt.batches import Batch
 from ssna.stage2_adapt.training import _BatchStates

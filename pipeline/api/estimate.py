@@ -23,10 +23,11 @@ from ssna.stage1_extract import (
     resolve_layers,
     resolve_max_tokens,
 )
-from ssna.stage2_adapt import AdaptOptions, SequenceRecommender, dtype_of_products
+from ssna.stage2_adapt import AdaptOptions, SequenceRecommender
 from ssna.stage2_adapt.item_encoder import CPU_BLOCK_ITEMS, GPU_BLOCK_ITEMS, RECOMPUTE_FROM_ITEMS, ItemEncoder
 from ssna.stage2_adapt.losses import CHUNK_SCORES, CHUNK_SCORES_ELSEWHERE, FEWEST_ROWS
 from ssna.stage2_adapt.states import prepared_width
+from ssna.stage2_adapt.training import dtype_of_products, mixes_all_products
 
 TOKENS = 20.0
 _PROBED = 64  # Items whose intermediate values are weighed, against twice as many.
@@ -192,8 +193,9 @@ def _training_bytes(
     # Of more items than this one block's intermediate values are held at a time.
     block = CPU_BLOCK_ITEMS if device.type == "cpu" else GPU_BLOCK_ITEMS
     encoded = in_softmax if in_softmax <= RECOMPUTE_FROM_ITEMS else block
-    with torch.autocast("cpu", dtype, enabled=dtype != torch.float32), torch.random.fork_rng(devices=[]):
-        of_items = encoded * _held_for_an_item(options, layers, state_width)
+    mixed = dtype != torch.float32 and mixes_all_products(device)
+    with torch.autocast("cpu", dtype, enabled=mixed), torch.random.fork_rng(devices=[]):
+        of_items = encoded * _held_for_an_item(options, layers, state_width, dtype)
         of_positions = positions * _held_for_a_position(options, length)
     chunk = max(CHUNK_SCORES.get(device.type, CHUNK_SCORES_ELSEWHERE), FEWEST_ROWS * in_softmax)
     scores = min(positions * in_softmax, chunk) * _COPIES_OF_SCORES
@@ -205,12 +207,12 @@ def _training_bytes(
     return state, model, round(step * _ALLOCATED) + _DATASET_BYTES + min(state, _READING_BYTES)
 
 
-def _held_for_an_item(options: AdaptOptions, layers: int, state_width: int) -> float:
+def _held_for_an_item(options: AdaptOptions, layers: int, state_width: int, dtype: torch.dtype) -> float:
     """Bytes that the side network holds of an item for the backward pass, weighed in a small one."""
     encoder = ItemEncoder([(layers, state_width)], 2 * _PROBED, options)
 
     def held(items: int) -> int:
-        states = torch.zeros(layers, items, state_width)
+        states = torch.zeros(layers, items, state_width, dtype=dtype)
         return _held(encoder, lambda: encoder([states], torch.arange(1, items + 1)), states)
 
     return (held(2 * _PROBED) - held(_PROBED)) / _PROBED

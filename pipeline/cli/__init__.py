@@ -20,6 +20,10 @@ from ssna.terminal import be_quiet, size
 # Threads that wait for each other shall not spin: where another process takes a core, training would take many
 # times as long, and on a free machine it gains nothing. OpenMP reads this when PyTorch is loaded.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# oneDNN keeps the code that it has made for each of 1,024 shapes. Batches differ in theirs, so each new piece would lie
+# where a step has freed memory, which the next step then cannot use as a whole, and memory would grow for hundreds of
+# steps. Making code anew takes no time that could be measured (docs/performance.md).
+os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "16")
 
 _SUMMARIES = {
     "download": "Fetch a public dataset from its publisher.",

@@ -103,6 +103,17 @@ def test_memory_of_training_by_hand(tiny_llm: Path) -> None:
     assert with_ids.model_bytes - found.model_bytes == 6 * 4 * 1000 * 8
 
 
+def test_bfloat16_on_a_cpu_halves_states_and_little_else(tiny_llm: Path) -> None:
+    def of(precision: str, device: str) -> ssna.Estimate:
+        options = AdaptOptions(precision=precision)  # type: ignore[arg-type]
+        return ssna.estimate(tiny_llm, 1000, history=50, adapt_options=options, device=device, tflops=1)
+
+    wide, narrow, mixed = of("float32", "cpu"), of("bfloat16", "cpu"), of("bfloat16", "cuda")
+    assert 2 * narrow.state_bytes == wide.state_bytes
+    assert 0.9 * wide.step_bytes < narrow.step_bytes < wide.step_bytes  # Only the copied states of a step's items.
+    assert mixed.step_bytes < 0.9 * of("float32", "cuda").step_bytes
+
+
 def test_what_a_step_holds_grows_with_its_items(tiny_llm: Path) -> None:
     def step(items: int, **changes: object) -> int:
         options = AdaptOptions(**{"loss": "softmax", **changes})  # type: ignore[arg-type]
