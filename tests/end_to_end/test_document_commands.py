@@ -227,6 +227,7 @@ SHRUNK = {
     "extract.py open": "--rows 1000 --segments 4",
     "extract.py read": "--rows 200 --repeats 1",
     "growth.py run": "--study a --row ssna --seconds .01 --stretches 1",
+    "kept_shapes.py": "--epochs 1 --rounds 1",
     "prepare_memory.py": "--interactions 1000 --users 50 --items 30",
     "serve_start.py": "--rounds 1",
     "stored_dtype.py": "--epochs 2 --seeds 2",
