@@ -206,17 +206,19 @@ def curve(name: str, learning_rate: float | None, time_limit: float | None, **gi
     """Train to the end; validation metrics over time. Stopped at any time, it goes on from its last epoch."""
     setting, results = Setting(**given, learning_rate=learning_rate), Lines(RESULTS)
     of = setting.of("curve", row=name, learning_rate=learning_rate)
-    fill_in(results, [(of, partial(converge, setting, ROWS[name], of, time_limit))])
+    path = CHECKPOINTS / "-".join(str(value) for value in of.values())
+    # What was cut short is another measurement, and goes on from the same checkpoint.
+    of |= {} if time_limit is None else {"time_limit": time_limit}
+    fill_in(results, [(of, partial(converge, setting, ROWS[name], path, time_limit))])
+    if time_limit is None:
+        path.unlink(missing_ok=True)
 
 
-def converge(setting: Setting, row: Row, of: Mapping[str, Any], time_limit: float | None) -> dict[str, Any]:
+def converge(setting: Setting, row: Row, path: Path, time_limit: float | None) -> dict[str, Any]:
     """Train until validation is no better for as many epochs as the product waits, and test the best epoch."""
     device = torch.device(setting.device)
     training, problem = setting.training(row)
-    CHECKPOINTS.mkdir(parents=True, exist_ok=True)
-    path = CHECKPOINTS / "-".join(
-        str(of[field]) for field in ("dataset", "llm", "row", "learning_rate", "device", "precision")
-    )
+    path.parent.mkdir(parents=True, exist_ok=True)
     if path.exists():
         training.restore(path)
 

@@ -3,8 +3,8 @@
 Floating-point operations (FLOP) of a transformer block for a text of T tokens, 2 a multiply-add:
 
     forward            F = 2 T P + 4 T² H      P weights of the block's linear maps, H width of all attention heads
-    full fine-tuning   3 F                     the gradient by weights and that by activations cost F each
-    LoRA, adapters, BitFit  2 F                frozen weights need no gradient; what they add themselves is left out
+    full fine-tuning   3 F                     the gradients by both factors of each product cost F each
+    LoRA, adapters, BitFit  3 F - 2 T P        frozen weights need no gradient; what they add themselves is left out
     with checkpointing      + F                every block is computed again
     side network without a cache  F            no backward pass
     from a cache            0
@@ -15,7 +15,8 @@ Values held for the backward pass, by token and block, with attention that holds
     frozen weights          inputs of the non-linearity, of attention and of both norms only
     with checkpointing      the block's input
 
-Bytes: 4 a value in float32, 2 in bfloat16. Weights that learn take a gradient and AdamW's two moments besides.
+Bytes: 4 a value in float32, 2 in bfloat16. Weights that learn take 16, in float32 in mixed precision too: with their
+gradient and AdamW's two moments.
 """
 
 from __future__ import annotations
@@ -62,8 +63,9 @@ class Shape:
 
     def training_flop(self, tokens: int, learning: Learning, checkpointing: bool = False) -> int:
         """Of a training step, for one text."""
-        passes = {"full": 3, "frozen weights": 2, "uncached": 1, "cached": 0}[learning]
-        return (passes + (checkpointing and passes > 1)) * self.forward_flop(tokens)
+        passes = {"full": 3, "frozen weights": 3, "uncached": 1, "cached": 0}[learning]
+        by_weights = self.blocks * 2 * tokens * self.block_weights if learning == "frozen weights" else 0
+        return (passes + (checkpointing and passes > 1)) * self.forward_flop(tokens) - by_weights
 
     def held_values(self, learning: Learning, checkpointing: bool = False) -> int:
         """For the backward pass, a token."""
@@ -95,6 +97,7 @@ LLMS_ON_PAPER = (
     Shape("Llama-2-7B", 32, 4096, 11_008, 4096, 4096, True, 32_000),
     Shape("Llama-2-70B", 80, 8192, 28_672, 8192, 1024, True, 32_000),
 )
+_BYTES_OF_LEARNT = 16
 _COLUMNS: dict[str, tuple[Learning, bool]] = {
     "full fine-tuning": ("full", False),
     "… checkpointing": ("full", True),
@@ -120,14 +123,12 @@ def paper_tables(shapes: Sequence[Shape], tokens: int, texts: int) -> str:
     for shape in shapes:
         spent = [shape.training_flop(tokens, *how) * texts / 1e15 for how in _COLUMNS.values()]
         held = [training_bytes(shape, tokens * 1_000, *how) / 1e9 for how in _COLUMNS.values()]
-        flop.append(f"| {shape.name} | {' | '.join(f'{value:,.1f}' for value in spent)} |")
-        memory.append(f"| {shape.name} | {' | '.join(f'{value:,.1f}' for value in held)} |")
+        flop.append(f"| {shape.name} | {' | '.join(map(_digits, spent))} |")
+        memory.append(f"| {shape.name} | {' | '.join(map(_digits, held))} |")
     return "\n".join([*flop, "", *memory])
 
 
-def training_bytes(
-    shape: Shape, tokens: int, learning: Learning, checkpointing: bool = False, value: int = 2, moments: int = 4
-) -> int:
+def training_bytes(shape: Shape, tokens: int, learning: Learning, checkpointing: bool = False, value: int = 2) -> int:
     """What the LLM takes in training.
 
     Args:
@@ -135,13 +136,17 @@ def training_bytes(
         tokens: of all texts of a step.
         learning: what of it learns.
         checkpointing: whether blocks are computed again.
-        value: bytes of a weight, gradient or held value.
-        moments: bytes of each of AdamW's two moments, which are kept for weights that learn.
+        value: bytes of a frozen weight and of a held value.
     """
     if learning == "cached":
         return 0
-    learnt = shape.weights if learning == "full" else 0  # What LoRA, adapters and BitFit add is small beside it.
     held = shape.held_values(learning, checkpointing)
     if checkpointing:
         held += shape.held_at_once(learning)
-    return shape.weights * value + learnt * (value + 2 * moments) + tokens * held * value
+    of_weight = _BYTES_OF_LEARNT if learning == "full" else value  # What LoRA and others add is small beside it.
+    return shape.weights * of_weight + tokens * held * value
+
+
+def _digits(value: float) -> str:
+    """Two that mean something, or all before the point."""
+    return f"{value:,.0f}" if value >= 10 else f"{value:.1f}" if value >= 1 else f"{value:.2g}"

@@ -161,7 +161,7 @@ def test_a_stopped_training_goes_on_from_its_last_epoch(
 
 
 def test_checkpointing_changes_no_gradient(problem: Problem, tiny_llm: Path) -> None:
-    gradients = []
+    gradients, calls = [], []
     for checkpointing in (False, True):
         training = start(problem, str(tiny_llm), "full", options(), CPU, checkpointing=checkpointing)
         training._modules.train()
@@ -169,9 +169,12 @@ def test_checkpointing_changes_no_gradient(problem: Problem, tiny_llm: Path) -> 
         for module in llm.modules():  # What is dropped would be drawn anew.
             if isinstance(module, nn.Dropout):
                 module.p = 0.0
+        calls.append(0)
+        llm.encoder.layer[0].output.dense.register_forward_hook(lambda *of: calls.append(calls.pop() + 1))
         training._encoder([], torch.arange(1, 9)).square().sum().backward()
         gradients.append(torch.cat([value.grad.flatten() for value in training._encoder.trained]))  # type: ignore[union-attr]
     torch.testing.assert_close(gradients[0], gradients[1])
+    assert calls[1] == 2 * calls[0] > 0, "each block is computed again"
 
 
 def test_the_llms_products_are_of_the_precision_of_the_training(problem: Problem, tiny_llm: Path) -> None:
