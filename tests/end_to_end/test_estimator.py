@@ -282,7 +282,16 @@ def test_a_fit_that_fails_before_it_trains_leaves_what_was_fitted(
     fitted.fit(interactions, items)
     results, before = fitted.results_, fitted.recommend(k=3)
 
+    def contents(part: str = ".") -> dict[str, bytes]:
+        files = (path for path in (tmp_path / "x" / part).rglob("*") if path.is_file())
+        return {str(path.relative_to(tmp_path / "x")): path.read_bytes() for path in files}
+
+    (tmp_path / "x/data/notes.txt").write_text("not ssna's")
+    whole = contents()
+    assert {"data/items.parquet", "data/dataset.json", "run/results.json", "recommender.json"} <= set(whole)
+
     def check() -> None:
+        assert contents() == whole
         assert fitted.results_ == results
         for each in (fitted, ssna.TextRecommender.load(tmp_path / "x")):
             found = each.recommend(k=3)
@@ -292,9 +301,14 @@ def test_a_fit_that_fails_before_it_trains_leaves_what_was_fitted(
     with pytest.raises(SourceError, match="has no column 'user_id'"):
         fitted.fit(other.rename({"user_id": "user"}), described)
     check()
+    with pytest.raises(ssna.SsnaError, match="there is no .*no-llm; expected the folder"):
+        fitted.llm = tmp_path / "no-llm"
+        fitted.fit(other, described)
+    check()
+    fitted.llm = tiny_llm
     with pytest.raises(ssna.SsnaError, match="--layers 9"):
         fitted.options = ssna.AdaptOptions(layers=9)
-        fitted.fit(other, described)
+        fitted.fit(other.head(60), described)
     check()
     fitted.options = OPTIONS
 
@@ -303,8 +317,15 @@ def test_a_fit_that_fails_before_it_trains_leaves_what_was_fitted(
 
     monkeypatch.setattr("ssna.api.adapt._train", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        fitted.fit(other, described)
+        fitted.fit(other.head(60), described)
     assert fitted.results_ is None
+    assert not list((tmp_path / "x").glob(".tmp-*"))
+    data, run = (json.loads((tmp_path / "x" / name).read_text()) for name in ("data/dataset.json", "run/config.json"))
+    assert data["fingerprint"] == run["dataset"]["fingerprint"], "data are those of the run that can be resumed"
+    assert run["dataset"]["path"] == str(tmp_path / "x/data")
+    assert (tmp_path / "x/data/notes.txt").read_text() == "not ssna's"
+    assert contents("data")["data/items.parquet"] == whole["data/items.parquet"]
+    assert contents("data")["data/interactions.parquet"] != whole["data/interactions.parquet"]
     with pytest.raises(RunError, match="nothing is fitted: fit was not called yet, or did not come to its end"):
         fitted.recommend()
     with pytest.raises(RunError, match=r"has no recommender\.json"):
