@@ -207,7 +207,7 @@ def copy_dataset(path: Path, to: Path) -> None:
 
 
 def move_dataset(path: Path, to: Path) -> None:
-    """Move the three files to a folder on the same file system, where they replace others of their names, all or none."""
+    """Move the three files to a folder of the same file system, in place of those of their names, all or none."""
     with filling(to, DATASET_FILES) as folder:
         for name in DATASET_FILES:
             (path / name).replace(folder / name)

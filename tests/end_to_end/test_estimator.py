@@ -21,6 +21,7 @@ import ssna.frames as ssna_frames
 from ssna.errors import RunError, SourceError
 from ssna.frames import polars_frame
 from ssna.runs import read_added
+from tests.documents import blocks_of
 
 ROOT = Path(__file__).parents[2]
 OPTIONS = ssna.AdaptOptions(width=8, epochs=2)
@@ -413,3 +414,18 @@ def test_the_notebook_runs(tiny_llm: Path, tmp_path: Path, monkeypatch: pytest.M
     assert str(names["interactions"].head(3)) == shown_by(1)
     assert names["recommender"].results_["users"] == 120
     assert len(names["recommender"].recommend()) == 1200
+    (block,) = (each for each in blocks_of((ROOT / "docs/using.md").read_text()) if each.language == "python")
+    loading, of_users, of_histories = ast.parse(block.text).body
+    after_restart: dict[str, Any] = {"ssna": ssna}
+    exec(compile(ast.Module([loading], []), "using.md", "exec"), after_restart)
+    assert isinstance(of_users, ast.Expr)
+    assert isinstance(of_histories, ast.Expr)
+    found = eval(compile(ast.Expression(of_users.value), "using.md", "eval"), after_restart)
+    assert found.equals(names["recommender"].recommend([0, 1], k=3, explain=True))
+    assert found["user_id"].to_list() == [0, 0, 0, 1, 1, 1]
+    found = eval(compile(ast.Expression(of_histories.value), "using.md", "eval"), after_restart)
+    assert found["user_id"].to_list() == ["somebody new"] * 3
+    history = ["camp-tent-red", "camp-stove-red"]
+    assert found["item_id"].to_list() == [
+        item.item_id for item in ssna.recommend("notebook/run", history=history, k=3).items
+    ]
