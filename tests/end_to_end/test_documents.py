@@ -33,6 +33,7 @@ from ssna.cli import cli
 from ssna.runs import open_run
 from ssna.service import make_service
 from tests.documents import DOCUMENTS, ROOT, SHOWN, blocks_of, commands_of, sentences_of, shown_in
+from tests.helpers import commands_in, ssna_in_process
 
 
 def check(words: list[str]) -> None:
@@ -107,6 +108,22 @@ def without_files(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(("document", "command"), SHOWN, ids=[f"{name}: {shlex.join(line)}" for name, line in SHOWN])
 def test_every_command_that_is_shown_has_the_options_it_is_shown_with(document: str, command: list[str]) -> None:
     check(command)
+
+
+@pytest.mark.usefixtures("without_files")
+@pytest.mark.parametrize("name", ["", "cache", *(name for name, _ in commands_in(cli))])
+def test_every_command_has_help_with_examples_of_it(name: str) -> None:
+    done = ssna_in_process(*name.split(), "--help")
+    assert done.returncode == 0
+    _, _, shown = done.stdout.partition("Example: ")
+    lines = [line for line in re.sub(r"\\\n *", "", shown).splitlines() if line]
+    examples = commands_of("\n".join(line.strip() for line in lines))
+    assert examples
+    assert len(examples) == len(lines)
+    for words in examples:
+        check(words)
+        called = words[words.index("ssna") + 1 :]
+        assert called[: len(name.split())] == name.split()
 
 
 @pytest.mark.usefixtures("without_files")
