@@ -343,7 +343,10 @@ def extras_unnamed(document: str) -> list[str]:
     return lacking
 
 
-@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+GUIDES = [path for path in DOCUMENTS if path.name != "CHANGELOG.md"]  # That says what there is, not how to have it.
+
+
+@pytest.mark.parametrize("path", GUIDES, ids=lambda path: path.name)
 def test_extras_are_named_beside_what_needs_them(path: Path) -> None:
     assert extras_unnamed(path.read_text()) == []
 
