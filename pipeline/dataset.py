@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,8 @@ from ssna.text import text_expression
 ITEMS_FILE = "items.parquet"
 INTERACTIONS_FILE = "interactions.parquet"
 DESCRIPTION_FILE = "dataset.json"
+# dataset.json comes last: it marks a folder as complete.
+DATASET_FILES = (ITEMS_FILE, INTERACTIONS_FILE, DESCRIPTION_FILE)
 
 _ITEM_COLUMNS = {ITEM: pl.String(), TEXT: pl.String()}
 _INTERACTION_COLUMNS = {USER: pl.String(), ITEM: pl.String(), TIME: pl.Int64()}
@@ -64,8 +67,7 @@ def is_dataset(path: Path) -> bool:
     try:
         return bool(open_dataset(path).fingerprint)
     except DatasetError:
-        ours = (ITEMS_FILE, INTERACTIONS_FILE, DESCRIPTION_FILE)
-        return all(entry.name in ours or entry.name.startswith(".tmp-") for entry in path.iterdir())
+        return all(entry.name in DATASET_FILES or entry.name.startswith(".tmp-") for entry in path.iterdir())
 
 
 def open_dataset(path: Path) -> Dataset:
@@ -188,13 +190,27 @@ def write_dataset(path: Path, items: pl.DataFrame, interactions: pl.LazyFrame, d
         interactions: user_id, item_id and timestamp, in their final order.
         description: the rest of dataset.json.
     """
-    with filling(path, (ITEMS_FILE, INTERACTIONS_FILE, DESCRIPTION_FILE)) as folder:
+    with filling(path, DATASET_FILES) as folder:
         items.write_parquet(folder / ITEMS_FILE)
         interactions.sink_parquet(folder / INTERACTIONS_FILE)
         fingerprint = _fingerprint(items, pl.scan_parquet(folder / INTERACTIONS_FILE))
         content = {"name": description["name"], "fingerprint": fingerprint, **description}
         text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
         (folder / DESCRIPTION_FILE).write_text(text, encoding="utf-8")
+
+
+def copy_dataset(path: Path, to: Path) -> None:
+    """Copy the three files to a folder, all or none."""
+    with filling(to, DATASET_FILES) as folder:
+        for name in DATASET_FILES:
+            shutil.copy2(path / name, folder / name)
+
+
+def move_dataset(path: Path, to: Path) -> None:
+    """Move the three files to a folder of the same file system, in place of those of their names, all or none."""
+    with filling(to, DATASET_FILES) as folder:
+        for name in DATASET_FILES:
+            (path / name).replace(folder / name)
 
 
 def _fingerprint(items: pl.DataFrame, interactions: pl.LazyFrame) -> str:

@@ -23,9 +23,12 @@ from ssna.api.extract import extract
 from ssna.api.prepare import prepare
 from ssna.api.recommend import NEAREST_ITEMS, recommend_users
 from ssna.api.similar import similar
-from ssna.cache import write_atomically
+from ssna.cache import sweep_leftovers, write_atomically
+from ssna.cache.files import TEMPORARY_PREFIX, signals_held_back
 from ssna.columns import ITEM, TITLE, USER
+from ssna.dataset import DATASET_FILES, copy_dataset, is_dataset, move_dataset
 from ssna.errors import RunError, SourceError
+from ssna.folders import check_output
 from ssna.frames import FRAME_KINDS, FrameKind, in_kind, kind_of, polars_frame
 from ssna.runs import is_finished, open_run, write_json
 from ssna.stage1_extract import ExtractOptions, NameTakenError
@@ -97,41 +100,61 @@ class TextRecommender:
             SsnaError: of a kind that says what is wrong with the data, the LLM or the options.
         """
         known, described = polars_frame(interactions, (USER, ITEM)), polars_frame(items, (ITEM,))
+        check_output(self.folder / _DATA, True, is_dataset, "dataset folder")
         self.folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix="ssna-") as tables:
-            files = [Path(tables) / "interactions.parquet", Path(tables) / "items.parquet"]
-            known.write_parquet(files[0])
-            described.write_parquet(files[1])
-            prepare(files, self.folder / _DATA, format="table", text=self.text, overwrite=True)
-        cache = None
-        if self.llm is not None:
-            try:
-                cache = self._extracted(self.llm, None)
-            except NameTakenError as error:  # Nobody chose the name, so nobody need choose another.
-                cache = self._extracted(self.llm, error.free_name)
-        about = self.folder / _ABOUT
-        earlier = about.read_text(encoding="utf-8") if about.exists() else None
-        about.unlink(missing_ok=True)  # From here on the run may be another one than it says.
-        try:
-            results = adapt(
-                self.folder / _DATA, self.run, cache=cache, options=self.options, device=self.device, overwrite=True
-            )
-        except BaseException:
-            if not is_finished(self.run):  # The earlier one was removed for it.
-                self.results_ = None
-            elif earlier is not None:
-                write_atomically(about, earlier)
-            raise
+        sweep_leftovers(self.folder)
+        with tempfile.TemporaryDirectory(prefix=TEMPORARY_PREFIX, dir=self.folder) as beside:
+            fresh = Path(beside) / _DATA
+            with tempfile.TemporaryDirectory(prefix="ssna-") as tables:
+                files = [Path(tables) / "interactions.parquet", Path(tables) / "items.parquet"]
+                known.write_parquet(files[0])
+                described.write_parquet(files[1])
+                prepare(files, fresh, format="table", text=self.text)
+            cache = None
+            if self.llm is not None:
+                try:
+                    cache = self._extracted(fresh, self.llm, None)
+                except NameTakenError as error:  # Nobody chose the name, so nobody need choose another.
+                    cache = self._extracted(fresh, self.llm, error.free_name)
+            results = self._adapted(fresh, Path(beside) / "earlier", cache)
         self._kind: FrameKind = kind_of(interactions, (USER, ITEM))
         self._ids = {name: _id_type(known.schema[name]) for name in (USER, ITEM)}
         self.results_ = results
         self._keep()
         return self
 
-    def _extracted(self, llm: Path | str, name: str | None) -> str:
+    def _extracted(self, dataset: Path, llm: Path | str, name: str | None) -> str:
         """The folder of the cache that has the states of all texts by now."""
         reading, root = self.extraction, self.cache_root
-        return extract(self.folder / _DATA, llm, name=name, options=reading, cache_root=root, device=self.device).cache
+        return extract(dataset, llm, name=name, options=reading, cache_root=root, device=self.device).cache
+
+    def _adapted(self, fresh: Path, kept: Path, cache: str | None) -> Mapping[str, Any]:
+        """Results of training on a fresh dataset folder, which takes its place for it.
+
+        Args:
+            fresh: the dataset folder; its files are moved.
+            kept: where the earlier one stays until it is clear that it is not needed again.
+            cache: of the states.
+        """
+        data, about = self.folder / _DATA, self.folder / _ABOUT
+        earlier = about.read_text(encoding="utf-8") if about.exists() else None
+        is_whole = all((data / name).is_file() for name in DATASET_FILES)
+        if is_whole:
+            copy_dataset(data, kept)
+        about.unlink(missing_ok=True)  # From here on data and run may be others than it says.
+        try:
+            move_dataset(fresh, data)
+            return adapt(data, self.run, cache=cache, options=self.options, device=self.device, overwrite=True)
+        except BaseException:
+            with signals_held_back():
+                if not is_finished(self.run):  # The earlier one was removed for it; these are its data.
+                    self.results_ = None
+                else:
+                    if is_whole:
+                        move_dataset(kept, data)
+                    if earlier is not None:
+                        write_atomically(about, earlier)
+            raise
 
     def recommend(
         self,

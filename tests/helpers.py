@@ -8,10 +8,12 @@ import random
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import click
 import pytest
 import torch
 
@@ -83,6 +85,18 @@ class Outcome:
     returncode: int
     stdout: str
     stderr: str
+
+
+def commands_in(group: click.Group, before: str = "") -> Iterator[tuple[str, click.Command]]:
+    """The commands of a group that do something, with the groups that they are of before their names."""
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
+        if isinstance(command, click.Group):
+            yield from commands_in(command, f"{before}{name} ")
+        else:
+            yield f"{before}{name}", command
 
 
 def ssna_in_process(*arguments: str | Path, cwd: Path | None = None, **environment: str) -> Outcome:

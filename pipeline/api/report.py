@@ -41,7 +41,7 @@ class Report:
 
 def report(
     runs: Sequence[Path | str] | Path | str,
-    output: Path | str,
+    output: Path | str = "report.html",
     *,
     users: int = SAMPLED_USERS,
     overwrite: bool = False,

@@ -11,9 +11,15 @@ from ssna.cli.options import default_of, device_option, json_option
 from ssna.terminal import count, counted, print_json, print_line, print_table, size, work_progress
 
 
-@click.command("report", epilog="\b\nExample: ssna report runs/ids runs/text --output report.html")
+@click.command("report", epilog="\b\nExample: ssna report runs/ids runs/text")
 @click.argument("runs", nargs=-1, required=True, metavar="RUN…")
-@click.option("--output", required=True, metavar="FILE", help="The HTML file to write.")
+@click.option(
+    "--output",
+    default=default_of(report, "output"),
+    show_default=True,
+    metavar="FILE",
+    help="The HTML file to write.",
+)
 @click.option(
     "--users",
     type=int,

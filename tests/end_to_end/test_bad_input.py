@@ -324,31 +324,6 @@ def test_users_too_short_to_be_evaluated_are_counted_and_said(place: Path) -> No
     assert "60 users evaluated (2 too short to be, they only train)" in done.stdout
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ["--help"],
-        ["download", "--help"],
-        ["prepare", "--help"],
-        ["extract", "--help"],
-        ["adapt", "--help"],
-        ["evaluate", "--help"],
-        ["compare", "--help"],
-        ["recommend", "--help"],
-        ["export", "--help"],
-        ["serve", "--help"],
-        ["estimate", "--help"],
-        ["cache", "--help"],
-        ["cache", "verify", "--help"],
-    ],
-    ids=" ".join,
-)
-def test_every_command_has_help_with_an_example(arguments: list[str]) -> None:
-    done = ssna_in_process(*arguments)
-    assert done.returncode == 0
-    assert "Example: ssna " in done.stdout
-
-
 CHOICES = {option.opts[0]: option.type for option in adapt_command.params if isinstance(option.type, click.Choice)}
 
 

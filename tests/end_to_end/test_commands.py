@@ -5,18 +5,16 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import click
 import polars as pl
 import pytest
 
 import ssna as api
 from ssna.cli import cli
 from ssna.dataset import Dataset, open_dataset
-from tests.helpers import COLOUR_VARIABLES, Catalogue, Outcome, ssna, ssna_in_process, ssna_in_terminal
+from tests.helpers import COLOUR_VARIABLES, Catalogue, Outcome, commands_in, ssna, ssna_in_process, ssna_in_terminal
 
 # A call of each command, and what it tells on stderr in a terminal.
 CALLS = {
@@ -39,17 +37,6 @@ CALLS = {
 }
 # The others, and where they are called.
 ELSEWHERE = {"download": "tests/pipeline/test_download.py", "serve": "tests/end_to_end/test_serve.py"}
-
-
-def commands_of(group: click.Group, before: str = "") -> Iterator[tuple[str, click.Command]]:
-    context = click.Context(group)
-    for name in group.list_commands(context):
-        command = group.get_command(context, name)
-        assert command is not None
-        if isinstance(command, click.Group):
-            yield from commands_of(command, f"{before}{name} ")
-        else:
-            yield f"{before}{name}", command
 
 
 @pytest.fixture(scope="module")
@@ -93,13 +80,14 @@ def as_json(place: Path, name: str) -> Any:
 
 
 def test_each_command_has_json_and_quiet_and_is_called_here_or_elsewhere() -> None:
-    commands = dict(commands_of(cli))
+    commands = dict(commands_in(cli))
     for name, command in commands.items():
         flags = {flag for parameter in command.params for flag in parameter.opts}
         assert {"--json", "--quiet", "-q"} <= flags, name
     assert set(commands) == set(CALLS) | set(ELSEWHERE)
     for name, path in ELSEWHERE.items():
-        assert f'"{name}"' in (Path(__file__).parents[2] / path).read_text()
+        calls = (Path(__file__).parents[2] / path).read_text()
+        assert all(f'"{word}"' in calls for word in (name, "--json", "--quiet")), name
 
 
 @pytest.mark.parametrize("name", CALLS)

@@ -9,6 +9,7 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import zipfile
@@ -16,6 +17,7 @@ from contextlib import redirect_stdout
 from itertools import pairwise
 from pathlib import Path
 
+import httpx2
 import polars as pl
 import pytest
 
@@ -99,7 +101,7 @@ NOT_RUN = {
     "torchrun .*": "tests/end_to_end/test_caches.py and tests/stage2_adapt/test_processes.py start several processes",
     "python benchmarks/.*": "the test below runs them, shrunk",
     "ssna download .*": "the network",
-    "ssna serve .*": "tests/end_to_end/test_serve.py; it answers until it is interrupted",
+    "ssna serve .*": "a test of its own below: it answers until it is interrupted",
     ".* cuda.*": "a GPU",
 }
 
@@ -207,6 +209,29 @@ def test_commands_run_one_after_the_other(document: Path, shop: Path, tmp_path: 
     for words in shown_in(document):
         if is_run(words):
             run_quickly(words, folder)
+
+
+# With what stands for their places here most are the same.
+SERVED = dict.fromkeys(
+    tuple(PLACES.get(word, word) for word in words) for _, words in SHOWN if words[:2] == ["ssna", "serve"]
+)
+
+
+@pytest.mark.parametrize("words", SERVED, ids=shlex.join)
+def test_services_start_as_they_are_shown(words: tuple[str, ...], shop: Path) -> None:
+    command = [sys.executable, "-m", *words, "--port", "0"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(command, cwd=shop, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stderr is not None
+            said = process.stderr.readline()
+            address = re.match(r"serving at (http://127\.0\.0\.1:\d+), ", said)
+            assert address is not None, said
+            assert httpx2.get(f"{address[1]}/health").json()["status"] == "ok"
+            process.send_signal(signal.SIGINT)
+            assert process.wait(timeout=60) == 0
+        finally:
+            process.kill()
 
 
 def test_what_is_not_run_is_little_and_known() -> None:

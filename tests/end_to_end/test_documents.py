@@ -13,6 +13,7 @@ import shlex
 import subprocess
 import sys
 import typing
+import warnings
 from collections.abc import Iterator
 from dataclasses import fields
 from operator import attrgetter
@@ -33,6 +34,7 @@ from ssna.cli import cli
 from ssna.runs import open_run
 from ssna.service import make_service
 from tests.documents import DOCUMENTS, ROOT, SHOWN, blocks_of, commands_of, sentences_of, shown_in
+from tests.helpers import commands_in, ssna_in_process
 
 
 def check(words: list[str]) -> None:
@@ -107,6 +109,22 @@ def without_files(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(("document", "command"), SHOWN, ids=[f"{name}: {shlex.join(line)}" for name, line in SHOWN])
 def test_every_command_that_is_shown_has_the_options_it_is_shown_with(document: str, command: list[str]) -> None:
     check(command)
+
+
+@pytest.mark.usefixtures("without_files")
+@pytest.mark.parametrize("name", ["", "cache", *(name for name, _ in commands_in(cli))])
+def test_every_command_has_help_with_examples_of_it(name: str) -> None:
+    done = ssna_in_process(*name.split(), "--help")
+    assert done.returncode == 0
+    _, _, shown = done.stdout.partition("Example: ")
+    lines = [line for line in re.sub(r"\\\n *", "", shown).splitlines() if line]
+    examples = commands_of("\n".join(line.strip() for line in lines))
+    assert examples
+    assert len(examples) == len(lines)
+    for words in examples:
+        check(words)
+        called = words[words.index("ssna") + 1 :]
+        assert called[: len(name.split())] == name.split()
 
 
 @pytest.mark.usefixtures("without_files")
@@ -273,7 +291,7 @@ def other_commands_of(document: str) -> list[list[str]]:
 def check_other(words: list[str], client: TestClient) -> None:
     """Check a command of make against the Makefile, of pip against setup.cfg, of curl against the service.
 
-    Of TensorBoard, which is not installed for tests, the one option that documents use is known.
+    One of TensorBoard is parsed by its own parser, with the options that need no plugin.
 
     Raises:
         AssertionError, SystemExit: if there is no such target, variable, extra or option, or the service refuses.
@@ -290,9 +308,10 @@ def check_other(words: list[str], client: TestClient) -> None:
             if project in ("ssna", "."):
                 assert set(extras.split(",")) - {""} <= set(SETUP["options.extras_require"]), requirement
     elif program == "tensorboard":
-        parser = argparse.ArgumentParser("tensorboard", allow_abbrev=False)
-        parser.add_argument("--logdir", required=True)
-        parser.parse_args(arguments)
+        with warnings.catch_warnings(action="ignore", category=DeprecationWarning):  # Of a package within it.
+            from tensorboard.plugins.core.core_plugin import CorePluginLoader
+            from tensorboard.program import TensorBoard
+        TensorBoard([CorePluginLoader()]).configure(("tensorboard", *arguments))
     else:
         answer_of_curl(arguments, client).raise_for_status()
 
@@ -324,7 +343,10 @@ def extras_unnamed(document: str) -> list[str]:
     return lacking
 
 
-@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+GUIDES = [path for path in DOCUMENTS if path.name != "CHANGELOG.md"]  # That says what there is, not how to have it.
+
+
+@pytest.mark.parametrize("path", GUIDES, ids=lambda path: path.name)
 def test_extras_are_named_beside_what_needs_them(path: Path) -> None:
     assert extras_unnamed(path.read_text()) == []
 

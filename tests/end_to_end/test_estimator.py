@@ -21,6 +21,7 @@ import ssna.frames as ssna_frames
 from ssna.errors import RunError, SourceError
 from ssna.frames import polars_frame
 from ssna.runs import read_added
+from tests.documents import blocks_of
 
 ROOT = Path(__file__).parents[2]
 OPTIONS = ssna.AdaptOptions(width=8, epochs=2)
@@ -282,7 +283,16 @@ def test_a_fit_that_fails_before_it_trains_leaves_what_was_fitted(
     fitted.fit(interactions, items)
     results, before = fitted.results_, fitted.recommend(k=3)
 
+    def contents(part: str = ".") -> dict[str, bytes]:
+        files = (path for path in (tmp_path / "x" / part).rglob("*") if path.is_file())
+        return {str(path.relative_to(tmp_path / "x")): path.read_bytes() for path in files}
+
+    (tmp_path / "x/data/notes.txt").write_text("not ssna's")
+    whole = contents()
+    assert {"data/items.parquet", "data/dataset.json", "run/results.json", "recommender.json"} <= set(whole)
+
     def check() -> None:
+        assert contents() == whole
         assert fitted.results_ == results
         for each in (fitted, ssna.TextRecommender.load(tmp_path / "x")):
             found = each.recommend(k=3)
@@ -292,9 +302,14 @@ def test_a_fit_that_fails_before_it_trains_leaves_what_was_fitted(
     with pytest.raises(SourceError, match="has no column 'user_id'"):
         fitted.fit(other.rename({"user_id": "user"}), described)
     check()
+    with pytest.raises(ssna.SsnaError, match="there is no .*no-llm; expected the folder"):
+        fitted.llm = tmp_path / "no-llm"
+        fitted.fit(other, described)
+    check()
+    fitted.llm = tiny_llm
     with pytest.raises(ssna.SsnaError, match="--layers 9"):
         fitted.options = ssna.AdaptOptions(layers=9)
-        fitted.fit(other, described)
+        fitted.fit(other.head(60), described)
     check()
     fitted.options = OPTIONS
 
@@ -303,8 +318,15 @@ def test_a_fit_that_fails_before_it_trains_leaves_what_was_fitted(
 
     monkeypatch.setattr("ssna.api.adapt._train", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        fitted.fit(other, described)
+        fitted.fit(other.head(60), described)
     assert fitted.results_ is None
+    assert not list((tmp_path / "x").glob(".tmp-*"))
+    data, run = (json.loads((tmp_path / "x" / name).read_text()) for name in ("data/dataset.json", "run/config.json"))
+    assert data["fingerprint"] == run["dataset"]["fingerprint"], "data are those of the run that can be resumed"
+    assert run["dataset"]["path"] == str(tmp_path / "x/data")
+    assert (tmp_path / "x/data/notes.txt").read_text() == "not ssna's"
+    assert contents("data")["data/items.parquet"] == whole["data/items.parquet"]
+    assert contents("data")["data/interactions.parquet"] != whole["data/interactions.parquet"]
     with pytest.raises(RunError, match="nothing is fitted: fit was not called yet, or did not come to its end"):
         fitted.recommend()
     with pytest.raises(RunError, match=r"has no recommender\.json"):
@@ -392,3 +414,18 @@ def test_the_notebook_runs(tiny_llm: Path, tmp_path: Path, monkeypatch: pytest.M
     assert str(names["interactions"].head(3)) == shown_by(1)
     assert names["recommender"].results_["users"] == 120
     assert len(names["recommender"].recommend()) == 1200
+    (block,) = (each for each in blocks_of((ROOT / "docs/using.md").read_text()) if each.language == "python")
+    loading, of_users, of_histories = ast.parse(block.text).body
+    after_restart: dict[str, Any] = {"ssna": ssna}
+    exec(compile(ast.Module([loading], []), "using.md", "exec"), after_restart)
+    assert isinstance(of_users, ast.Expr)
+    assert isinstance(of_histories, ast.Expr)
+    found = eval(compile(ast.Expression(of_users.value), "using.md", "eval"), after_restart)
+    assert found.equals(names["recommender"].recommend([0, 1], k=3, explain=True))
+    assert found["user_id"].to_list() == [0, 0, 0, 1, 1, 1]
+    found = eval(compile(ast.Expression(of_histories.value), "using.md", "eval"), after_restart)
+    assert found["user_id"].to_list() == ["somebody new"] * 3
+    history = ["camp-tent-red", "camp-stove-red"]
+    assert found["item_id"].to_list() == [
+        item.item_id for item in ssna.recommend("notebook/run", history=history, k=3).items
+    ]

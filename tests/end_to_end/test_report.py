@@ -50,7 +50,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory, tiny_llm: Path) -> Path:
         ["adapt", "data", "--side", "none", *TINY, "--output", "runs/ids"],
         ["adapt", "data", "--model", "popularity", "--output", "runs/popularity"],
         ["adapt", "data", "--model", "popularity", "--split", "leave-last-2", "--output", "runs/<b>"],
-        ["report", *RUNS, "--output", "report.html"],
+        ["report", *RUNS],  # Into report.html, as it is not said otherwise.
     ):
         done = run(folder, *arguments)
         assert done.returncode == 0, done.stderr
@@ -231,7 +231,7 @@ def test_a_split_that_leaves_nobody_to_test_or_to_validate_has_a_page(
         (["data", "--output", "out.html"], "has no config.json"),
         (["old", "--output", "out.html"], "old/results.json lacks epochs;"),
         (["study", "study/layers-1", "--output", "out.html"], "study/layers-1 is named twice"),
-        (["runs/ids", "--output", "report.html"], "report.html exists"),
+        (["runs/ids"], "report.html exists. Give another --output, or --overwrite to replace it."),
         (["runs/ids", "--output", "runs"], "runs is a folder"),
         (["runs/ids", "--output", "pyproject.toml", "--overwrite"], "no report of ours"),
         (["runs/ids", "--output", "pyproject.toml/report.html"], "pyproject.toml"),

@@ -44,8 +44,10 @@ class Serving:
             [sys.executable, "-c", SCRIPT, "serve", str(ids_run), "--port", "0", "--device", "cpu", *options],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
         )  # fmt: skip
+        assert self.process.stdout is not None
         assert self.process.stderr is not None
-        self.said = self.process.stderr.readline()
+        # Quiet, it tells its address with --json only.
+        self.said = (self.process.stdout if "--quiet" in options else self.process.stderr).readline()
         found = re.search(r"http://[\d.]+:\d+", self.said)
         assert found is not None, self.said + self.process.stderr.read()
         self.url = found[0]
@@ -113,6 +115,13 @@ def test_scripts_wait_for_one_line_of_json(ids_run: Path) -> None:
         assert json.loads(line) == {"url": serving.url}
         assert httpx2.get(f"{json.loads(line)['url']}/health").json()["status"] == "ok"
         assert httpx2.post(f"{serving.url}/recommend", content=b"{").status_code == 422
+        assert serving.stop() == ("[]\n", "")
+
+
+def test_nothing_is_said_when_quiet(ids_run: Path) -> None:
+    with started(ids_run, "--json", "--quiet") as serving:
+        assert json.loads(serving.said) == {"url": serving.url}
+        assert httpx2.get(f"{serving.url}/health").json()["status"] == "ok"
         assert serving.stop() == ("[]\n", "")
 
 

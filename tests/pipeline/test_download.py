@@ -123,6 +123,20 @@ def test_what_is_downloaded_is_checked_and_can_be_prepared(server: Server, tmp_p
     assert [path for path, _ in server.asked] == ["/ml.zip.md5", "/ml.zip", "/ml.zip.md5"]
 
 
+def test_progress_is_told_in_a_terminal_and_not_when_quiet(server: Server, tmp_path: Path) -> None:
+    outcomes = []
+    for name, options in (("loud", []), ("quiet", ["--quiet"])):
+        (tmp_path / name).mkdir()
+        outcomes.append(
+            ssna_in_process("download", "ml", *options, cwd=tmp_path / name, FORCE_COLOR="1", COLUMNS="300")
+        )
+    loud, quiet = outcomes
+    assert (loud.returncode, quiet.returncode) == (0, 0)
+    assert "ml.zip" in loud.stderr
+    assert quiet.stderr == ""
+    assert quiet.stdout == loud.stdout
+
+
 def test_a_file_that_is_there_is_held_against_its_publishers_digest(server: Server, tmp_path: Path) -> None:
     """Also one that was put there by hand, and not by way of what an earlier call noted."""
     (tmp_path / "ml.zip").write_bytes(ZIP[:-1])

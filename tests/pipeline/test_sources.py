@@ -113,6 +113,7 @@ def test_recbole_needs_item_texts(tmp_path: Path) -> None:
         prepare(tmp_path / "file", tmp_path / "out", format="recbole")
 
 
+# Of the form in which https://github.com/GAIR-Lab/IISAN publishes its datasets.
 def test_sequences_keep_order_repeats_and_tabs_in_titles(tmp_path: Path) -> None:
     users, items = tmp_path / "users.tsv", tmp_path / "items.tsv"
     users.write_text("u2\tb a  b\r\n\nu1\ta\n")
