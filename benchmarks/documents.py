@@ -1,9 +1,10 @@
-"""Tables of documents that are written by the benchmarks which print them."""
+"""Tables and plots of documents, as the benchmarks that measure them write them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -29,6 +30,15 @@ def write_tables(document: Path, tables: Mapping[str, str]) -> None:
         text = f"{before}{begin}\n\n{table}\n\n{end}{after}"
     if text:
         document.write_text(text)
+
+
+def save_plot(figure: Any, path: Path) -> None:
+    """Write a matplotlib figure; an SVG of the same figures is the same file, and its words stay words."""
+    import matplotlib
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with matplotlib.rc_context({"svg.hashsalt": "ssna", "svg.fonttype": "none"}):
+        figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
 
 
 def marks(name: str) -> tuple[str, str]:

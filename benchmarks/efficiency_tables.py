@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from documents import save_plot
 from lines import Lines
 
 from ssna.terminal import counted
@@ -155,8 +156,7 @@ def curves_table(results: Lines, setting: Mapping[str, Any]) -> str:
     curves = results.where(kind="curve", **setting)
     extractions = results.where(kind="extraction", **setting)
     once = extractions[-1]["seconds"] if extractions else 0.0
-    whole = (line for line in curves if "time_limit" not in line["of"])
-    ours = next((line for line in whole if line["of"]["row"] == REFERENCE), None)
+    ours = next((line for line in curves if line["of"]["row"] == REFERENCE and not _is_cut(line)), None)
     then = None if ours is None else once + _seconds_of(ours, ours["best_epoch"])
     rows = []
     for line in curves:
@@ -179,9 +179,13 @@ def curves_table(results: Lines, setting: Mapping[str, Any]) -> str:
 
 
 def _title_of_curve(line: Mapping[str, Any]) -> str:
-    rate, limit = line["of"]["learning_rate"], line["of"].get("time_limit")
+    rate, seconds = line["of"]["learning_rate"], _seconds_of(line, len(line["curve"]))
     changed = "" if rate is None else f", learning rate {rate:g}"
-    return title_of(line["of"]["row"]) + changed + ("" if limit is None else f", stopped after {limit:g} s")
+    return title_of(line["of"]["row"]) + changed + (f", stopped after {seconds:,.0f} s" if _is_cut(line) else "")
+
+
+def _is_cut(line: Mapping[str, Any]) -> bool:
+    return "time_limit" in line["of"]
 
 
 def _points(line: Mapping[str, Any], before: float) -> list[tuple[float, float]]:
@@ -257,4 +261,4 @@ def plot_curves(results: Lines, output: Path) -> None:
         panel.set_title(_name_of(setting))
         panel.legend()
     figure.tight_layout()
-    figure.savefig(output)
+    save_plot(figure, output)

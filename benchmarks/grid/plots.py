@@ -9,13 +9,12 @@ from pathlib import Path
 import matplotlib
 
 matplotlib.use("svg")
-matplotlib.rcParams["svg.hashsalt"] = "ssna"  # The same figures give the same file.
-matplotlib.rcParams["svg.fonttype"] = "none"  # Words stay words.
 
-from grid.cells import Results  # noqa: E402
-from grid.methods import STUDIED  # noqa: E402
-from grid.tables import Outcome, outcomes_of, studied_of  # noqa: E402
-from matplotlib import pyplot as plt  # noqa: E402
+from documents import save_plot
+from grid.cells import Results
+from grid.methods import STUDIED
+from grid.tables import Outcome, outcomes_of, studied_of
+from matplotlib import pyplot as plt
 
 CURVES = ("ids", "ids-gru4rec", "last-whitened", "mean", "residual", "residual-ids")
 
@@ -28,7 +27,6 @@ def plots(results: Results, folder: Path, depths: Mapping[str, int]) -> list[Pat
         folder: of the plots.
         depths: layers of each LLM's cache, which is what `all` stands for.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     written = []
     names = {line["dataset"]: line["dataset_name"] for line in results.lines.values()}
     for dataset, name in names.items():
@@ -46,7 +44,7 @@ def plots(results: Results, folder: Path, depths: Mapping[str, int]) -> list[Pat
             axes.grid(alpha=0.3)
             axes.legend(fontsize="small")
             path = folder / f"accuracy-{name}-{kind}.svg"
-            figure.savefig(path, metadata={"Date": None})
+            save_plot(figure, path)
             plt.close(figure)
             written.append(path)
     return written

@@ -79,6 +79,7 @@ def test_the_tables_hold_every_row_against_ours(tmp_path: Path) -> None:
     }
     note("curve", {"best_epoch": 2, **curve}, row="ssna", learning_rate=None)
     note("curve", {"best_epoch": 3, **curve}, row="lora", learning_rate=1e-3)
+    note("curve", {"best_epoch": 2, **curve}, row="full", learning_rate=None, time_limit=5.0)
     step = {"steps_an_epoch": 10, "epoch_seconds": 20.0, "memory": 3 * MEBIBYTE}
     note("growth", step, study="depth", value="6 blocks", row="ssna")
     note(
@@ -98,6 +99,7 @@ def test_the_tables_hold_every_row_against_ours(tmp_path: Path) -> None:
     assert "To its best epoch ssna takes 20 s, extraction included, and 23 s until it is known to be the best." in shown
     assert "| ssna, in-batch | 0.2500 | 0.1250 | 2 of 3 | 20 | 0.3000 |" in shown
     assert "| LoRA, learning rate 0.001 | 0.2500 | 0.1250 | 3 of 3 | 9 | 0.3000 |" in shown
+    assert "| full fine-tuning, stopped after 9 s | 0.2500 | 0.1250 | 2 of 3 | 6 | 0.3000 |" in shown
     assert "| extraction, s | 7 | 14 | 0.50 |" in shown
     assert "| ssna, in-batch: training, MiB | 150 | 100 | 1.50 |" in shown
     assert found["by depth"].startswith("|  | 6 blocks |\n| --- | --- |\n| ssna, in-batch | 20.00 s, 3 MiB |")
