@@ -253,9 +253,8 @@ def table() -> None:
 def plot(output: Path) -> None:
     """Draw validation Recall@10 over time, extraction included, to a file (.svg or .png)."""
     results = Lines(RESULTS)
-    if not results.where(kind="curve"):
-        raise click.ClickException(f"{RESULTS} has no curves yet. Run `curve` first.")
-    plot_curves(results, output)
+    if not plot_curves(results, output):
+        raise click.ClickException(f"{RESULTS} has no curve yet of an LLM in the loop. Run `curve --row lora` first.")
     click.echo(output)
 
 

@@ -245,11 +245,17 @@ def _counted_cell(line: Mapping[str, Any] | None) -> str:
     return f"{speed:,.0f}; {line['memory'] / line['counted_bytes']:.2f}"
 
 
-def plot_curves(results: Lines, output: Path) -> None:
-    """A panel for each setting: validation Recall@10 so far over seconds, on a logarithmic axis."""
+def plot_curves(results: Lines, output: Path) -> bool:
+    """Validation Recall@10 so far over seconds, on a logarithmic axis: a panel a setting with an LLM in the loop.
+
+    Returns whether there is any.
+    """
     from matplotlib import pyplot
 
-    settings = [setting for setting in _settings(results) if results.where(kind="curve", **setting)]
+    in_the_loop = [line["of"] for line in results.where(kind="curve") if not line["of"]["row"].startswith("ssna")]
+    settings = [each for each in _settings(results) if any(each.items() <= of.items() for of in in_the_loop)]
+    if not settings:
+        return False
     figure, panels = pyplot.subplots(1, len(settings), figsize=(6.4 * len(settings), 4.2), squeeze=False)
     for panel, setting in zip(panels[0], settings, strict=True):
         extractions = results.where(kind="extraction", **setting)
@@ -262,3 +268,4 @@ def plot_curves(results: Lines, output: Path) -> None:
         panel.legend()
     figure.tight_layout()
     save_plot(figure, output)
+    return True
