@@ -22,7 +22,7 @@ from ssna.terminal import be_quiet, size
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # oneDNN keeps the code that it has made for each of 1,024 shapes. Batches differ in theirs, so each new piece would lie
 # where a step has freed memory, which the next step then cannot use as a whole, and memory would grow for hundreds of
-# steps. Making code anew takes no time that could be measured (docs/performance.md).
+# steps. Making code anew takes 2 % of a step's time (docs/performance.md).
 os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "16")
 
 _SUMMARIES = {
