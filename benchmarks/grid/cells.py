@@ -112,8 +112,10 @@ class Row:
         """The trial with the best validation, once all are finished; or one with the options of such a trial."""
         if self.like is not None:
             theirs = self.like.chosen(results)
-            taken = {} if theirs is None else {name: theirs.options[name] for name in SEARCHED}
-            return theirs and Cell.of(self.dataset, self.llms, self.method, {**taken, **self.base, "seed": 0})
+            if theirs is None:
+                return None
+            taken = {name: theirs.options[name] for name in SEARCHED}
+            return Cell.of(self.dataset, self.llms, self.method, {**taken, **self.base, "seed": 0})
         lines = [(results.of(cell), cell) for cell in self.trials()]
         if any(line is None for line, _ in lines):
             return None

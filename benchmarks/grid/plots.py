@@ -12,8 +12,7 @@ matplotlib.use("svg")
 
 from documents import save_plot
 from grid.cells import Results
-from grid.methods import STUDIED
-from grid.tables import Outcome, outcomes_of, studied_of
+from grid.tables import Outcome, outcomes_of, series_of, studied_of
 from matplotlib import pyplot as plt
 
 CURVES = ("ids", "ids-gru4rec", "last-whitened", "mean", "residual", "residual-ids")
@@ -32,8 +31,7 @@ def plots(results: Results, folder: Path, depths: Mapping[str, int]) -> list[Pat
     for dataset, name in names.items():
         lines = [line for line in results.lines.values() if line["dataset"] == dataset]
         outcomes = outcomes_of(lines)
-        series = [_series(study) for study in studied_of(lines, outcomes).values()]
-        series = [each for each in series if len(each) > 2]
+        series = [each for study in studied_of(lines, outcomes).values() if len(each := series_of(study)) > 2]
         for kind in ("learning", "layers") if series else ("learning",):
             figure, axes = plt.subplots(figsize=(6, 3.6), layout="constrained")
             if kind == "learning":
@@ -59,10 +57,6 @@ def _learning(axes: plt.Axes, outcomes: list[Outcome]) -> None:
             axes.plot(range(1, len(curve) + 1), curve, label=each.title)
     axes.set_xlabel("epoch")
     axes.set_ylabel("validation NDCG@10")
-
-
-def _series(study: list[Outcome]) -> list[Outcome]:
-    return [each for each in study if each.method == STUDIED]
 
 
 def _layers(axes: plt.Axes, series: list[list[Outcome]], depths: Mapping[str, int]) -> None:

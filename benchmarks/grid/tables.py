@@ -109,6 +109,16 @@ def studied_of(lines: Sequence[Mapping[str, Any]], outcomes: Sequence[Outcome]) 
     return {each.llms: alike(lines, each) for each in outcomes if each.method == STUDIED}
 
 
+def series_of(study: Sequence[Outcome]) -> list[Outcome]:
+    """The studied method with one layer, with more, and last with all."""
+    return [each for each in study if each.method == STUDIED]
+
+
+def _whole_of(study: Sequence[Outcome]) -> Outcome:
+    """The studied method with all layers."""
+    return series_of(study)[-1]
+
+
 def _layers_of(line: Mapping[str, Any]) -> int | None:
     """How many a study has left of them: of a method that reads one anyway, and where all are read, it is no study."""
     return None if METHODS[line["method"]].one_layer else line["options"].get("layers")
@@ -148,19 +158,24 @@ def _all_rows(outcomes: Sequence[Outcome]) -> str:
         "|---|---|---|---|---|---|---|---|",
     ]
     for each in outcomes:
-        epochs = ", ".join(str(line["best_epoch"]) for line in each.lines)
         seeds = f"{len(each.lines)}{'' if each.finished else ' (unfinished)'}"
         options = each.lines[0]["options"]
         trial = f"{options['dropout']:g}, {options['blocks']}" if METHODS[each.method].searched else ""
-        cells = [seeds, trial, _short(each.valid), *map(each.metric, METRICS), epochs]
-        lines.append(f"| {each.title} | {' | '.join(cells)} | {each.lines[0]['trainable_parameters']:,} |")
+        lines.append(f"| {' | '.join([each.title, seeds, trial, *_figures(each)])} |")
     return "\n".join(lines)
+
+
+def _figures(outcome: Outcome) -> list[str]:
+    """Cells of what was found: validation, test, best epochs, and parameters."""
+    epochs = ", ".join(str(line["best_epoch"]) for line in outcome.lines)
+    parameters = f"{outcome.lines[0]['trainable_parameters']:,}"
+    return [_short(outcome.valid), *map(outcome.metric, METRICS), epochs, parameters]
 
 
 def _all_alike(study: Sequence[Outcome]) -> str:
     if len(study) < 2:
         return ""
-    ours = next(each for each in study if each.method == STUDIED and each.layers is None)
+    ours = _whole_of(study)
     options = ", ".join(f"{name} {ours.lines[0]['options'][name]:g}" for name in SEARCHED)
     open_choice = "" if ours.chosen else ", the best so far"
     lines = [
@@ -168,10 +183,7 @@ def _all_alike(study: Sequence[Outcome]) -> str:
         "Recall@10 | NDCG@10 | best epochs | parameters |",
         "|---|---|---|---|---|---|---|",
     ]
-    for each in study:
-        epochs = ", ".join(str(line["best_epoch"]) for line in each.lines)
-        cells = [str(len(each.lines)), _short(each.valid), *map(each.metric, METRICS), epochs]
-        lines.append(f"| {each.title} | {' | '.join(cells)} | {each.lines[0]['trainable_parameters']:,} |")
+    lines += [f"| {' | '.join([each.title, str(len(each.lines)), *_figures(each)])} |" for each in study]
     return "\n".join(lines)
 
 
@@ -197,11 +209,11 @@ def _pairs(outcomes: Sequence[Outcome]) -> list[tuple[Outcome, Outcome]]:
 
 def _pairs_alike(study: Sequence[Outcome]) -> list[tuple[Outcome, Outcome]]:
     """The studied method and each other form, and its best number of layers and one."""
-    ours = next(each for each in study if each.method == STUDIED and each.layers is None)
+    ours = _whole_of(study)
     if not ours.chosen:
         return []
     pairs = [(ours, each) for each in study if each.method != STUDIED]
-    series = [each for each in study if each.method == STUDIED]
+    series = series_of(study)
     one = next((each for each in series if each.layers == 1), None)
     deepest = best(each for each in series if each is not one)  # Below one, if one is best.
     return pairs if one is None or deepest is None else [(deepest, one), *pairs]
