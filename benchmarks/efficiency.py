@@ -3,7 +3,7 @@
     python benchmarks/efficiency.py measure DATASET --llm LLM_FOLDER --cache minilm --cache-root CACHES --threads 1
     python benchmarks/efficiency.py curve DATASET --llm LLM_FOLDER --cache minilm --cache-root CACHES --row lora
     python benchmarks/efficiency.py table
-    python benchmarks/efficiency.py plot curves.svg
+    python benchmarks/efficiency.py plot
 
 The dataset must be prepared and its texts extracted with all layers, under the name that `--cache` gives. Every
 finished measurement is a line of benchmarks/results/efficiency.jsonl, so the script can be stopped and goes on.
@@ -24,7 +24,7 @@ import torch
 from backbone_in_loop.methods import TRAINED, UNCACHED
 from backbone_in_loop.training import Problem, start
 from documents import DOCS, write_tables
-from efficiency_tables import plot_curves, tables
+from efficiency_tables import tables
 from lines import Lines
 from measuring import Budget, device_memory, in_a_fork, time_steps
 
@@ -249,13 +249,12 @@ def table() -> None:
 
 
 @main.command()
-@click.argument("output", type=click.Path(path_type=Path))
-def plot(output: Path) -> None:
-    """Draw validation Recall@10 over time, extraction included, to a file (.svg or .png)."""
-    results = Lines(RESULTS)
-    if not plot_curves(results, output):
-        raise click.ClickException(f"{RESULTS} has no curve yet of an LLM in the loop. Run `curve --row lora` first.")
-    click.echo(output)
+def plot() -> None:
+    """Draw docs/plots/efficiency*.svg: accuracy over time, and cost by what grows."""
+    from efficiency_plots import plots
+
+    for path in plots(Lines(RESULTS), DOCS / "plots"):
+        click.echo(path)
 
 
 if __name__ == "__main__":
