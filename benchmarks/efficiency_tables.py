@@ -143,10 +143,15 @@ def costs_table(results: Lines, setting: Mapping[str, Any]) -> str:
             f" To its best epoch ssna takes {to_best:,.0f} s, extraction included, and {to_end:,.0f} s until it is "
             "known to be the best."
         )
-    line = extractions[-1]
+    line, again = extractions[-1], next(iter(results.where(kind="second extraction", **setting)), None)
+    second = (
+        ""
+        if again is None
+        else f" A second dataset of the same texts: {again['seconds']:.1f} s to see that none is new."
+    )
     about = (
         f"Extraction, once: {once:,.0f} s for {line['texts']:,} texts and {line['tokens']:,} tokens, "
-        f"{line['bytes'] / 1e6:,.0f} MB on disk.{total} Another seed, option or a: no extraction."
+        f"{line['bytes'] / 1e6:,.0f} MB on disk.{total} Another seed, option or a: no extraction.{second}"
     )
     columns = ["", "epochs after which extraction has paid for itself", "extraction / one epoch"]
     return f"{about}\n\n{markdown(columns, rows)}"
