@@ -3,7 +3,7 @@
     python benchmarks/efficiency.py measure DATASET --llm LLM_FOLDER --cache minilm --cache-root CACHES --threads 1
     python benchmarks/efficiency.py curve DATASET --llm LLM_FOLDER --cache minilm --cache-root CACHES --row lora
     python benchmarks/efficiency.py table
-    python benchmarks/efficiency.py plot curves.svg
+    python benchmarks/efficiency.py plot
 
 The dataset must be prepared and its texts extracted with all layers, under the name that `--cache` gives. Every
 finished measurement is a line of benchmarks/results/efficiency.jsonl, so the script can be stopped and goes on.
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -24,7 +25,7 @@ import torch
 from backbone_in_loop.methods import TRAINED, UNCACHED
 from backbone_in_loop.training import Problem, start
 from documents import DOCS, write_tables
-from efficiency_tables import plot_curves, tables
+from efficiency_tables import tables
 from lines import Lines
 from measuring import Budget, device_memory, in_a_fork, time_steps
 
@@ -141,6 +142,7 @@ def measure(rows: tuple[str, ...], stretches: int, seconds: float, **given: Any)
         (setting.of("extraction"), partial(extraction, setting))
     ]
     budget = Budget(stretches, seconds)
+    wanted.append((setting.of("second extraction"), partial(second_extraction, setting)))
     wanted.append((setting.of("estimate"), partial(estimated, setting)))
     wanted += [(setting.of("epoch", row=name), partial(epoch, setting, ROWS[name], budget)) for name in rows]
     fill_in(results, wanted)
@@ -166,6 +168,17 @@ def extraction(setting: Setting) -> dict[str, Any]:
         )
     found = {name: getattr(done, name) for name in ("texts", "tokens", "padding", "seconds", "bytes")}
     return {**found, "layers": len(done.layers), **device_memory(torch.device(setting.device))}
+
+
+def second_extraction(setting: Setting) -> dict[str, Any]:
+    """Stage one where the cache has all texts already: what a second dataset of the same items costs."""
+    started = time.perf_counter()
+    done = extract(setting.dataset, setting.llm, name=setting.cache, cache_root=setting.cache_root)
+    if done.extracted:
+        raise click.ClickException(
+            f"The cache {setting.cache} lacked {done.extracted} texts. It has them now: run it again."
+        )
+    return {"seconds": round(time.perf_counter() - started, 3)}
 
 
 def estimated(setting: Setting) -> dict[str, Any]:
@@ -249,13 +262,12 @@ def table() -> None:
 
 
 @main.command()
-@click.argument("output", type=click.Path(path_type=Path))
-def plot(output: Path) -> None:
-    """Draw validation Recall@10 over time, extraction included, to a file (.svg or .png)."""
-    results = Lines(RESULTS)
-    if not plot_curves(results, output):
-        raise click.ClickException(f"{RESULTS} has no curve yet of an LLM in the loop. Run `curve --row lora` first.")
-    click.echo(output)
+def plot() -> None:
+    """Draw docs/plots/efficiency*.svg: accuracy over time, and cost by what grows."""
+    from efficiency_plots import plots
+
+    for path in plots(Lines(RESULTS), DOCS / "plots"):
+        click.echo(path)
 
 
 if __name__ == "__main__":

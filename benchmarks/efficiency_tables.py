@@ -1,12 +1,10 @@
-"""The tables and the plot of docs/efficiency.md, from the lines of benchmarks/results/efficiency.jsonl."""
+"""The tables of docs/efficiency.md, from the lines of benchmarks/results/efficiency.jsonl."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from documents import save_plot
 from lines import Lines
 
 from ssna.terminal import counted
@@ -34,16 +32,17 @@ def title_of(row: str) -> str:
 def tables(results: Lines) -> dict[str, str]:
     """Everything that was measured, as Markdown: of each setting, and of each study of what grows, by its name."""
     found = {}
-    for setting in _settings(results):
+    for setting in settings_of(results):
         of = (epochs_table, costs_table, curves_table, estimates_table)
         parts = [one(results, setting) for one in of]
-        found[_name_of(setting)] = "\n\n".join(part for part in parts if part)
+        found[name_of(setting)] = "\n\n".join(part for part in parts if part)
     for study in dict.fromkeys(line["of"]["study"] for line in results.where(kind="growth")):
         found[f"by {study}"] = growth_table(results, study)
     return found
 
 
-def _settings(results: Lines) -> list[dict[str, Any]]:
+def settings_of(results: Lines) -> list[dict[str, Any]]:
+    """Every dataset, LLM, device, number of threads and precision that a training was measured in."""
     seen = {
         tuple(line["of"][field] for field in _SETTING)
         for kind in ("epoch", "curve")
@@ -52,7 +51,8 @@ def _settings(results: Lines) -> list[dict[str, Any]]:
     return [dict(zip(_SETTING, values, strict=True)) for values in sorted(seen, key=str)]
 
 
-def _name_of(setting: Mapping[str, Any]) -> str:
+def name_of(setting: Mapping[str, Any]) -> str:
+    """As the document marks its tables."""
     precision = "" if setting["precision"] == "auto" else f", {setting['precision']}"
     threads = counted(setting["threads"], "thread")
     return f"{setting['dataset']}, {setting['llm']}, {setting['device']}, {threads}{precision}"
@@ -82,7 +82,7 @@ def epochs_table(results: Lines, setting: Mapping[str, Any]) -> str:
         return ""
     rows, combined = [], tpme(list(found.values()))
     for (row, line), of_all in zip(found.items(), combined, strict=True):
-        least, most = (bound(line["seconds_a_step"]) * line["steps_an_epoch"] for bound in (min, max))
+        least, most = range_of(line)
         whole = min(line["steps"]) >= line["steps_an_epoch"]
         measured = "whole epochs" if whole else f"{sum(line['steps'])} steps of {line['steps_an_epoch']} an epoch"
         rows.append(
@@ -100,6 +100,12 @@ def epochs_table(results: Lines, setting: Mapping[str, Any]) -> str:
         )
     columns = ["", "s an epoch", "range", "measured", "× ssna", "memory MiB", "× ssna", "trainable parameters", "TPME"]
     return markdown(columns, rows)
+
+
+def range_of(line: Mapping[str, Any]) -> tuple[float, float]:
+    """Seconds an epoch by the fastest of the stretches measured, and by the slowest."""
+    seconds = [each * line["steps_an_epoch"] for each in line["seconds_a_step"]]
+    return min(seconds), max(seconds)
 
 
 def tpme(lines: Sequence[Mapping[str, Any]]) -> list[float]:
@@ -137,10 +143,15 @@ def costs_table(results: Lines, setting: Mapping[str, Any]) -> str:
             f" To its best epoch ssna takes {to_best:,.0f} s, extraction included, and {to_end:,.0f} s until it is "
             "known to be the best."
         )
-    line = extractions[-1]
+    line, again = extractions[-1], next(iter(results.where(kind="second extraction", **setting)), None)
+    second = (
+        ""
+        if again is None
+        else f" A second dataset of the same texts: {again['seconds']:.1f} s to see that none is new."
+    )
     about = (
         f"Extraction, once: {once:,.0f} s for {line['texts']:,} texts and {line['tokens']:,} tokens, "
-        f"{line['bytes'] / 1e6:,.0f} MB on disk.{total} Another seed, option or a: no extraction."
+        f"{line['bytes'] / 1e6:,.0f} MB on disk.{total} Another seed, option or a: no extraction.{second}"
     )
     columns = ["", "epochs after which extraction has paid for itself", "extraction / one epoch"]
     return f"{about}\n\n{markdown(columns, rows)}"
@@ -164,7 +175,7 @@ def curves_table(results: Lines, setting: Mapping[str, Any]) -> str:
         by_then = "" if then is None else f"{_reached(line, before, then):.4f}"
         rows.append(
             [
-                _title_of_curve(line),
+                title_of_curve(line),
                 f"{line['test']['recall@10']:.4f}",
                 f"{line['test']['ndcg@10']:.4f}",
                 f"{line['best_epoch']} of {len(line['curve'])}",
@@ -178,7 +189,8 @@ def curves_table(results: Lines, setting: Mapping[str, Any]) -> str:
     return markdown(columns, rows)
 
 
-def _title_of_curve(line: Mapping[str, Any]) -> str:
+def title_of_curve(line: Mapping[str, Any]) -> str:
+    """The row, and what makes this curve another than the row's own."""
     rate, seconds = line["of"]["learning_rate"], _seconds_of(line, len(line["curve"]))
     changed = "" if rate is None else f", learning rate {rate:g}"
     return title_of(line["of"]["row"]) + changed + (f", stopped after {seconds:,.0f} s" if _is_cut(line) else "")
@@ -188,7 +200,7 @@ def _is_cut(line: Mapping[str, Any]) -> bool:
     return "time_limit" in line["of"]
 
 
-def _points(line: Mapping[str, Any], before: float) -> list[tuple[float, float]]:
+def points_of(line: Mapping[str, Any], before: float) -> list[tuple[float, float]]:
     """Seconds, and the best validation Recall@10 so far, after each epoch."""
     points, seconds, best = list[tuple[float, float]](), before, 0.0
     for train, valid, recall, _ in line["curve"]:
@@ -199,7 +211,7 @@ def _points(line: Mapping[str, Any], before: float) -> list[tuple[float, float]]
 
 def _reached(line: Mapping[str, Any], before: float, seconds: float) -> float:
     """The best validation Recall@10 up to a time."""
-    return max((recall for at, recall in _points(line, before) if at <= seconds), default=0.0)
+    return max((recall for at, recall in points_of(line, before) if at <= seconds), default=0.0)
 
 
 def estimates_table(results: Lines, setting: Mapping[str, Any]) -> str:
@@ -243,29 +255,3 @@ def _counted_cell(line: Mapping[str, Any] | None) -> str:
         return ""
     speed = line["counted_flop"] * line["steps_an_epoch"] / line["epoch_seconds"] / 1e9
     return f"{speed:,.0f}; {line['memory'] / line['counted_bytes']:.2f}"
-
-
-def plot_curves(results: Lines, output: Path) -> bool:
-    """Validation Recall@10 so far over seconds, on a logarithmic axis: a panel a setting with an LLM in the loop.
-
-    Returns whether there is any.
-    """
-    from matplotlib import pyplot
-
-    in_the_loop = [line["of"] for line in results.where(kind="curve") if not line["of"]["row"].startswith("ssna")]
-    settings = [each for each in _settings(results) if any(each.items() <= of.items() for of in in_the_loop)]
-    if not settings:
-        return False
-    figure, panels = pyplot.subplots(1, len(settings), figsize=(6.4 * len(settings), 4.2), squeeze=False)
-    for panel, setting in zip(panels[0], settings, strict=True):
-        extractions = results.where(kind="extraction", **setting)
-        once = extractions[-1]["seconds"] if extractions else 0.0
-        for line in results.where(kind="curve", **setting):
-            points = _points(line, once if line["of"]["row"].startswith("ssna") else 0.0)
-            panel.step(*zip(*points, strict=True), where="post", label=_title_of_curve(line))
-        panel.set(xscale="log", xlabel="seconds, extraction included", ylabel="validation Recall@10, best so far")
-        panel.set_title(_name_of(setting))
-        panel.legend()
-    figure.tight_layout()
-    save_plot(figure, output)
-    return True

@@ -22,6 +22,8 @@ from ssna.stage2_adapt.options import ActivationName, SideName
 # weighs anything beside the text (docs/method.md has what that costs).
 _INITIAL_GAIN = 0.05
 
+_ITEMS_MULTIPLE = 64
+
 _ACTIVATIONS: dict[ActivationName, Callable[[Tensor], Tensor]] = {
     "gelu": functional.gelu,
     "relu": functional.relu,
@@ -113,20 +115,25 @@ class _LayerByLayer(torch.autograd.Function):
     """As `torch.bmm`, of states in bfloat16 and float32 weights; states have no gradient.
 
     On a CPU with matrix instructions for bfloat16, products of layers one by one are several times as fast as all at
-    once, and as those in float32 (benchmarks/state_products.py).
+    once, and as those in float32 (benchmarks/state_products.py). Items are made a multiple of 64 by zeros: oneDNN keeps
+    the code for each of these numbers that it meets, for ever, and no step has as many items as the last.
     """
 
     @staticmethod
     def forward(ctx: Any, states: Tensor, weights: Tensor) -> Tensor:
+        items = states.shape[1]
+        ctx.missing = -items % _ITEMS_MULTIPLE
+        states = functional.pad(states, (0, 0, 0, ctx.missing))
         ctx.save_for_backward(states)
         pairs = zip(states, weights.to(states.dtype), strict=True)
-        return torch.stack([torch.mm(layer, weight) for layer, weight in pairs]).to(weights.dtype)
+        return torch.stack([torch.mm(layer, weight)[:items] for layer, weight in pairs]).to(weights.dtype)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor]:
         (states,) = ctx.saved_tensors
-        pairs = zip(states, grad.to(states.dtype), strict=True)
+        padded = functional.pad(grad.to(states.dtype), (0, 0, 0, ctx.missing))
+        pairs = zip(states, padded, strict=True)
         return None, torch.stack([torch.mm(layer.T, each) for layer, each in pairs]).to(grad.dtype)
 
 

@@ -72,6 +72,7 @@ def test_the_tables_hold_every_row_against_ours(tmp_path: Path) -> None:
         }
         note("epoch", {**steps, **found}, row=row)
     note("extraction", {"seconds": 14.0, "texts": 5, "tokens": 50, "bytes": 2 * MEBIBYTE})
+    note("second extraction", {"seconds": 0.25})
     note("estimate", {"extraction_seconds": 7.0, "cache_bytes": 2 * MEBIBYTE, "ssna": 150 * MEBIBYTE})
     curve = {
         "curve": [[2, 1, 0.1, 0.05], [2, 1, 0.3, 0.1], [2, 1, 0.2, 0.1]],
@@ -97,6 +98,7 @@ def test_the_tables_hold_every_row_against_ours(tmp_path: Path) -> None:
     assert f"| LoRA, gradient checkpointing | {measured} | 1,234 | 0.900 |" in shown
     assert "| LoRA, gradient checkpointing | 0.50 | 0.47 |" in shown, "14 s are paid back in half of 28 s"
     assert "To its best epoch ssna takes 20 s, extraction included, and 23 s until it is known to be the best." in shown
+    assert "or a: no extraction. A second dataset of the same texts: 0.2 s to see that none is new." in shown
     assert "| ssna, in-batch | 0.2500 | 0.1250 | 2 of 3 | 20 | 0.3000 |" in shown
     assert "| LoRA, learning rate 0.001 | 0.2500 | 0.1250 | 3 of 3 | 9 | 0.3000 |" in shown
     assert "| full fine-tuning, stopped after 9 s | 0.2500 | 0.1250 | 2 of 3 | 6 | 0.3000 |" in shown
