@@ -13,6 +13,8 @@ from ssna.errors import ServiceError
 from ssna.extras import check_installed
 from ssna.runs import open_run
 
+LONGEST_HEAD = 64 * 1024
+"""Bytes of a request's address and headers"""
 _OF_THIS_MACHINE = ("localhost", "127.0.0.1", "[::1]")
 
 
@@ -58,7 +60,11 @@ def serve(
         here = ipaddress.ip_address(listener.getsockname()[0].partition("%")[0]).is_loopback
         hosts = list(dict.fromkeys([*_OF_THIS_MACHINE, shown.lower()])) if here else None
         service = make_service(opened, where, hosts)
-        server = uvicorn.Server(uvicorn.Config(service, log_level="warning", access_log=False))
+        # Not whatever parser is installed: httptools, which uvicorn prefers, reads addresses and headers of any length.
+        config = uvicorn.Config(
+            service, log_level="warning", access_log=False, http="h11", h11_max_incomplete_event_size=LONGEST_HEAD
+        )
+        server = uvicorn.Server(config)
         try:
             if on_start is not None:
                 on_start(f"http://{shown}:{listener.getsockname()[1]}")

@@ -16,7 +16,7 @@ from ssna.terminal import count, counted, print_json, print_line, work_progress
 @click.argument("run")
 @click.argument("items")
 @click.option("--text", metavar="TEMPLATE", help="Of the items' text.  [default: that of the run's dataset]")
-@click.option("--item-column", metavar="NAME", help="[default: item_id]")
+@click.option("--item-column", metavar="NAME", help="Of the items' ids.  [default: item_id]")
 @click.option("--encoding", metavar="NAME", help="Of a text file, e.g. latin-1.  [default: UTF-8]")
 @click.option(
     "--llm",

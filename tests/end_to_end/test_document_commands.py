@@ -98,7 +98,7 @@ QUICK = {
 }
 # What only has its options parsed, and why.
 NOT_RUN = {
-    "torchrun .*": "tests/end_to_end/test_caches.py and tests/stage2_adapt/test_processes.py start several processes",
+    "torchrun .*": "a test of its own below, with two processes",
     "python benchmarks/.*": "the test below runs them, shrunk",
     "ssna download .*": "the network",
     "ssna serve .*": "a test of its own below: it answers until it is interrupted",
@@ -232,6 +232,23 @@ def test_services_start_as_they_are_shown(words: tuple[str, ...], shop: Path) ->
             assert process.wait(timeout=60) == 0
         finally:
             process.kill()
+
+
+@pytest.mark.slow
+def test_two_processes_do_what_the_readme_shows_for_four(shop: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(shop, tmp_path / "shop"))
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "SSNA_CACHE": "of-two-processes"}
+    places = {**PLACES, "Qwen3-8B": "qwen", "4": "2"}
+    shown = [words for words in shown_in(ROOT / "README.md") if words[0] == "torchrun"]
+    assert [words[words.index("ssna") + 1] for words in shown] == ["extract", "adapt"]
+    for words in shown:
+        command = [sys.executable, "-m", "torch.distributed.run", *(places.get(word, word) for word in words[1:])]
+        command += QUICK.get(words[words.index("ssna") + 1], [])
+        done = subprocess.run(
+            command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False
+        )
+        assert done.returncode == 0, f"{shlex.join(words)}\n{done.stderr}"
+    assert (folder / "runs" / "qwen" / "results.json").exists()
 
 
 def test_what_is_not_run_is_little_and_known() -> None:

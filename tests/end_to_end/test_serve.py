@@ -20,19 +20,21 @@ import httpx2
 import pytest
 
 import ssna
+from ssna.api.serve import LONGEST_HEAD
 from tests.chromium import Page, chromium_page
 from tests.helpers import ssna_in_process
 
 CHROMIUM = shutil.which("chromium")
-# As the installed command, and at its end which modules it had loaded that it should not.
+# As the installed command, and at its end which modules it had loaded that it should not: an LLM's, and what trains.
 SCRIPT = """
-import sys
+import re, sys
 from ssna.cli import main
 try:
     main()
 finally:
-    print([m for m in sys.modules if m.split(".")[0] == "transformers"
-           or m in ("ssna.stage2_adapt.training", "ssna.stage2_adapt.side_network", "ssna.stage2_adapt.losses")])
+    print([m for m in sys.modules if re.match(
+        "transformers|ssna.stage1_extract|ssna.api.(adapt|extract|add_items)|ssna.inputs|ssna.estimator|"
+        "ssna.stage2_adapt.(training|side_network|item_encoder|losses|optimization|batches)", m)])
 """
 
 
@@ -99,6 +101,18 @@ def test_only_requests_for_this_machine_are_answered(serving: Serving) -> None:
     for host, status in (("stranger.example", 421), (f"localhost:{port}", 200), (f"[::1]:{port}", 200)):
         assert httpx2.get(f"{serving.url}/items", headers={"Host": host}).status_code == status
     assert httpx2.get(f"{serving.url}/items").status_code == 200
+
+
+def test_addresses_and_headers_of_any_length_are_not_read(serving: Serving) -> None:
+    host, port = serving.url.removeprefix("http://").split(":")
+    for head in (
+        f"GET /items?query={'a' * LONGEST_HEAD} HTTP/1.1",
+        f"GET /health HTTP/1.1\r\nX-Any: {'a' * LONGEST_HEAD}",
+    ):
+        with socket.create_connection((host, int(port)), timeout=10) as connection:
+            connection.sendall(head.encode())
+            assert connection.recv(100).startswith(b"HTTP/1.1 400 "), "before the head has ended"
+    assert httpx2.get(f"{serving.url}/health").status_code == 200
 
 
 def test_whoever_listens_to_others_answers_them_by_any_name(ids_run: Path) -> None:
@@ -203,6 +217,20 @@ def test_the_page_searches_clicks_and_recommends_in_chromium(serving: Serving, b
     serving.stop()
     browser.type("#search", "x")
     until(lambda: browser.texts("#problem")[0].startswith("This did not work"))
+
+
+def test_the_page_fits_a_phone_and_its_errors_can_be_read_in_the_dark(serving: Serving, browser: Page) -> None:
+    browser.resize(360)
+    browser.open(serving.url)
+    until(lambda: len(browser.texts("#found .title")) == 20)
+    browser.click("#found .title")
+    until(lambda: len(browser.texts("#items .title")) == 10)
+    assert browser.value("document.documentElement.scrollWidth") <= 360
+    colours = []
+    for scheme in ("light", "dark"):
+        browser.media(prefers_color_scheme=scheme)
+        colours += browser.values("#problem", "getComputedStyle(e).color")
+    assert colours == ["rgb(179, 38, 30)", "rgb(255, 138, 128)"]
 
 
 # From here on each request of the page waits until the test answers it: `waiting[n]` is [its arguments, ok, no].
