@@ -252,7 +252,9 @@ class Run:
         found = self.items[ITEM].index_of(item_id)
         if found is None:
             examples = ", ".join(self.items[ITEM].head(5))
-            hint = " Give --history once for each item." if "," in item_id else ""
+            titled = self.items.filter(pl.col(TITLE) == item_id)[ITEM]
+            hint = f" It is a title: give the item's id, {titled[0]}." if len(titled) else ""
+            hint = hint or (" Give --history once for each item." if "," in item_id else "")
             hint = hint or " An item that it was not trained with can be added (`ssna add-items`)."
             raise RunError(
                 f"{self.path} has no item '{item_id}' among its {len(self.items)} (such as {examples}).{hint}"

@@ -120,7 +120,7 @@ class Catalogue:
         try:
             return self.run.history_of(request.user)
         except RunError as error:  # Its own text names the folder, which is nobody's business here.
-            raise HTTPException(404, f"there is no user '{request.user}'") from error
+            raise HTTPException(404, f"there is no user '{request.user}'; give a history instead") from error
 
     def recommend(self, request: RecommendRequest) -> Recommendation:
         """As `ssna.recommend`, with no more than the last items of a user's history in the answer."""
@@ -254,6 +254,8 @@ def _sentence(mistake: Mapping[str, Any], content_type: str | None) -> str:
         known = ", ".join(RecommendRequest.model_fields)
         return f"there is no field {_shown(field)}, only {known}: leave it out, or correct its name."
     expected = _AN_ID if numbers else _EXPECTED[field]
+    if kind == "string_type" and isinstance(found, int) and not isinstance(found, bool):
+        expected += f', such as "{found}"'
     name = f"item {numbers[0] + 1} of the {field}" if numbers else field
     return f"{name} is {'missing' if kind == 'missing' else _shown(found)}: give {expected}."
 

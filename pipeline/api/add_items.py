@@ -285,5 +285,6 @@ def _cache_of(described: Mapping[str, Any], root: Path | str | None) -> Cache:
         )
     raise RunError(
         f"the cache {described['path']} of this run is gone: it says how texts are read. Name the folder that its "
-        f"cache (fingerprint {described['fingerprint'][:12]}) is in with --cache-root."
+        f"cache (fingerprint {described['fingerprint'][:12]}) is in with --cache-root, or make it anew with the "
+        f"settings that it had: `ssna extract DATASET --llm {described['llm']} --name {described['name']}`."
     )

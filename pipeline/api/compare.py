@@ -100,9 +100,10 @@ def _check_comparable(one: Run, other: Run) -> None:
     told = [_test_of(run) for run in (one, other)]
     for what, mine, theirs in zip(("candidates", "users", "targets"), *told, strict=True):
         if mine != theirs:
+            found = f"{len(mine):,} and {len(theirs):,}" if len(mine) != len(theirs) else "as many, but others"
             raise RunError(
-                f"{one.path} and {other.path} were not tested on the same {what}. Expected two runs on the same "
-                "dataset with the same --split and --candidates."
+                f"{one.path} and {other.path} were not tested on the same {what} (found {found}). Expected two runs on "
+                "the same dataset with the same --split and --candidates."
             )
     if not told[0][1]:
         raise RunError(f"{one.path} has no users to test on; there is nothing to compare.")

@@ -439,6 +439,14 @@ def test_new_items_come_from_a_dataset_folder_too(place: Place, run: Path, tmp_p
     assert ssna.recommend(run, history=["k1"]).history[0].title == "lamp alpine"
 
 
+def test_whoever_gives_a_title_is_told_the_id(ids_run: Path) -> None:
+    (item, *_) = ssna.recommend(ids_run, user="u000", k=1).items
+    with pytest.raises(
+        RunError, match=rf"has no item '{item.title}' .* It is a title: give the item's id, {item.item_id}\.$"
+    ):
+        ssna.recommend(ids_run, history=[item.title])
+
+
 def test_the_template_of_the_dataset_is_used_for_new_items(place: Place, tmp_path: Path) -> None:
     interactions = [f"u{u},m{(u + step) % 6}" for u in range(6) for step in range(5)]
     write_csv(tmp_path / "log.csv", *interactions, header="user_id,item_id")
@@ -459,7 +467,7 @@ def test_the_template_of_the_dataset_is_used_for_new_items(place: Place, tmp_pat
         assert str(caught.value) == f"{what} names the field 'title', which is not in {bare} (found: item_id, name)."
     shutil.move(tmp_path / "caches", tmp_path / "elsewhere")
     new = write_csv(tmp_path / "two.csv", "n2,desk,ink", header="item_id,title,kind")
-    with pytest.raises(RunError, match="the cache .*caches/tiny-bert-.* of this run is gone"):
+    with pytest.raises(RunError, match="the cache .*caches/tiny-bert-.* of this run is gone.* --name tiny-bert`"):
         ssna.add_items(tmp_path / "run", new)
     with pytest.raises(RunError, match="there is no cache of this run in .*nowhere; its cache has the fingerprint"):
         ssna.add_items(tmp_path / "run", new, cache_root=tmp_path / "nowhere")

@@ -104,7 +104,7 @@ def test_health_says_what_is_served(client: TestClient) -> None:
     [
         ({}, 422, "expected a user or a history, found neither; give one of them"),
         ({"user": "u001", "history": ["i1"]}, 422, "expected a user or a history, found both; give one of them"),
-        ({"user": "nobody"}, 404, "there is no user 'nobody'"),
+        ({"user": "nobody"}, 404, "there is no user 'nobody'; give a history instead"),
         ({"history": ["i1", "nothing"]}, 404, "there is no item 'nothing'"),
         ({"history": ["i1"], "k": 0}, 422, "k is 0: give a whole number from 1 to 100."),
         ({"history": ["i1"], "k": 101}, 422, "k is 101: give a whole number from 1 to 100."),
@@ -123,11 +123,15 @@ def test_health_says_what_is_served(client: TestClient) -> None:
         ({"history": [""]}, 422, 'item 1 of the history is "": give a text of 1 to 256 characters.'),
         ({"history": [{}]}, 422, "item 1 of the history is an object: give a text of 1 to 256 characters."),
         ({"history": "i1"}, 422, 'history is "i1": give a list of at most 1,000 item ids, oldest first.'),
-        ({"user": 5, "k": 0}, 422, "user is 5: give a text of 1 to 256 characters. k is 0: give a whole number"),
+        (
+            {"user": 5, "k": 0},
+            422,
+            'user is 5: give a text of 1 to 256 characters, such as "5". k is 0: give a whole number',
+        ),
         (
             {"history": [1, 2, 3, 4]},
             422,
-            "item 3 of the history is 3: give a text of 1 to 256 characters. There is 1 more",
+            'item 3 of the history is 3: give a text of 1 to 256 characters, such as "3". There is 1 more',
         ),
         ({"history": [1] * 1000}, 422, "There are 997 more like these."),
         ({"user": "u001", "allow_repeats": "perhaps"}, 422, 'allow_repeats is "perhaps": give true or false.'),
