@@ -76,7 +76,7 @@ def mebibytes(value: float) -> str:
 
 def epochs_table(results: Lines, setting: Mapping[str, Any]) -> str:
     """Seconds an epoch, memory and trainable parameters of each row, and how many times our own."""
-    found = {line["of"]["row"]: line for line in results.where(kind="epoch", **setting)}
+    found = _epochs(results, setting)
     ours = found.get(REFERENCE)
     if ours is None:
         return ""
@@ -100,6 +100,17 @@ def epochs_table(results: Lines, setting: Mapping[str, Any]) -> str:
         )
     columns = ["", "s an epoch", "range", "measured", "× ssna", "memory MiB", "× ssna", "trainable parameters", "TPME"]
     return markdown(columns, rows)
+
+
+def _epochs(results: Lines, setting: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """What was measured of each row, in the order of their titles, whenever it was."""
+    found = {line["of"]["row"]: line for line in results.where(kind="epoch", **setting)}
+    return {row: found[row] for row in sorted(found, key=_place_of)}
+
+
+def _place_of(row: str) -> tuple[bool, int]:
+    base = row.removesuffix("-checkpointing")
+    return row != base, list(TITLES).index(base)
 
 
 def range_of(line: Mapping[str, Any]) -> tuple[float, float]:
@@ -127,7 +138,7 @@ def tpme(lines: Sequence[Mapping[str, Any]]) -> list[float]:
 def costs_table(results: Lines, setting: Mapping[str, Any]) -> str:
     """When the one extraction has paid for itself, and what comes after it."""
     extractions = results.where(kind="extraction", **setting)
-    found = {line["of"]["row"]: line["epoch_seconds"] for line in results.where(kind="epoch", **setting)}
+    found = {row: line["epoch_seconds"] for row, line in _epochs(results, setting).items()}
     if not extractions or REFERENCE not in found:
         return ""
     once, ours = extractions[-1]["seconds"], found[REFERENCE]
@@ -224,8 +235,8 @@ def estimates_table(results: Lines, setting: Mapping[str, Any]) -> str:
         ("extraction, s", told["extraction_seconds"], done["seconds"]),
         ("cache, MiB", told["cache_bytes"] / 2**20, done["bytes"] / 2**20),
     ]
-    for line in results.where(kind="epoch", **setting):
-        if (row := line["of"]["row"]) in told:
+    for row, line in _epochs(results, setting).items():
+        if row in told:
             pairs.append((f"{title_of(row)}: training, MiB", told[row] / 2**20, line["memory"] / 2**20))
     rows = [[name, f"{one:,.0f}", f"{other:,.0f}", f"{one / other:.2f}"] for name, one, other in pairs]
     return markdown(["", "estimated", "measured", "ratio"], rows)
