@@ -14,17 +14,18 @@ from ssna.reports.contents import RunReport
 
 CUTOFFS = (5, 10, 20)
 METRICS = {"recall": "Recall", "ndcg": "NDCG", "mrr": "MRR"}
+CURVES: dict[str, Callable[[Mapping[str, Any]], float | None]] = {
+    "Training loss": lambda epoch: epoch["loss"],
+    "Validation NDCG@10": lambda epoch: epoch["valid"].get("ndcg@10"),
+}
+"""What is drawn by epoch, of a line of metrics.jsonl"""
 _CHARTED = ("ndcg", "recall")
 
 
 def curves(runs: Sequence[RunReport]) -> list[tuple[str, Markup]]:
-    """Captions and charts of the loss and of NDCG@10 in validation, by epoch."""
-    values: dict[str, Callable[[Mapping[str, Any]], float | None]] = {
-        "Training loss": lambda epoch: epoch["loss"],
-        "Validation NDCG@10": lambda epoch: epoch["valid"].get("ndcg@10"),
-    }
+    """Captions and charts of `CURVES`."""
     drawn = list[tuple[str, Markup]]()
-    for caption, value_of in values.items():
+    for caption, value_of in CURVES.items():
         lines, points = list[Line](), list[Point]()
         for number, run in enumerate(runs):
             curve = [(epoch["epoch"], value_of(epoch)) for epoch in run.epochs]
@@ -45,6 +46,19 @@ def curves(runs: Sequence[RunReport]) -> list[tuple[str, Markup]]:
             ]
             drawn.append((caption, chart(f"{caption} by epoch", lines, points, marks, "epoch")))
     return drawn
+
+
+def best_and_last(runs: Sequence[RunReport]) -> list[tuple[int, str, list[float | None]]]:
+    """Of each run's best and last epoch, or of the one that is both: number of the run, epoch, values of `CURVES`."""
+    found = list[tuple[int, str, list[float | None]]]()
+    for number, run in enumerate(runs):
+        for epoch in run.epochs:
+            roles = {"best": run.results["best_epoch"], "last": run.epochs[-1]["epoch"]}
+            mine = [role for role, which in roles.items() if which == epoch["epoch"]]
+            if mine:
+                label = f"{epoch['epoch']} ({' and '.join(mine)})"
+                found.append((number, label, [value_of(epoch) for value_of in CURVES.values()]))
+    return found
 
 
 def _apart(number: int, count: int) -> float:

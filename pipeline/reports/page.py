@@ -16,7 +16,7 @@ from ssna.api.compare import RESAMPLES
 from ssna.content_security import source_hash
 from ssna.reports.charts import COLOURS, marker
 from ssna.reports.contents import BY_POPULARITY, MAPPED_ITEMS, SHOWN_HISTORY, TOP, Group, RunReport
-from ssna.reports.figures import CUTOFFS, METRICS, by_cutoff, by_layers, by_popularity, curves
+from ssna.reports.figures import CURVES, CUTOFFS, METRICS, best_and_last, by_cutoff, by_layers, by_popularity, curves
 from ssna.terminal import size
 
 GENERATOR = '<meta name="generator" content="ssna report'
@@ -50,6 +50,7 @@ def render(groups: Sequence[Group]) -> str:
         script_hash=source_hash(script),
         groups=[_view(group) for group in groups],
         data=[_data(group) for group in groups],
+        curve_names=list(CURVES),
         resamples=RESAMPLES,
         by_popularity=BY_POPULARITY,
         shown_history=SHOWN_HISTORY,
@@ -71,6 +72,7 @@ def _view(group: Group) -> dict[str, Any]:
         "group": group,
         "options": _differing_options(runs),
         "curves": curves(runs),
+        "epochs": best_and_last(runs),
         "untrained": [run.name for run in runs if not run.epochs],
         "losses": sorted({run.options.loss for run in runs if run.epochs}),
         "by_cutoff": by_cutoff(runs),

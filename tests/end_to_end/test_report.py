@@ -9,6 +9,7 @@ import math
 import re
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -17,6 +18,8 @@ import torch
 
 from ssna import recommend
 from ssna.reports import group_of, read_run
+from ssna.reports.charts import COLOURS
+from ssna.reports.page import render
 from ssna.runs import open_run
 from ssna.terminal import size
 from tests.chromium import Page, chromium_page
@@ -26,8 +29,9 @@ CPU = torch.device("cpu")
 CHROMIUM = shutil.which("chromium")
 TINY = ["--width", "16", "--length", "6", "--batch-size", "16", "--learning-rate", "0.01", "--epochs", "3"]
 HOSTILE = "</script><script>alert(1)</script>"
-RUNS = ["study", "runs/gate", "runs/ids", "runs/popularity"]
-NAMES = ["layers-1", "layers-3", "gate", "ids", "popularity"]
+LONG = "sasrec_minilm_gate_lr0.001_wd0.1_seed0_and_more_words_up_to_64_x"
+RUNS = ["study", f"runs/{LONG}", "runs/ids", "runs/popularity"]
+NAMES = ["layers-1", "layers-3", LONG, "ids", "popularity"]
 
 
 def run(folder: Path, *arguments: str | Path) -> Outcome:
@@ -36,7 +40,7 @@ def run(folder: Path, *arguments: str | Path) -> Outcome:
 
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory: pytest.TempPathFactory, tiny_llm: Path) -> Path:
-    """A study, runs of other kinds, one of another split, and their report; a title is hostile, and so is a name."""
+    """A study, other runs, one of another split, and their report; a title and a name are hostile, another is long."""
     folder = tmp_path_factory.mktemp("workplace")
     catalogue = make_catalogue(folder / "source")
     items = catalogue.items.read_text().splitlines()
@@ -46,7 +50,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory, tiny_llm: Path) -> Path:
         ["prepare", catalogue.users, catalogue.items, "data", "--format", "sequences"],
         ["extract", "data", "--llm", tiny_llm, "--name", "tiny"],
         [*adapt, "--layers", "1,3", "--output", "study"],
-        [*adapt, "--side", "gate", "--output", "runs/gate"],
+        [*adapt, "--side", "gate", "--output", f"runs/{LONG}"],
         ["adapt", "data", "--side", "none", *TINY, "--output", "runs/ids"],
         ["adapt", "data", "--model", "popularity", "--output", "runs/popularity"],
         ["adapt", "data", "--model", "popularity", "--split", "leave-last-2", "--output", "runs/<b>"],
@@ -123,6 +127,23 @@ def test_the_cost_of_each_run_is_what_it_noted(workplace: Path) -> None:
             str(config["threads"]),
         ]
         assert shown == expected
+
+
+def test_the_values_of_curves_at_the_best_and_last_epochs_are_beside_them(workplace: Path) -> None:
+    page = (workplace / "report.html").read_text(encoding="utf-8")
+    (table,) = re.findall(r"<caption>Best and last epochs</caption>(.*?)</table>", page, re.DOTALL)
+    head, *rows = [Reader(row).texts for row in table.split("</tr>")[:-1]]
+    assert head == ["run", "epoch", "Training loss", "Validation NDCG@10"]
+    expected = []
+    for name, folder in zip(NAMES, ["study/layers-1", "study/layers-3", *RUNS[1:3]], strict=False):
+        best = json.loads((workplace / folder / "results.json").read_text())["best_epoch"]
+        lines = [json.loads(line) for line in (workplace / folder / "metrics.jsonl").read_text().splitlines()]
+        shown = [(3, "3 (best and last)")] if best == 3 else [(best, f"{best} (best)"), (3, "3 (last)")]
+        expected += [
+            [name, label, f"{lines[number - 1]['loss']:.4f}", f"{lines[number - 1]['valid']['ndcg@10']:.4f}"]
+            for number, label in shown
+        ]
+    assert rows == expected
 
 
 def test_titles_and_names_are_text(workplace: Path) -> None:
@@ -426,8 +447,10 @@ def test_page_keys_lead_through_all_items_and_round(page: Page) -> None:
 
 def test_the_page_is_never_wider_than_a_phone(page: Page) -> None:
     page.resize(360)
+    page.value("document.querySelector('details').open = true")
     assert page.value("document.documentElement.scrollWidth") <= 360
     assert max(page.values("canvas, svg.chart, select", "e.getBoundingClientRect().right")) <= 360
+    page.value("document.querySelector('details').open = false")
     page.send("Emulation.clearDeviceMetricsOverride")
 
 
@@ -435,15 +458,38 @@ def test_it_is_dark_where_that_is_preferred_and_its_text_can_be_read(page: Page)
     for scheme in ("light", "dark"):
         page.media(prefers_color_scheme=scheme)
         background, texts = (
-            [luminance(colour) for colour in set(page.values(selector, f"getComputedStyle(e).{name}"))]
+            set(page.values(selector, f"getComputedStyle(e).{name}"))
             for selector, name in (("body, section", "backgroundColor"), ("p:not(.tip), td, th, li, h2", "color"))
         )
-        assert (max(background) < 0.1) if scheme == "dark" else (min(background) > 0.8)
+        bright = [luminance(colour) for colour in background]
+        assert (max(bright) < 0.1) if scheme == "dark" else (min(bright) > 0.8)
         # WCAG 2.2, 1.4.3: text of this size has a contrast of at least 4.5 to 1.
-        for one in background:
-            for other in texts:
-                assert (max(one, other) + 0.05) / (min(one, other) + 0.05) >= 4.5
+        assert min(contrast(one, other) for one in background for other in texts) >= 4.5
+        # 1.4.11: graphics at least 3 to 1. And the more interactions, the more a dot of the map stands out.
+        (card,) = set(page.values("section", "getComputedStyle(e).backgroundColor"))
+        dots, runs = (
+            [contrast(colour_of(page, f"--{letter}{number}"), card) for number in range(count)]
+            for letter, count in (("p", 5), ("c", COLOURS))
+        )
+        assert min(*dots, *runs) >= 3
+        assert dots == sorted(set(dots))
     page.media()
+
+
+def colour_of(page: Page, variable: str) -> str:
+    """A colour of page.css, as `rgb(…)`."""
+    made = "const e = document.createElement('i'); document.body.append(e)"
+    found: str = page.value(
+        f"(() => {{ {made}; e.style.color = 'var({variable})'; const c = getComputedStyle(e).color; e.remove();"
+        " return c; })()"
+    )
+    return found
+
+
+def contrast(one: str, other: str) -> float:
+    """Of two colours `rgb(…)`, from 1 to 21, as WCAG defines it."""
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
 
 
 def luminance(colour: str) -> float:
@@ -456,8 +502,49 @@ def luminance(colour: str) -> float:
 def test_in_print_everything_is_there_without_controls_on_white(page: Page) -> None:
     page.media("print", prefers_color_scheme="dark")
     assert all(page.values(".user", VISIBLE))
-    assert not any(page.values("nav, select", VISIBLE))
+    assert page.values("details table", "e.checkVisibility()") == [True]
+    assert not any(page.values("nav, select, summary", VISIBLE))
     assert {
         luminance(colour) > 0.9 for colour in page.values("body, section", "getComputedStyle(e).backgroundColor")
     } == {True}
     page.media()
+
+
+@pytest.mark.parametrize(("count", "options", "columns"), [(1, 4, 2), (2, 17, 3), (8, 17, 9), (12, 5, 6)])
+def test_tables_of_many_runs_or_options_fit_on_paper_and_the_page_on_a_phone(
+    page: Page, workplace: Path, count: int, options: int, columns: int
+) -> None:
+    """What there is less of, runs or options, stands side by side, and paper (A4 is 718 pixels) shows all of it."""
+    opened = open_run(workplace / "runs" / "ids", CPU)
+    group = group_of(opened)
+    one = read_run(opened, "ids", group, CPU)
+    numbers = {
+        "seed": 1, "width": 64, "length": 50, "blocks": 2, "heads": 2, "negatives": 2048, "batch_size": 128,
+        "learning_rate": 0.001, "weight_decay": 0.01, "warmup": 100, "clip": 1.0, "averaging": 3.0, "patience": 20,
+    }  # fmt: skip
+    differing = list(numbers)[: options - 4]  # Model, side, LLM and layers are always there.
+    runs = [
+        replace(
+            one,
+            name=f"{LONG}{number}" if number else "short",
+            options=replace(
+                one.options, **{name: type(numbers[name])(numbers[name] * (number + 1)) for name in differing}
+            ),
+        )
+        for number in range(count)
+    ]
+    file = workplace / f"many-{count}-{options}.html"
+    file.write_text(render([replace(group, runs=runs)]), encoding="utf-8")
+    page.open(file)
+    size = page.value("(t => [t.rows.length, t.rows[0].cells.length])(document.querySelector('.runs'))")
+    assert size == [1 + max(count, options), columns]
+    assert columns == 1 + min(count, options)
+    page.resize(360)
+    assert page.value("document.documentElement.scrollWidth") <= 360
+    page.resize(718)
+    page.media("print")
+    assert page.value("document.documentElement.scrollWidth") <= 718
+    assert max(page.values("table", "e.getBoundingClientRect().right")) <= 718
+    page.media()
+    page.send("Emulation.clearDeviceMetricsOverride")
+    page.open(workplace / "report.html")
