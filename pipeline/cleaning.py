@@ -125,7 +125,8 @@ def at_least(frame: pl.DataFrame, min_rating: float) -> pl.DataFrame:
         some = f"{missing} of {len(frame)} interactions have no rating, or one that is no number"
         found = "the source has no ratings" if missing == len(frame) else some
         raise SourceError(
-            f"--min-rating {min_rating:g}: {found}. Leave the option out, or name a --rating-column of numbers."
+            f"--min-rating {min_rating:g}: {found}. Leave the option out, or give a column `rating` "
+            "of numbers, or the name of one as --rating-column."
         )
     return frame.filter(pl.col(RATING) >= min_rating)
 

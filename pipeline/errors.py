@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from numbers import Integral
 
 from ssna.cache import SsnaError
 
@@ -16,6 +17,7 @@ __all__ = [
     "ServiceError",
     "SourceError",
     "SsnaError",
+    "is_whole_number",
     "no_list",
 ]
 
@@ -53,7 +55,14 @@ class OutputError(SsnaError):
 
 
 def no_list(given: object) -> str:
-    """What was given where a list was expected, for a message: a text, or one thing alone; empty if it is a list."""
+    """What was given where a list was expected, for a message: a text, a frame or one thing; empty if it is a list."""
     if isinstance(given, str):  # It would be read letter by letter.
         return f"the text '{given}'"
+    if type(given).__name__ in ("DataFrame", "LazyFrame"):  # It would be read column by column.
+        return "a data frame"
     return "" if isinstance(given, Iterable) else repr(given)
+
+
+def is_whole_number(given: object) -> bool:
+    """Whether it is one, of Python or NumPy; True and False are none."""
+    return isinstance(given, Integral) and not isinstance(given, bool)

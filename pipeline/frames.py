@@ -9,11 +9,12 @@ from typing import Any, Literal, get_args
 import numpy as np
 import polars as pl
 
-from ssna.columns import TIME
+from ssna.columns import ITEM, TIME, USER
 from ssna.errors import SourceError
 
 FrameKind = Literal["polars", "pandas"]
 FRAME_KINDS: tuple[FrameKind, ...] = get_args(FrameKind)
+_TIME_NAMES = (TIME, "datetime", "time", "date")  # RecTools has `datetime`.
 
 
 def kind_of(given: Any, wanted: Sequence[str]) -> FrameKind:
@@ -37,7 +38,7 @@ def kind_of(given: Any, wanted: Sequence[str]) -> FrameKind:
 
 
 def polars_frame(given: Any, wanted: Sequence[str]) -> pl.DataFrame:
-    """A frame as one of polars with these columns, `timestamp` as numbers; missing values of pandas become null.
+    """A frame as one of polars with these columns; missing values of pandas become null.
 
     Raises:
         SourceError: if it is no frame, or lacks a column.
@@ -50,9 +51,29 @@ def polars_frame(given: Any, wanted: Sequence[str]) -> pl.DataFrame:
         raise SourceError(
             f"the frame has no column '{lacking[0]}' (found: {', '.join(frame.columns)}). Rename its own."
         )
-    if TIME in frame.columns and frame.schema[TIME].is_temporal():
-        frame = frame.with_columns(pl.col(TIME).cast(pl.Datetime("ms")).dt.timestamp("ms"))
     return frame
+
+
+def interactions_frame(given: Any) -> tuple[pl.DataFrame, str | None]:
+    """A frame of interactions as one of polars, and what it calls the column that is `timestamp` here.
+
+    Without a column `timestamp` it is the one of dates, or called timestamp, datetime, time or date, in capitals or
+    not; None if there is none, and the order of the rows counts.
+
+    Raises:
+        SourceError: if it is no frame, lacks user_id or item_id, or has several such columns.
+    """
+    frame = polars_frame(given, (USER, ITEM))
+    if TIME in frame.columns:
+        return frame, TIME
+    others = {name: dtype for name, dtype in frame.schema.items() if name not in (USER, ITEM)}
+    found = [name for name, dtype in others.items() if dtype in (pl.Date, pl.Datetime) or name.lower() in _TIME_NAMES]
+    if len(found) > 1:
+        raise SourceError(
+            f"the frame has no column '{TIME}', and {len(found)} that may be it ({', '.join(found)}). Rename the right "
+            f"one to {TIME}, or leave the others out."
+        )
+    return (frame.rename({found[0]: TIME}), found[0]) if found else (frame, None)
 
 
 def in_kind(frame: pl.DataFrame, kind: FrameKind) -> Any:

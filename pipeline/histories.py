@@ -12,7 +12,7 @@ import polars as pl
 from ssna.columns import ITEM, ITEM_INDEX, TIME, USER
 from ssna.errors import RunError, SourceError, no_list
 from ssna.runs import Run
-from ssna.sources import id_strings, read_histories_table, workbench
+from ssna.sources import id_strings, id_text, read_histories_table, workbench
 from ssna.stage2_adapt import Sequences
 from ssna.terminal import counted
 from ssna.timestamps import timestamps_in_ms
@@ -76,8 +76,8 @@ def _rows_of_mapping(given: Mapping[Any, Any]) -> pl.DataFrame:
     for user, history in given.items():
         if what := no_list(history) or ("" if len(history) else "empty"):
             raise SourceError(f"the history of user '{user}' is {what}; expected a list of item ids, oldest first.")
-        users += [str(user)] * len(history)
-        items += map(str, history)
+        users += [id_text(user)] * len(history)
+        items += map(id_text, history)
     rows = pl.DataFrame({USER: users, ITEM: items}, schema={USER: pl.String, ITEM: pl.String})
     return rows.with_columns(pl.lit(None, pl.Int64).alias(TIME))
 

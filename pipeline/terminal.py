@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
@@ -55,7 +56,10 @@ def be_quiet(quiet: bool) -> None:
 
 def _console(stderr: bool) -> Console:
     # Item titles hold brackets, so nothing is ever read as markup.
-    console = _Console(stderr=stderr, markup=False, highlight=False, emoji=False)
+    made = partial(_Console, stderr=stderr, markup=False, highlight=False, emoji=False)
+    console = made()
+    if console.is_jupyter:  # rich would show each line as HTML of its own; and Jupyter sets FORCE_COLOR.
+        console = made(force_jupyter=False, force_terminal=False)
     if not console.is_terminal:
         console.width = _PIPED_WIDTH
     return console

@@ -54,7 +54,7 @@ def timestamps_in_ms(
             f"{count(missing)} of {count(rows)} interactions {have} no timestamp. Complete the column, or remove it: "
             "the order of the rows then counts as the order in time."
         )
-    if dtype.is_temporal():
+    if dtype in (pl.Date, pl.Datetime):
         return interactions.with_columns(column.cast(pl.Datetime("ms")).dt.epoch("ms")), "dates"
     if dtype == pl.String and (date_format is not None or not _is_number(str(first))):
         return interactions.with_columns(_from_dates(str(first), date_format)), "date strings"

@@ -32,6 +32,7 @@ from ssna.stage2_adapt.options import (
     SIDES,
     AdaptOptions,
     OptionError,
+    of_python,
 )
 from ssna.stage2_adapt.popularity import count_popularity
 from ssna.stage2_adapt.processes import Processes, processes_of_torchrun
@@ -113,6 +114,7 @@ __all__ = [
     "metrics_by_case",
     "nearest_in_histories",
     "nearest_items",
+    "of_python",
     "paired_p_value",
     "processes_of_torchrun",
     "save_tensors",

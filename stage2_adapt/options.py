@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass, fields
 from typing import Any, Literal, NamedTuple, get_args
 
+import numpy as np
+
 from ssna.cache import SsnaError
 from ssna.stage2_adapt.sequences import LEAVE_ONE_OUT, SPLITS, left_out
 
@@ -125,6 +127,10 @@ class AdaptOptions:
         Raises:
             OptionError: for the first that does not fit.
         """
+        for field in fields(self):
+            value = getattr(self, field.name)
+            plain = tuple(map(of_python, value)) if isinstance(value, tuple | list) else of_python(value)
+            object.__setattr__(self, field.name, plain)
         for field in [field for field in fields(self) if field.name not in _FOR_EACH_LLM]:
             value, expected = getattr(self, field.name), _KINDS.get(type(field.default))
             if expected is not None and type(value) not in expected.types:
@@ -140,9 +146,6 @@ class AdaptOptions:
             ) from error
         whole = ("width", "length", "blocks", "heads", "negatives", "batch_size", "epochs", "patience")
         given = [(name, getattr(self, name)) for name in whole]
-        for name in _FOR_EACH_LLM:
-            if isinstance(value := getattr(self, name), list):  # As JSON has it.
-                object.__setattr__(self, name, tuple(value))
         for name in ("layers", "components", "side_width"):
             value = getattr(self, name)
             given += [(name, one) for one in (value if isinstance(value, tuple) else [value])]
@@ -240,6 +243,11 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "schedule": SCHEDULES,
     "precision": PRECISIONS,
 }
+
+
+def of_python(value: Any) -> Any:
+    """A number of NumPy as one of Python, which JSON takes; all else as it is."""
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _flag(name: str) -> str:

@@ -14,9 +14,10 @@ from torch import Tensor
 
 from ssna.columns import ITEM, TITLE, USER
 from ssna.devices import resolve_device
-from ssna.errors import RunError, no_list
+from ssna.errors import RunError, is_whole_number, no_list
 from ssna.histories import Histories, read_histories
 from ssna.runs import Run, open_run
+from ssna.sources import id_text
 from ssna.stage2_adapt import SequenceRecommender, Sequences, nearest_in_histories, top_items, top_items_of_all
 
 RANK, SCORE = "rank", "score"
@@ -87,16 +88,15 @@ def recommend(
     """
     if history is not None and (what := no_list(history)):
         raise RunError(f"the history is {what}; expected a list of item ids, oldest first.")
-    item_ids = [] if history is None else [str(item) for item in history]
+    item_ids = [] if history is None else [id_text(item) for item in history]
     if (user is None) == (not item_ids):
         found = "neither" if user is None else "both"
         raise RunError(f"expected a user (--user) or a history (--history), found {found}. Give one of them.")
-    check_number(k)
-    where = resolve_device(device)
+    k, where = check_number(k), resolve_device(device)
     opened = open_run(Path(run), where, with_added=True)
     if explain:
         vectors_of(opened, _UNEXPLAINED)
-    numbers = opened.history_of(str(user)) if user is not None else [opened.index_of(item) for item in item_ids]
+    numbers = opened.history_of(id_text(user)) if user is not None else [opened.index_of(item) for item in item_ids]
     best, scores = top_items(opened.recommender, numbers, k, where, allow_repeats)
     return recommendation_of(opened, numbers, best, scores)
 
@@ -136,8 +136,7 @@ def recommend_users(
         RunError: if the folder is no finished run, has no such user or item, or no item vectors to explain by.
         SourceError: if the histories cannot be read.
     """
-    check_number(k)
-    where = resolve_device(device)
+    k, where = check_number(k), resolve_device(device)
     if users is not None and histories is not None:
         raise RunError("expected users or histories, found both. Give one of them.")
     opened = open_run(Path(run), where, with_added=True)
@@ -147,7 +146,7 @@ def recommend_users(
     if histories is not None:
         user_ids, sequences = read_histories(histories, opened)
     elif users is not None:
-        places = opened.places_of([str(user) for user in users])
+        places = opened.places_of([id_text(user) for user in users])
         user_ids, sequences = user_ids.gather(places), sequences.of_users(places)
     schema: dict[str, pl.DataType] = {USER: pl.String(), ITEM: pl.String(), SCORE: pl.Float32(), RANK: pl.UInt32()}
     vectors = None
@@ -190,15 +189,16 @@ def recommendation_of(run: Run, history: list[int], items: list[int], scores: li
     )
 
 
-def check_number(k: int) -> None:
-    """Refuse to name no item.
+def check_number(k: int) -> int:
+    """How many items to name, as a number of Python.
 
     Raises:
-        RunError: for k below 1.
+        RunError: for k below 1, or no whole number.
     """
-    if type(k) is not int or k < 1:
-        found = "at least 1" if type(k) is int else "a whole number"
+    if not is_whole_number(k) or k < 1:
+        found = "at least 1" if is_whole_number(k) else "a whole number"
         raise RunError(f"--top {k!r}: expected {found}.")
+    return int(k)
 
 
 def described_items(run: Run, numbers: Sequence[int]) -> list[tuple[str, str]]:

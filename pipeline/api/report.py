@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ssna.cache import write_atomically
 from ssna.devices import resolve_device
-from ssna.errors import RunError
+from ssna.errors import RunError, is_whole_number
 from ssna.folders import check_output_file
 from ssna.reports import GENERATOR, SAMPLED_USERS, Group, digest_of_test, group_of, in_order, read_run, render
 from ssna.runs import open_run, runs_of_study
@@ -63,8 +63,9 @@ def report(
         RunError: if a folder is no finished run, or is named twice, or the number of users is none.
         OutputError: if something stands at `output` that may not be replaced.
     """
-    if type(users) is not int or users < 0:
+    if not is_whole_number(users) or users < 0:
         raise RunError(f"--users {users!r}: expected a whole number, 0 for none.")
+    users = int(users)
     folders = _run_folders([runs] if isinstance(runs, (str, Path)) else runs)
     output = Path(output)
     check_output_file(output, overwrite, _is_report, "report")

@@ -10,6 +10,7 @@ from ssna.api.recommend import ScoredItem, check_number, scored_items, vectors_o
 from ssna.devices import resolve_device
 from ssna.errors import RunError
 from ssna.runs import open_run
+from ssna.sources import id_text
 from ssna.stage2_adapt import nearest_items
 
 
@@ -25,9 +26,9 @@ def similar(run: Path | str, item: str | int, *, k: int = 10, device: str = "aut
     Raises:
         RunError: if the folder is no finished run, has no such item, or no vector of it.
     """
-    check_number(k)
+    k = check_number(k)
     opened = open_run(Path(run), resolve_device(device), with_added=True)
-    number = opened.index_of(str(item))
+    number = opened.index_of(id_text(item))
     vectors = vectors_of(opened)
     if not vectors[number].any():
         raise RunError(

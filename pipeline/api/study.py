@@ -79,6 +79,7 @@ def study_layers(
     if what := no_list(layers):
         raise OptionError(f"layers is {what}; expected a list of whole numbers, such as [1, 2].")
     chosen = [replace(options, layers=number) for number in layers]  # Each is checked before anything is trained.
+    layers = [None if number is None else int(number) for number in layers]
     names = [f"layers-{number or 'all'}" for number in layers]
     if len(set(names)) < len(names):
         raise OptionError("--layers names the same number twice. Give each once.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Literal, get_args
 
 import polars as pl
@@ -109,3 +110,10 @@ def id_strings(column: str, dtype: pl.DataType) -> pl.Expr:
         .then(ids.cast(pl.Int64, strict=False).cast(pl.String))
         .otherwise(ids.cast(pl.String))
     )
+
+
+def id_text(given: object) -> str:
+    """One id as a string, as `id_strings` writes those of a column."""
+    if isinstance(given, Real) and not isinstance(given, Integral) and float(given).is_integer():
+        return str(int(float(given)))
+    return str(given)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import ast
+import copy
 import datetime as dt
 import importlib.util
 import json
+import pickle
 import re
 import shutil
+from inspect import signature
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,6 +24,7 @@ import ssna.frames as ssna_frames
 from ssna.errors import RunError, SourceError
 from ssna.frames import polars_frame
 from ssna.runs import read_added
+from ssna.terminal import print_note, training_progress
 from tests.documents import blocks_of
 
 ROOT = Path(__file__).parents[2]
@@ -249,6 +253,202 @@ def test_pandas_times_are_taken_as_polars_times(frames: tuple[pl.DataFrame, pl.D
     ssna.TextRecommender(None, options=options, folder=tmp_path / "x").fit(interactions, items)
     days = pl.read_parquet(tmp_path / "x/data/interactions.parquet")["timestamp"] - 1_577_836_800_000
     assert set(days.unique()) == {day * 86_400_000 for day in range(95, 101)}
+
+
+def test_times_are_found_under_other_names(frames: tuple[pl.DataFrame, pl.DataFrame], tmp_path: Path) -> None:
+    """As RecTools has them: their rows are not in order."""
+    interactions, items = frames
+    items = items.with_columns(date=pl.lit(dt.date(2020, 1, 1)))  # Not asked for times.
+    options: dict[str, Any] = {"options": ssna.AdaptOptions(side="none", width=8, epochs=1), "verbose": False}
+    expected = ssna.TextRecommender(None, **options).fit(interactions, items)
+    rows = pl.read_parquet(expected.folder / "data/interactions.parquet").drop("timestamp")
+    moment = pl.from_epoch("timestamp", "d")
+    rectools = interactions.select("user_id", "item_id", pl.lit(1.0).alias("weight"), moment.alias("datetime"))
+    for given in (
+        rectools,
+        rectools.rename({"datetime": "when"}),
+        rectools.with_columns(pl.col("datetime").cast(pl.Datetime("ns", "UTC"))),
+        rectools.with_columns(pl.col("datetime").cast(pl.String)).rename({"datetime": "Date"}),
+        interactions.rename({"timestamp": "time"}),
+        rectools.with_columns(interactions["timestamp"]),
+    ):
+        found = ssna.TextRecommender(None, **options).fit(given, items)
+        assert pl.read_parquet(found.folder / "data/interactions.parquet").drop("timestamp").equals(rows)
+        assert found.recommend(histories=given, k=4).equals(expected.recommend(histories=interactions, k=4))
+    two = rectools.with_columns(signed=pl.lit(dt.date(2020, 1, 1)))
+    found = ssna.TextRecommender(None, folder=tmp_path / "x", **options)
+    for ask in (lambda: found.fit(two, items), lambda: expected.recommend(histories=two)):
+        with pytest.raises(
+            SourceError, match="no column 'timestamp', and 2 that may be it .datetime, signed.. Rename the right one"
+        ):
+            ask()
+    with pytest.raises(SourceError, match="the timestamps are of type Time; expected numbers, dates or date strings"):
+        found.fit(rectools.with_columns(pl.lit(dt.time(3)).alias("datetime")), items)
+    assert not (tmp_path / "x/data").exists()
+
+
+def test_pandas_frames_of_rectools_are_in_order(frames: tuple[pl.DataFrame, pl.DataFrame]) -> None:
+    pandas = pytest.importorskip("pandas")
+    interactions, items = frames
+    options: dict[str, Any] = {"options": ssna.AdaptOptions(side="none", width=8, epochs=1), "verbose": False}
+    given = pandas.DataFrame({name: interactions[name].to_list() for name in ("user_id", "item_id")})
+    given["weight"], given["datetime"] = 1, pandas.to_datetime(interactions["timestamp"].to_list(), unit="D")
+    found = ssna.TextRecommender(None, **options).fit(given, as_pandas(pandas, items.select("item_id", "title")))
+    expected = ssna.TextRecommender(None, **options).fit(interactions, items)
+    rows = [pl.read_parquet(each.folder / "data/interactions.parquet")["item_id"] for each in (found, expected)]
+    assert rows[0].equals(rows[1])
+    assert rows[0][:6].to_list() == ["16", "15", "14", "13", "12", "11"]
+    new = given.assign(user_id=given["user_id"] + 100)
+    by_id = expected.recommend(range(1, 13))
+    assert found.recommend(histories=new)["item_id"].tolist() == by_id["item_id"].to_list()
+
+
+def test_what_prepare_is_told_is_told_here(
+    frames: tuple[pl.DataFrame, pl.DataFrame], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    interactions, items = frames
+    of_prepare, of_object = (signature(each).parameters for each in (ssna.prepare, ssna.TextRecommender))
+    shared = ("min_user", "min_item", "min_rating", "duplicates", "drop_unknown", "drop_empty", "timestamp_unit")
+    for name in (*shared, "timestamp_format"):
+        assert of_object[name].default == of_prepare[name].default
+    options: dict[str, Any] = {"options": ssna.AdaptOptions(side="none", width=8, epochs=1), "folder": tmp_path / "x"}
+    unknown, empty = pl.col("item_id") != 19, pl.when(pl.col("item_id") != 18).then(pl.col("title")).alias("title")
+    described = items.filter(unknown).with_columns(empty)
+    with pytest.raises(ssna.SsnaError, match="with 1 unknown items .19.. .* with --drop-unknown"):
+        ssna.TextRecommender(None, **options).fit(interactions, described)
+    with pytest.raises(ssna.SsnaError, match="with 1 items without text .18.. .* with --drop-empty"):
+        ssna.TextRecommender(None, drop_unknown=True, **options).fit(interactions, described)
+    days = pl.from_epoch(pl.col("timestamp"), "d").dt.strftime("%d/%m/%Y")
+    rated = interactions.with_columns(days, rating=pl.when(pl.col("user_id") == 12).then(1).otherwise(5))
+    given = pl.concat([rated, rated.head(6)])
+    capsys.readouterr()
+    kept: dict[str, Any] = {
+        "min_user": 4, "min_item": 2, "min_rating": np.float64(2), "duplicates": "exact", "drop_unknown": True,
+        "drop_empty": True, "timestamp_format": "%d/%m/%Y",
+    }  # fmt: skip
+    ssna.TextRecommender(None, **kept, **options).fit(given, described)
+    steps = json.loads((tmp_path / "x/data/dataset.json").read_text())["steps"]
+    names = ["source", "rating at least 2", "duplicates (exact)", "unknown items", "items without text"]
+    assert [step["name"] for step in steps] == [*names, "at least 4 a user, 2 an item"]
+    lost = [step["before"]["interactions"] - step["after"]["interactions"] for step in steps]
+    assert lost[:3] == [0, 6, 6]
+    last = steps[-1]["after"]
+    assert capsys.readouterr().err.splitlines()[0] == (
+        f"{last['interactions']} interactions of {last['users']} users with {last['items']} items, in the order of the "
+        f"column 'timestamp' (date strings); rating at least 2: 6 dropped; duplicates (exact): 6 dropped; "
+        f"unknown items: {lost[3]} dropped; items without text: {lost[4]} dropped"
+        + (f"; at least 4 a user, 2 an item: {lost[5]} dropped" if lost[5] else "")
+    )
+    loaded = ssna.TextRecommender.load(tmp_path / "x")
+    assert {name: loaded.get_params()[name] for name in kept} == kept
+    known = rated.filter(~pl.col("item_id").is_in([18, 19]))
+    in_time = known.sort("user_id", pl.col("timestamp").str.to_date("%d/%m/%Y")).drop("timestamp")
+    assert loaded.recommend(histories=known, k=2).equals(loaded.recommend(histories=in_time, k=2))
+    with pytest.raises(SourceError, match="the histories: 1 of 2 timestamps cannot be read, first of them 'x'; "):
+        loaded.recommend(histories=known.head(2).with_columns(timestamp=pl.Series(["01/02/2020", "x"])))
+
+
+def test_a_fit_says_how_far_it_is(
+    frames: tuple[pl.DataFrame, pl.DataFrame],
+    tiny_llm: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("ssna.terminal._SECONDS_BETWEEN_LINES", 0)
+    arguments: dict[str, Any] = {"options": OPTIONS, "folder": tmp_path / "x", "cache_root": tmp_path / "caches"}
+    made = ssna.TextRecommender(tiny_llm, **arguments).fit(*frames)
+    said = capsys.readouterr()
+    assert said.out == ""
+    first, *lines = said.err.splitlines()
+    assert first == "72 interactions of 12 users with 10 items, in the order of the column 'timestamp' (s)"
+    patterns = [r"extracting: 10 of 10 texts, .*, 0 s left", r"epoch   1   loss .*", r"epoch   2   loss .*"]
+    assert len(lines) == len(patterns)
+    assert all(re.fullmatch(pattern, line) for pattern, line in zip(patterns, lines, strict=True))
+    made.recommend(k=1)
+    made.add_items(pl.DataFrame({"item_id": [99], "title": ["lamp"]}))
+    ranking, adding = capsys.readouterr().err.splitlines()
+    assert re.fullmatch("ranking: 12 of 12 users, .*", ranking)
+    assert re.fullmatch("extracting: 1 of 1 texts, .*", adding)
+    made.fit(frames[0].drop("timestamp"), frames[1])
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "72 interactions of 12 users with 10 items, in the order of their rows"
+    assert lines[1].endswith("the items of `ssna add-items` go with the run that is replaced. Add them again.")
+    for silent in (made.set_params(verbose=False), ssna.TextRecommender.load(tmp_path / "x", verbose=False)):
+        silent.fit(*frames).recommend(k=1)
+        silent.add_items(pl.DataFrame({"item_id": [98], "title": ["lamp"]}))
+    assert capsys.readouterr() == ("", "")
+
+
+def test_in_a_notebook_lines_go_to_stderr(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not as HTML, which rich makes of each; Jupyter sets FORCE_COLOR, and is no terminal."""
+    shell = type("ZMQInteractiveShell", (), {})
+    monkeypatch.setattr("rich.console.get_ipython", shell, raising=False)
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    print_note("a line")
+    with training_progress() as (_, on_step):
+        on_step(1, 2)
+    assert capsys.readouterr() == ("", "a line\n")
+
+
+def test_it_says_what_it_is(frames: tuple[pl.DataFrame, pl.DataFrame], tmp_path: Path) -> None:
+    temporary = ssna.TextRecommender("some/llm", text="{title}", extraction=ssna.ExtractOptions(max_tokens=20))
+    made = "'some/llm', text='{title}', extraction=ExtractOptions(max_tokens=20)"
+    assert repr(temporary) == f"<TextRecommender({made}), not fitted>"
+    options = ssna.AdaptOptions(side="none", width=8, epochs=1)
+    fitted = ssna.TextRecommender(None, options=options, drop_empty=True, folder=tmp_path, verbose=False).fit(*frames)
+    made = f"None, options=AdaptOptions(side='none', width=8, epochs=1), drop_empty=True, folder='{tmp_path}'"
+    assert repr(fitted) == f"<TextRecommender({made}, verbose=False), fitted>"
+
+
+def test_scikit_learn_clones_it(frames: tuple[pl.DataFrame, pl.DataFrame], tmp_path: Path) -> None:
+    clone = pytest.importorskip("sklearn.base").clone
+    options = ssna.AdaptOptions(side="none", width=8, epochs=1)
+    for folder in (None, tmp_path / "x", str(tmp_path / "y")):
+        fitted = ssna.TextRecommender(None, options=options, min_user=2, folder=folder, verbose=False).fit(*frames)
+        other = clone(fitted)
+        assert other.results_ is None
+        assert other.get_params() == fitted.get_params()
+        assert (other.folder == fitted.folder) == (folder is not None)
+    other.set_params(folder=tmp_path / "z", min_user=3).fit(*frames)
+    assert (fitted.min_user, other.min_user, other.run) == (2, 3, tmp_path / "z/run")
+    assert other.recommend(k=2).equals(fitted.recommend(k=2))
+    assert other.set_params(folder=None).results_ is None
+    assert not other.folder.is_relative_to(tmp_path / "z")
+    with pytest.raises(ssna.SsnaError, match="there is no parameter 'min_users'; expected one of llm, text, options"):
+        other.set_params(min_users=2)
+
+
+def test_copies_and_pickles_need_a_folder_that_stays(frames: tuple[pl.DataFrame, pl.DataFrame], tmp_path: Path) -> None:
+    options: dict[str, Any] = {"options": ssna.AdaptOptions(side="none", width=8, epochs=1), "verbose": False}
+    temporary = ssna.TextRecommender(None, **options).fit(*frames)
+    for duplicate in (copy.copy, copy.deepcopy, pickle.dumps):
+        with pytest.raises(RunError, match="without folder= keeps all in a temporary folder, .* Make it with folder=…"):
+            duplicate(temporary)
+    fitted = ssna.TextRecommender(None, folder=tmp_path / "x", **options).fit(*frames)
+    expected, content = fitted.recommend(k=2), pickle.dumps(fitted)
+    copies = [copy.copy(fitted), copy.deepcopy(fitted)]
+    del fitted
+    for each in (*copies, pickle.loads(content)):
+        assert each.recommend(k=2).equals(expected)
+
+
+def test_ids_may_be_whole_floats(fitted: ssna.TextRecommender) -> None:
+    """As pandas has them after a join."""
+    expected = fitted.recommend([7, 3], k=np.int64(2))  # type: ignore[arg-type]
+    assert expected.equals(fitted.recommend([7, 3], k=2))
+    for users in ([7.0, 3.0], np.array([7.0, 3.0], np.float32), pl.Series([7.0, 3.0])):
+        assert fitted.recommend(users, k=2).equals(expected)
+    assert fitted.similar(12.0, k=2).equals(fitted.similar(12, k=2))  # type: ignore[arg-type]
+    assert fitted.recommend(histories={501.0: [12.0, 15]}).equals(fitted.recommend(histories={501: [12, 15]}))
+    with pytest.raises(RunError, match="no user '7.5'"):
+        fitted.recommend([7.5])  # type: ignore[list-item]
+    with pytest.raises(RunError, match="--top True: expected a whole number"):
+        fitted.recommend(k=True)
+    pandas = pytest.importorskip("pandas")
+    for frame in (pl.DataFrame({"user_id": [7, 3]}), pandas.DataFrame({"user_id": [7, 3]})):
+        with pytest.raises(RunError, match="^the users are a data frame; expected a list of user ids.$"):
+            fitted.recommend(frame)
 
 
 def test_mistakes_are_sentences(frames: tuple[pl.DataFrame, pl.DataFrame], tmp_path: Path) -> None:

@@ -508,6 +508,10 @@ def test_a_study_of_layers_trains_a_run_for_each_and_goes_on(workplace: Path) ->
     assert {path: path.read_bytes() for path in before} == before, "nothing goes before the inputs were found good"
     replaced = as_json(workplace, *arguments, "--overwrite", "--seed", "5")
     assert [entry["run"] for entry in replaced["runs"]] == ["layers-1", "layers-2"]
+    options: Any = {"options": api.AdaptOptions(width=8, epochs=1), "llm": "tiny", "cache_root": workplace / "caches"}
+    study = api.study_layers(workplace / "data", workplace / "runs/numpy", np.arange(1, 3), **options)  # type: ignore[assignment,arg-type]
+    assert study == json.loads((workplace / "runs/numpy/study.json").read_text())
+    assert [entry["layers"] for entry in study["runs"]] == [1, 2]
     assert sorted(path.name for path in (workplace / "runs/study").iterdir()) == ["layers-1", "layers-2", "study.json"]
     deeper = run(workplace, "adapt", "data", "--llm", "tiny", "--layers", "1,9", "--output", "runs/too-deep")
     assert "--layers 9: the cache" in deeper.stderr

@@ -13,9 +13,11 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+import ssna
 from ssna import recommend
 from ssna.reports import group_of, read_run
 from ssna.reports.charts import COLOURS
@@ -200,6 +202,16 @@ def test_as_many_users_are_shown_as_asked_for(workplace: Path) -> None:
     done = run(workplace, "report", "runs/ids", "--users", "-1", "--output", "x.html")
     assert (done.returncode, done.stderr) == (1, "Error: --users -1: expected a whole number, 0 for none.\n")
     assert not (workplace / "x.html").exists()
+
+
+def test_a_number_of_users_may_be_one_of_numpy(workplace: Path) -> None:
+    pages = []
+    for number in (2, np.int64(2)):
+        ssna.report(workplace / "runs/ids", workplace / "numpy.html", users=number, overwrite=True)  # type: ignore[arg-type]
+        pages.append((workplace / "numpy.html").read_text())
+    assert pages[0] == pages[1]
+    with pytest.raises(ssna.SsnaError, match="--users True: expected a whole number, 0 for none"):
+        ssna.report(workplace / "runs/ids", workplace / "numpy.html", users=True)
 
 
 def test_runs_that_do_not_compare_are_shown_apart(workplace: Path) -> None:

@@ -374,8 +374,18 @@ def test_models_without_vectors_have_no_similar_items(place: Place) -> None:
         ssna.similar(place.root / "ids", place.lonely)
     with pytest.raises(RunError, match="no item 'i99'"):
         ssna.similar(place.root / "text", "i99")
-    with pytest.raises(RunError, match="--top '3': expected a whole number"):
-        ssna.recommend(place.root / "text", user="u000", k="3")  # type: ignore[arg-type]
+    for wrong in ("3", 3.0, True):
+        with pytest.raises(RunError, match=f"--top {wrong!r}: expected a whole number"):
+            ssna.recommend(place.root / "text", user="u000", k=wrong)  # type: ignore[arg-type]
+    with pytest.raises(RunError, match="--top .*0.*: expected at least 1"):
+        ssna.similar(place.root / "text", "i1", k=np.int64(0))  # type: ignore[arg-type]
+    for ask in (
+        lambda k: ssna.recommend(place.root / "text", user="u000", k=k).items,
+        lambda k: ssna.recommend_users(place.root / "text", ["u000"], k=k).rows(),
+        lambda k: ssna.similar(place.root / "text", "i1", k=k),
+    ):
+        assert len(ask(np.int64(2))) == 2
+        assert ask(np.int64(2)) == ask(2)
 
 
 def test_a_new_item_gets_the_vector_of_an_untrained_item_of_that_text(place: Place, run: Path, tmp_path: Path) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import pytest
 
 from ssna.stage2_adapt import AdaptOptions, OptionError
@@ -41,3 +44,13 @@ def test_options_that_do_not_fit_are_refused(change: dict[str, object], message:
 
 def test_whole_numbers_are_numbers() -> None:
     assert AdaptOptions(averaging=2, clip=1, layers=(1, None)).averaging == 2
+
+
+def test_numbers_of_numpy_become_those_of_python() -> None:
+    given: Any = {"epochs": np.int64(3), "dropout": np.float32(0.5), "item_id": np.bool_(True), "layers": [np.int8(2)]}
+    options = AdaptOptions(**given)
+    assert options == AdaptOptions(epochs=3, dropout=0.5, item_id=True, layers=(2,))
+    types = {name: type(getattr(options, name)) for name in given}
+    assert types == {"epochs": int, "dropout": float, "item_id": bool, "layers": tuple}
+    assert isinstance(options.layers, tuple)
+    assert type(options.layers[0]) is int
