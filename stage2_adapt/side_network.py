@@ -123,7 +123,7 @@ class _LayerByLayer(torch.autograd.Function):
     def forward(ctx: Any, states: Tensor, weights: Tensor) -> Tensor:
         items = states.shape[1]
         ctx.missing = -items % _ITEMS_MULTIPLE
-        states = functional.pad(states, (0, 0, 0, ctx.missing))
+        states = _padded(states, ctx.missing)
         ctx.save_for_backward(states)
         pairs = zip(states, weights.to(states.dtype), strict=True)
         return torch.stack([torch.mm(layer, weight)[:items] for layer, weight in pairs]).to(weights.dtype)
@@ -132,9 +132,13 @@ class _LayerByLayer(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor]:
         (states,) = ctx.saved_tensors
-        padded = functional.pad(grad.to(states.dtype), (0, 0, 0, ctx.missing))
-        pairs = zip(states, padded, strict=True)
+        pairs = zip(states, _padded(grad.to(states.dtype), ctx.missing), strict=True)
         return None, torch.stack([torch.mm(layer.T, each) for layer, each in pairs]).to(grad.dtype)
+
+
+def _padded(values: Tensor, missing: int) -> Tensor:
+    """With so many items of zeros more; no copy if none are missing."""
+    return functional.pad(values, (0, 0, 0, missing)) if missing else values
 
 
 class _GRU(nn.Module):
