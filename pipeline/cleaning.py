@@ -12,6 +12,7 @@ import polars as pl
 
 from ssna.columns import ITEM, RATING, TIME, USER
 from ssna.errors import DatasetError, SourceError
+from ssna.sources import NO_ORIGIN, Origin
 from ssna.terminal import counted
 
 Duplicates = Literal["keep", "exact", "first", "last"]
@@ -52,8 +53,12 @@ class Interactions:
         self.steps: list[Step] = []
 
     @classmethod
-    def collect(cls, interactions: pl.LazyFrame) -> Interactions:
+    def collect(cls, interactions: pl.LazyFrame, origin: Origin = NO_ORIGIN) -> Interactions:
         """Read a source's interactions, ordered by user, time and the source's own order.
+
+        Args:
+            interactions: as `Source` has them, timestamp in milliseconds.
+            origin: of them, for messages.
 
         Raises:
             SourceError: if a row has no user or item.
@@ -67,9 +72,11 @@ class Interactions:
         ).collect(engine="streaming")
         for column in (USER, ITEM):
             if nulls := frame[column].null_count():
-                row = int(frame[column].is_null().arg_max() or 0) + 1
+                place = origin.place(int(frame[column].is_null().arg_max() or 0))
                 found = counted(nulls, "interaction has", "interactions have")
-                raise SourceError(f"{found} no {column} (the first is row {row}). Complete the column.")
+                raise SourceError(
+                    f"{found} no {column} (the first is {place}). Complete the column '{origin.columns.of(column)}'."
+                )
         users, user_ids = _numbered(frame[USER])
         items, item_ids = _numbered(frame[ITEM])
         numbers = pl.DataFrame({USER: users, ITEM: items, TIME: frame[TIME], RATING: frame[RATING]})

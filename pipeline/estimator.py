@@ -201,7 +201,9 @@ class TextRecommender:
                 known.write_parquet(files[0])
                 described.write_parquet(files[1])
                 cleaning: dict[str, Any] = {name: getattr(self, name) for name in _CLEANING}
-                self._note(_prepared(prepare(files, fresh, format="table", text=self.text, **cleaning), times))
+                prepared = prepare(files, fresh, format="table", text=self.text, **cleaning)
+                for note in (_prepared(prepared, times), *prepared.description["notes"]):
+                    self._note(note)
             cache = None
             if self.llm is not None:
                 try:
@@ -426,8 +428,9 @@ class TextRecommender:
         try:
             return timestamps_in_ms(histories.lazy(), self.timestamp_unit, self.timestamp_format)[0].collect()
         except pl.exceptions.PolarsError as error:
-            wrong = unreadable_timestamps(histories.lazy(), self.timestamp_format) or first_line(error)
-            raise SourceError(f"the histories: {wrong}. Correct them, or leave the column out.") from error
+            wrong = unreadable_timestamps(histories.lazy(), self.timestamp_format)
+            wrong = wrong or f"{first_line(error)}. Correct them, or leave the column out."
+            raise SourceError(f"the histories: {wrong}") from error
 
     def _fitted(self) -> Path:
         if self.results_ is None:

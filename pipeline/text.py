@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import html
 import re
 from collections.abc import Sequence
@@ -9,6 +10,7 @@ from string import Formatter
 
 import polars as pl
 
+from ssna.columns import ITEM
 from ssna.errors import SourceError
 
 # A first half that no second follows, or a second half after no first. That the pattern begins with letters makes the
@@ -43,7 +45,7 @@ def default_template(fields: Sequence[str]) -> str:
     return f"{{{title}}}"
 
 
-def text_expression(template: str, schema: pl.Schema, where: str, what: str) -> pl.Expr:
+def text_expression(template: str, schema: pl.Schema, where: str, what: str, own_id: str = ITEM) -> pl.Expr:
     """The rendered text of each item, `clean`; empty if no field has a value.
 
     Args:
@@ -51,6 +53,7 @@ def text_expression(template: str, schema: pl.Schema, where: str, what: str) -> 
         schema: the fields there are.
         where: the file or files that have them, for error messages.
         what: the template as the user knows it, likewise.
+        own_id: what the source calls `item_id`, likewise.
 
     Raises:
         SourceError: if the template is malformed, names no field, or one that there is not (lists those there are).
@@ -58,11 +61,19 @@ def text_expression(template: str, schema: pl.Schema, where: str, what: str) -> 
     parts = _parse(template, what)
     named = [field for _, field in parts if field is not None]
     if unknown := [field for field in named if field not in schema]:
+        if unknown[0] == own_id:
+            raise SourceError(f"{what} names '{own_id}', the column of the items' ids. Write {{{ITEM}}} for it.")
+        close = difflib.get_close_matches(unknown[0], schema, n=1)
+        meant = f" Did you mean {{{close[0]}}}?" if close else ""
         raise SourceError(
-            f"{what} names the field '{unknown[0]}', which is not in {where} (found: {', '.join(schema)})."
+            f"{what} names the field '{unknown[0]}', which is not in {where} (found: {', '.join(schema)}).{meant}"
         )
     if not named:
-        raise SourceError(f"{what} names no field of {where} (found: {', '.join(schema)}).")
+        example = title_field(list(schema)) or next(iter(schema))
+        raise SourceError(
+            f"{what} names no field of {where} (found: {', '.join(schema)}). Write those that make the text in braces, "
+            f"such as {{{example}}}."
+        )
     pieces: list[pl.Expr] = []
     for literal, field in parts:
         pieces.append(pl.lit(literal))

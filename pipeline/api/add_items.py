@@ -48,6 +48,8 @@ class AddedItems:
     """Texts that the LLMs read now"""
     candidates: int
     """Items that can be recommended now"""
+    notes: tuple[str, ...] = ()
+    """Sentences on items that are without text or described twice"""
 
     def as_json(self) -> dict[str, Any]:
         """The fields by name."""
@@ -105,14 +107,17 @@ def add_items(
     where = str(resolve_device(device))
     for reader in readers if llm is not None or revision is not None else ():
         reader.check(where)  # Also if there turns out to be nothing to read.
-    every, titles = _read(Path(items), text, config["dataset"]["template"], item_column, encoding)
+    every, titles, notes = _read(Path(items), text, config["dataset"]["template"], item_column, encoding)
     known = every[ITEM].is_in(opened.items[ITEM].implode())
     wanted = ~known & (every[TEXT] != "")
     with_text, before = every.filter(wanted), read_added(run, opened.options.width)
     finished = (run / RESULTS_FILE).stat().st_mtime_ns
-    result = {"known": int(known.sum()), "without_text": len(every) - int(known.sum()) - len(with_text)}
+    without_text = every.filter(~known & (every[TEXT] == ""))[ITEM]
+    if len(without_text):
+        notes = (*notes, f"The first item without text is {without_text[0]}.")
+    result = {"known": int(known.sum()), "without_text": len(without_text)}
     if not len(with_text):
-        return AddedItems(0, 0, **result, extracted=0, candidates=len(opened.items) + len(before))
+        return AddedItems(0, 0, **result, extracted=0, candidates=len(opened.items) + len(before), notes=notes)
     selections, extracted = [], 0
     for reader, described in zip(readers, config["caches"], strict=True):
         own = described.get("text")
@@ -137,7 +142,7 @@ def add_items(
     )
     replaced, total = _write(run, new, opened.options.width, finished)
     candidates = len(opened.items) + total
-    return AddedItems(len(new) - replaced, replaced, **result, extracted=extracted, candidates=candidates)
+    return AddedItems(len(new) - replaced, replaced, **result, extracted=extracted, candidates=candidates, notes=notes)
 
 
 def _write(run: Path, new: pl.DataFrame, width: int, finished: int) -> tuple[int, int]:
@@ -162,8 +167,9 @@ def _write(run: Path, new: pl.DataFrame, width: int, finished: int) -> tuple[int
 
 def _read(
     path: Path, text: str | None, template: str | None, item_column: str | None, encoding: str | None
-) -> tuple[pl.DataFrame, pl.Series]:
-    """Items of a table or dataset folder with their texts and other fields, and their titles."""
+) -> tuple[pl.DataFrame, pl.Series, tuple[str, ...]]:
+    """Items of a table or dataset folder with their texts and other fields, their titles, and notes on them."""
+    notes: tuple[str, ...] = ()
     if path.is_dir():
         if not is_dataset(path):
             raise DatasetError(f"{path} is no dataset folder. Give one made by `ssna prepare`, or a table of items.")
@@ -179,11 +185,11 @@ def _read(
                 table = read_items_table(path, item_column, encoding, bench)
                 what = f"--text '{text}'" if text else f"the template '{template}' of the run's dataset"
                 hint = "" if text else " (--text gives another)"
-                items, about = render_items(table, text or template, str(path), f"{what}{hint}")
+                items, about = render_items(table, text or template, str(path), f"{what}{hint}", item_column or ITEM)
             except pl.exceptions.PolarsError as error:
                 raise SourceError(f"{path} cannot be read as a table: {bench.what_is_wrong(error)}.") from error
-        title_field = about["title_field"]
-    return items, with_titles(items, title_field)[TITLE]
+        title_field, notes = about["title_field"], tuple(about["notes"])
+    return items, with_titles(items, title_field)[TITLE], notes
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from ssna.cleaning import (
     k_core,
     without_duplicates,
 )
-from ssna.columns import ITEM, TEXT
+from ssna.columns import ITEM, TEXT, TIME
 from ssna.dataset import Dataset, is_dataset, open_dataset, write_dataset
 from ssna.errors import DatasetError, SourceError
 from ssna.folders import check_output
@@ -27,12 +27,14 @@ from ssna.sources import (
     TIMESTAMP_UNITS,
     Columns,
     Format,
+    Source,
     TimestampUnit,
     first_line,
     read_source,
     workbench,
 )
-from ssna.timestamps import timestamps_in_ms, unreadable_timestamps
+from ssna.terminal import count
+from ssna.timestamps import notes_on_times, span_of, timestamps_in_ms, unreadable_timestamps
 
 
 def prepare(
@@ -104,9 +106,11 @@ def prepare(
         try:
             source = read_source(format, paths, columns, encoding, name, bench)
             template, what = (source.template, "the format's template") if text is None else (text, "--text")
-            where = ", ".join(map(str, paths))
-            items, about_items = render_items(source.items, template, where, f"{what} '{template}'")
-            interactions, read_as = _collect(source.interactions, timestamp_unit, timestamp_format)
+            where = source.items_file or ", ".join(map(str, paths))
+            items, about_items = render_items(
+                source.items, template, where, f"{what} '{template}'", columns.described_item
+            )
+            interactions, read_as = _collect(source, timestamp_unit, timestamp_format)
         except pl.exceptions.PolarsError as error:
             fault = bench.fault()
             if fault is not None:
@@ -116,8 +120,13 @@ def prepare(
                 "against the format (docs/datasets.md), and the options that name columns and timestamps."
             ) from error
     if not len(interactions.frame):
-        raise SourceError(f"{paths[0]} holds no interaction.")
-    source_counts = interactions.counts()
+        files = paths[:-1] if source.items_file else paths
+        holds = "holds" if len(files) == 1 else "hold"
+        raise SourceError(
+            f"{', '.join(map(str, files))} {holds} no interaction. Expected a row for each, with a user and an item."
+        )
+    source_counts, times = interactions.counts(), interactions.frame[TIME]
+    notes = [*about_items["notes"], *notes_on_times(times, read_as, timestamp_unit, timestamp_format)]
     if min_rating is not None:
         interactions.step(f"rating at least {min_rating:g}", lambda frame: at_least(frame, min_rating))
     if duplicates != "keep":
@@ -134,6 +143,8 @@ def prepare(
         "licence": licence,
         **about_items,
         "timestamps": read_as,
+        "time_span": span_of(times),
+        "notes": notes,
         "steps": [step.as_json() for step in (_source_step(source_counts), *interactions.steps)],
     }
     write_dataset(output, items, interactions.with_ids(), description)
@@ -144,34 +155,32 @@ def _source_step(counts: Counts) -> Step:
     return Step("source", counts, counts)
 
 
-def _collect(
-    interactions: pl.LazyFrame, unit: TimestampUnit, date_format: str | None
-) -> tuple[Interactions, str | None]:
+def _collect(source: Source, unit: TimestampUnit, date_format: str | None) -> tuple[Interactions, str | None]:
     """The interactions, and how their timestamps were read."""
     try:
-        ordered, read_as = timestamps_in_ms(interactions, unit, date_format)
-        return Interactions.collect(ordered), read_as
+        ordered, read_as = timestamps_in_ms(source.interactions, unit, date_format, source.origin)
+        return Interactions.collect(ordered, source.origin), read_as
     except pl.exceptions.PolarsError as error:
-        wrong = unreadable_timestamps(interactions, date_format)
+        wrong = unreadable_timestamps(source.interactions, date_format, source.origin)
         if wrong is None:
             raise
-        raise SourceError(f"{wrong}. Correct them, or say how to read all of them.") from error
+        raise SourceError(wrong) from error
 
 
 def _drop_items(interactions: Interactions, items: pl.DataFrame, drop_unknown: bool, drop_empty: bool) -> None:
     """Drop the interactions of unknown and empty items, or refuse them."""
     with_text = items.filter(pl.col(TEXT) != "")[ITEM]
-    for what, option, drop, available in (
-        ("unknown items", "--drop-unknown", drop_unknown, items[ITEM]),
-        ("items without text", "--drop-empty", drop_empty, with_text),
+    for what, option, drop, available, advice in (
+        ("unknown items", "--drop-unknown", drop_unknown, items[ITEM], _advice_on_ids),
+        ("items without text", "--drop-empty", drop_empty, with_text, _advice_on_texts),
     ):
         lacking = interactions.lacking(available)
         if len(lacking) and not drop:
             kept = interactions.without(lacking)
             if not len(kept):
                 raise DatasetError(
-                    f"all {len(interactions.frame)} interactions are with {what} (such as {lacking[0]}). Expected the "
-                    "interactions' file first, then the items' file, with the same item ids in both."
+                    f"all {count(len(interactions.frame))} interactions are with {what} "
+                    f"({_examples(lacking)}){advice(lacking, items[ITEM])}"
                 )
             raise DatasetError(
                 f"{len(interactions.frame) - len(kept)} interactions are with {len(lacking)} {what} "
@@ -179,3 +188,21 @@ def _drop_items(interactions: Interactions, items: pl.DataFrame, drop_unknown: b
             )
         if drop:
             interactions.step(what, lambda frame, lacking=lacking: interactions.without(lacking))  # type: ignore[misc]
+
+
+def _examples(ids: pl.Series) -> str:
+    return f"such as {', '.join(ids.head(2))}"
+
+
+def _advice_on_ids(unknown: pl.Series, known: pl.Series) -> str:
+    """How the message goes on if none of the interactions' item ids is among the items'."""
+    bare = [ids.str.strip_suffix(".0") for ids in (unknown, known)]
+    if bare[0].is_in(bare[1].implode()).any():
+        advice = "Without the .0 at their ends they are the same: write ids as whole numbers in both files."
+    else:
+        advice = "Expected the interactions' file first, then the items' file, with the same item ids in both."
+    return f"; the items have ids {_examples(known)}. {advice}"
+
+
+def _advice_on_texts(*_: pl.Series) -> str:
+    return ". Name fields in --text that have values, or complete the items' file."

@@ -60,3 +60,5 @@ def add_items_command(
         f"{run}: {counted(done.added, 'item')} added{''.join(f', {other}' for other in others)}; "
         f"{counted(done.extracted, 'text')} read; {counted(done.candidates, 'item')} can be recommended"
     )
+    for note in done.notes:
+        print_line(note)

@@ -12,6 +12,7 @@ from ssna.cli.options import default_of, json_option
 from ssna.dataset import Dataset
 from ssna.sources import FORMATS, READERS, TIMESTAMP_UNITS, Columns
 from ssna.terminal import count, counted, files_progress, print_json, print_line, print_table
+from ssna.timestamps import UNITS
 
 _HELP = "\n".join(
     [
@@ -90,13 +91,12 @@ def _show(dataset: Dataset) -> None:
     described = dataset.description
     again = described["items_described_again"]
     first = f" ({count(again)} more than once: the first description counts)" if again else ""
+    read_as, span = described["timestamps"], described["time_span"]
+    times = "order only" if span is None else f"{UNITS.get(read_as, read_as)}, {span[0]} to {span[1]}"
     print_line(
         f"{dataset.path}: dataset '{dataset.name}', {counted(described['items'], 'item')} described{first}, text from "
-        f"'{described['template']}', times read as {described['timestamps'] or 'order only'}, "
+        f"'{described['template']}', times read as {times}, "
         f"fingerprint {dataset.fingerprint[:12]}"
     )
-    if otherwise := described["items_described_otherwise"]:
-        items = "1 item is" if otherwise == 1 else f"{count(otherwise)} items are"
-        print_line(
-            f"{items} described again with other values. If the first is not the right one, mend the items' file."
-        )
+    for note in described["notes"]:
+        print_line(note)

@@ -16,7 +16,18 @@ from ssna.sources.recbole import read_recbole
 from ssna.sources.recformer import read_recformer
 from ssna.sources.request import Request
 from ssna.sources.sequences import read_sequences
-from ssna.sources.source import FORMATS, TIMESTAMP_UNITS, Columns, Format, Source, TimestampUnit, id_strings, id_text
+from ssna.sources.source import (
+    FORMATS,
+    NO_ORIGIN,
+    TIMESTAMP_UNITS,
+    Columns,
+    Format,
+    Origin,
+    Source,
+    TimestampUnit,
+    id_strings,
+    id_text,
+)
 from ssna.sources.steam import read_steam
 from ssna.sources.table import read_histories_table, read_items_table, read_table
 from ssna.sources.unisrec import read_unisrec
@@ -24,10 +35,12 @@ from ssna.sources.yelp import read_yelp
 
 __all__ = [
     "FORMATS",
+    "NO_ORIGIN",
     "READERS",
     "TIMESTAMP_UNITS",
     "Columns",
     "Format",
+    "Origin",
     "Reader",
     "Source",
     "TimestampUnit",

@@ -42,6 +42,7 @@ def read_amazon(request: Request) -> Source:
         name=_name(files[0]),
         interactions=stacked([_reviews(request, file, metadata) for file in files]),
         items=_items(request, metadata, item),
+        items_file=str(last),
     )
 
 

@@ -21,6 +21,7 @@ from ssna.errors import SourceError
 from ssna.sources.tables import Table
 
 _CHUNK = 2**20
+_UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 @dataclass(frozen=True)
@@ -221,12 +222,18 @@ def told_if_damaged(name: str) -> Iterator[None]:
 def _decoded(file: SourceFile, encoding: str, digest: hashlib._Hash, on_progress: OnFile) -> Iterator[bytes]:
     """The file's text as UTF-8, block by block; the digest is updated with its bytes as they are."""
     decoder = codecs.getincrementaldecoder(encoding)()
-    lines = 0
+    lines, is_start = 0, True
     with _open(file) as (content, measure, total):
         while True:
             chunk = content.read(_CHUNK)
             digest.update(chunk)
             on_progress(file.name, measure.tell(), total)
+            if is_start and chunk.startswith(_UTF_16) and not encoding.startswith(("utf-16", "utf-32")):
+                raise SourceError(
+                    f"{file} is UTF-16, not {encoding} text. Give --encoding utf-16 if all text files are, or save it "
+                    "as UTF-8."
+                ) from UnicodeError("it begins with the byte order mark of UTF-16")
+            is_start = False
             try:
                 text = decoder.decode(chunk, final=not chunk)
             except UnicodeDecodeError as error:

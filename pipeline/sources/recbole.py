@@ -11,7 +11,7 @@ from ssna.errors import SourceError
 from ssna.sources.bundle import Bundle
 from ssna.sources.files import SourceFile
 from ssna.sources.request import Request
-from ssna.sources.source import Source, interaction_columns, item_columns
+from ssna.sources.source import Origin, Source, interaction_columns, item_columns
 
 _TYPES = ("token", "token_seq", "float", "float_seq")
 
@@ -30,6 +30,7 @@ def read_recbole(request: Request) -> Source:
         name=name,
         interactions=interaction_columns(scan_atomic(request, interactions), request.columns, str(interactions)),
         items=item_columns(scan_atomic(request, items), request.columns, str(items)),
+        origin=Origin(columns=request.columns),
     )
 
 

@@ -27,4 +27,5 @@ def read_sequences(request: Request) -> Source:
         name=files[0].path.parent.resolve().name or "dataset",
         interactions=interactions.filter(pl.col(ITEM) != ""),
         items=split_lines(request, items, "\t", (ITEM, TITLE)),
+        items_file=str(items),
     )

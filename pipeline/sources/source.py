@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Literal, get_args
 
 import polars as pl
 
-from ssna.columns import ITEM
+from ssna.columns import ITEM, RATING, TIME, USER
 from ssna.errors import SourceError
+from ssna.sources.tables import Table
 
 Format = Literal[
     "table", "sequences", "recbole", "movielens", "amazon", "yelp", "steam", "mind", "goodbooks", "unisrec", "recformer"
@@ -32,6 +33,38 @@ class Columns:
     items_item: str | None = None
     """The item id in the items' file, where it is called otherwise than in the interactions"""
 
+    def of(self, column: str) -> str:
+        """The source's name of a column of interactions (`user_id` and so on)."""
+        return {USER: self.user, ITEM: self.item, RATING: self.rating, TIME: self.timestamp}[column] or column
+
+    @property
+    def described_item(self) -> str:
+        """The source's name of the item id in the items' file."""
+        return self.items_item or self.of(ITEM)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where interactions come from, as messages name it."""
+
+    tables: Sequence[Table] = ()
+    """Whose rows are the interactions, one table after another; none where they are made otherwise"""
+    columns: Columns = Columns()
+
+    def place(self, row: int) -> str:
+        """Of the interaction of that number, from 0, in the source's order."""
+        left = row
+        for table in self.tables:
+            rows = table.scan().select(pl.len()).collect(engine="streaming").item()
+            if left < rows:
+                return table.place(left)
+            left -= rows
+        return f"data row {row + 1}"
+
+
+NO_ORIGIN = Origin()
+"""Of interactions of which only the numbers of their rows are known"""
+
 
 @dataclass(frozen=True)
 class Source:
@@ -44,6 +77,10 @@ class Source:
     """item_id as a string, then the source's other fields"""
     template: str | None = None
     """Of the item texts, where the format has no title field; None takes the title"""
+    items_file: str | None = None
+    """The file of the items, where the others hold none; None where interactions and items stand together"""
+    origin: Origin = NO_ORIGIN
+    """Of the interactions"""
 
 
 def interactions_of(
@@ -95,7 +132,7 @@ def interaction_columns(frame: pl.LazyFrame, columns: Columns, what: str) -> pl.
 def item_columns(frame: pl.LazyFrame, columns: Columns, what: str, option: str = "--items-item-column") -> pl.LazyFrame:
     """`Source.items` out of a frame with the source's own names."""
     available = frame.collect_schema()
-    item = pick(columns.items_item or columns.item, "item_id", available, what, option)
+    item = pick(columns.described_item, ITEM, available, what, option)
     others = [name for name in available if name not in (item, ITEM)]
     return frame.select(id_strings(item, available[item]).alias(ITEM), *others)
 

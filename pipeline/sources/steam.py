@@ -37,6 +37,7 @@ def read_steam(request: Request) -> Source:
             *_TEXTS[3:],
             *(as_list(name) for name in _LISTS),
         ),
+        items_file=str(last),
     )
 
 

@@ -9,14 +9,15 @@ import polars as pl
 from ssna.errors import SourceError
 from ssna.sources.files import SourceFile, Workbench, require_file
 from ssna.sources.request import Request, stacked
-from ssna.sources.source import Columns, Source, interaction_columns, item_columns
+from ssna.sources.source import Columns, Origin, Source, interaction_columns, item_columns
 from ssna.sources.tables import Table, kind_of_table
 
 
 def read_table(request: Request) -> Source:
     """The interactions' tables, then the items' table (CSV, TSV, Parquet or JSON Lines, the text ones also gzipped)."""
     files, items = request.interactions_and_items("the interactions' file", "the items' file")
-    frames, described = [_scan(request, file) for file in files], _scan(request, items)
+    tables, described = [_table(request, file) for file in files], _table(request, items).scan()
+    frames = [table.scan() for table in tables]
     user = request.columns.user or "user_id"
     if user not in frames[0].collect_schema() and user in described.collect_schema():
         raise SourceError(
@@ -31,6 +32,8 @@ def read_table(request: Request) -> Source:
             [interaction_columns(frame, request.columns, str(file)) for frame, file in zip(frames, files, strict=True)]
         ),
         items=item_columns(described, request.columns, str(items)),
+        items_file=str(items),
+        origin=Origin(tables, request.columns),
     )
 
 
@@ -42,7 +45,7 @@ def read_items_table(path: Path, item_column: str | None, encoding: str | None, 
     """
     request = Request("table", [path], Columns(items_item=item_column), encoding, None, bench)
     file = SourceFile(require_file(path, "a table of items"))
-    return item_columns(_scan(request, file), request.columns, str(file), "--item-column")
+    return item_columns(_table(request, file).scan(), request.columns, str(file), "--item-column")
 
 
 def read_histories_table(path: Path, bench: Workbench) -> pl.LazyFrame:
@@ -54,14 +57,14 @@ def read_histories_table(path: Path, bench: Workbench) -> pl.LazyFrame:
     request = Request("table", [path], Columns(), None, None, bench)
     file = SourceFile(require_file(path, "a table of histories"))
     try:
-        return _scan(request, file)
+        return _table(request, file).scan()
     except SourceError as error:
         if isinstance(error.__cause__, UnicodeError):
             raise SourceError(f"{path} is no UTF-8 text ({error.__cause__}). Convert it to UTF-8.") from error
         raise
 
 
-def _scan(request: Request, file: SourceFile) -> pl.LazyFrame:
+def _table(request: Request, file: SourceFile) -> Table:
     kind = kind_of_table(file.path)
     readable = request.bench.binary_file(file.path) if kind == "parquet" else request.text(file)
-    return request.bench.remember(Table(str(file), readable, kind)).scan()
+    return request.bench.remember(Table(str(file), readable, kind))

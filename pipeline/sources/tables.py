@@ -7,6 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -76,10 +77,32 @@ class Table:
             raise SourceError(f"{self.name}: its header has the column '{twice[0]}' more than once. Rename the others.")
         others = [name for mark, name in _SEPARATORS.items() if mark in header]
         if self.separator not in header and others:
+            fitting = {"commas": ", or name it .csv", "tabs": ", or name it .tsv"}.get(others[0], "")
             raise SourceError(
-                f"{self.name}: the columns of its header are separated by {others[0]} ('{header[:60]}'); expected "
-                f"{_SEPARATORS[self.separator]}. Convert the file, or correct its ending (.csv or .tsv)."
+                f"{self.name}: its header is one column, whose name has {others[0]} ('{header[:60]}'); expected "
+                f"columns separated by {_SEPARATORS[self.separator]}. Save the table with these{fitting}."
             )
+
+    def place(self, row: int) -> str:
+        """Where the row of that number, from 0, of those of `scan` stands, as people count."""
+        if self.kind == "parquet":
+            return f"{self.name}, row {row + 1}"
+        try:
+            return f"{self.name}, line {next(islice(self._lines(), row, None))}"
+        except (csv.Error, StopIteration):  # A field beyond Python's limit, or quotes that polars takes otherwise.
+            return f"{self.name}, data row {row + 1}"
+
+    def _lines(self) -> Iterator[int]:
+        """The line in which each row of `scan` begins."""
+        if self.kind == "jsonl":
+            with self.path.open("rb") as file:
+                yield from (number for number, line in enumerate(file, 1) if line.strip())
+            return
+        begins, is_header = 1, self.names is None
+        for row, last_line in self._rows(strict=False):
+            if any(row) and not is_header:
+                yield begins
+            begins, is_header = last_line + 1, False
 
     def fault(self) -> str | None:
         """Where the file is not what it should be, in words; None if nothing is found."""
@@ -150,7 +173,10 @@ def kind_of_table(path: Path) -> TableKind:
     """
     ending = path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix
     if ending not in _ENDINGS:
-        raise SourceError(f"{path}: unknown table format '{ending}'; expected one of {', '.join(_ENDINGS)} (or .gz).")
+        raise SourceError(
+            f"{path}: unknown table format '{ending}'; expected one of {', '.join(_ENDINGS)} (or .gz). "
+            "Save it as one of these, a spreadsheet as CSV."
+        )
     return _ENDINGS[ending]
 
 

@@ -133,7 +133,8 @@ def test_prepare_prints_what_dataset_json_says(place: Path) -> None:
 
 def test_add_items_prints_the_numbers_of_items(place: Path) -> None:
     assert as_json(place, "add-items") == {
-        "added": 1, "replaced": 0, "known": 0, "without_text": 0, "extracted": 1, "candidates": 25
+        "added": 1, "replaced": 0, "known": 0, "without_text": 0, "extracted": 1, "candidates": 25,
+        "notes": [],
     }  # fmt: skip
 
 

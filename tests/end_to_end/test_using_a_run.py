@@ -412,7 +412,10 @@ def test_metrics_stay_those_of_the_items_that_were_trained_with(run: Path, tmp_p
 def test_only_new_texts_are_read_and_each_item_is_counted(place: Place, run: Path, tmp_path: Path) -> None:
     rows = ["n1,desk engine", "n2,ink kettle", "i3,another title", "empty,"]
     first = ssna.add_items(run, write_csv(tmp_path / "new.csv", *rows))
-    assert first == ssna.AddedItems(added=2, replaced=0, known=1, without_text=1, extracted=2, candidates=27)
+    assert first == ssna.AddedItems(
+        added=2, replaced=0, known=1, without_text=1, extracted=2, candidates=27,
+        notes=("The first item without text is empty.",),
+    )  # fmt: skip
     assert ssna.recommend(run, history=["i3"]).history[0].title != "another title"
     second = ssna.add_items(run, write_csv(tmp_path / "more.csv", "n2,guitar hammer", "n3,jacket ink"))
     assert second == ssna.AddedItems(added=1, replaced=1, known=0, without_text=0, extracted=2, candidates=28)
@@ -745,10 +748,20 @@ def test_a_finished_run_that_is_resumed_keeps_its_new_items_and_one_that_is_repl
 
 
 def test_the_commands_say_what_was_done(run: Path, tmp_path: Path) -> None:
-    write_csv(tmp_path / "new.csv", "n1,desk alpine", "i3,x", "none,", header="movie,title")
+    rows = ("n1,desk alpine", "i3,x", "none,", "n1,ink", "n1,desk alpine")
+    write_csv(tmp_path / "new.csv", *rows, header="movie,title")
     done = ssna_in_process("add-items", run, "new.csv", "--item-column", "movie", cwd=tmp_path)
     assert done.stdout == (
         f"{run}: 1 item added, 1 known already, 1 without text, passed over; 1 text read; 26 items can be recommended\n"
+        "1 item is described again with other values (the first is n1). If the first description is not the right one, "
+        "mend the items' file.\n"
+        "The first item without text is none.\n"
+    )
+    write_csv(tmp_path / "empty.csv", header="movie,title")
+    done = ssna_in_process("add-items", run, "empty.csv", "--item-column", "movie", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        "Error: empty.csv holds no item. Expected a row for each item, with its id and the fields of its text.\n"
     )
     nearest = json.loads(ssna_in_process("similar", run, "n1", "--top", "2", "--json").stdout)
     assert [set(each) for each in nearest] == [{"item_id", "title", "score"}] * 2

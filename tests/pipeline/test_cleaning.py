@@ -35,7 +35,9 @@ def test_without_times_the_order_of_the_source_counts() -> None:
 
 
 def test_a_row_without_user_or_item_is_an_error_that_says_which() -> None:
-    with pytest.raises(SourceError, match=r"1 interaction has no item_id \(the first is row 2\)"):
+    with pytest.raises(
+        SourceError, match=r"1 interaction has no item_id \(the first is data row 2\)\. Complete the column 'item_id'"
+    ):
         collect([("a", "x", 1, None), ("b", None, 2, None)])
 
 

@@ -53,10 +53,19 @@ def test_items_whose_descriptions_differ_are_counted_and_said(tmp_path: Path) ->
     command = ["prepare", "ratings.csv", "items.parquet", "out", "--format", "table", "--overwrite"]
     printed = ssna_in_process(*command, cwd=tmp_path).stdout
     assert "3 items described (4 more than once: the first description counts)" in printed
-    assert "\n2 items are described again with other values. If the first is not the right one" in printed
-    assert open_dataset(tmp_path / "out").description["items_described_otherwise"] == 2
+    note = (
+        "2 items are described again with other values (the first is a). If the first description is not the right "
+        "one, mend the items' file."
+    )
+    assert f"\n{note}\n" in printed
+    description = open_dataset(tmp_path / "out").description
+    assert description["items_described_otherwise"] == 2
+    assert description["notes"] == [note]
     items[[0, 1, 2, 3, 5]].write_parquet(tmp_path / "items.parquet")
-    assert "\n1 item is described again with other values." in ssna_in_process(*command, cwd=tmp_path).stdout
+    assert (
+        "\n1 item is described again with other values (the first is a)."
+        in ssna_in_process(*command, cwd=tmp_path).stdout
+    )
     items[[0, 1, 2, 4, 5]].write_parquet(tmp_path / "items.parquet")
     printed = ssna_in_process(*command, cwd=tmp_path).stdout
     assert "2 more than once" in printed
@@ -83,8 +92,12 @@ def test_unknown_and_empty_items_are_errors_unless_dropped_and_counted(tmp_path:
         make(tmp_path, source)
     with pytest.raises(DatasetError, match=r"2 interactions are with 1 items without text \(b\).*--drop-empty"):
         make(tmp_path, source, drop_unknown=True)
-    with pytest.raises(DatasetError, match="all 1 interactions are with unknown items .* interactions' file first"):
+    with pytest.raises(DatasetError, match="all 1 interactions are with unknown items .*; the items have .* the int"):
         make(tmp_path, ("u\ta\n", "b\tB\n"))
+    with pytest.raises(
+        DatasetError, match=r"all 1 interactions are with items without text \(such as b\)\. Name fields"
+    ):
+        make(tmp_path, ("u\tb\n", "b\t \n"))
     with pytest.raises(DatasetError, match="no interaction is left"):
         make(tmp_path, ("u\tb\n", "b\t \n"), drop_empty=True)
     dataset = make(tmp_path, source, drop_unknown=True, drop_empty=True)
@@ -93,6 +106,57 @@ def test_unknown_and_empty_items_are_errors_unless_dropped_and_counted(tmp_path:
         ("unknown items", 3), ("items without text", 1)
     ]  # fmt: skip
     assert dataset.items()["text"].to_list() == ["A", ""]
+
+
+@pytest.mark.parametrize(
+    ("used", "known", "message"),
+    [
+        (
+            ["F001", "F002", "F003"],
+            ["F01", "F02", "F03"],
+            "all 3 interactions are with unknown items (such as F001, F002); the items have ids such as F01, F02. "
+            "Expected the interactions' file first, then the items' file, with the same item ids in both.",
+        ),
+        (
+            ["33.0", "34.0"],
+            ["33"],
+            "all 2 interactions are with unknown items (such as 33.0, 34.0); the items have ids such as 33. Without "
+            "the .0 at their ends they are the same: write ids as whole numbers in both files.",
+        ),
+        (
+            ["33"],
+            ["33.0"],
+            "all 1 interactions are with unknown items (such as 33); the items have ids such as 33.0. Without the .0 "
+            "at their ends they are the same: write ids as whole numbers in both files.",
+        ),
+    ],
+)
+def test_ids_that_do_not_fit_are_shown_from_both_sides(
+    tmp_path: Path, used: list[str], known: list[str], message: str
+) -> None:
+    source = (f"u\t{' '.join(used)}\n", "".join(f"{item}\ta\n" for item in known))
+    with pytest.raises(DatasetError) as caught:
+        make(tmp_path, source)
+    assert str(caught.value) == message
+
+
+def test_the_span_of_the_times_is_told_and_odd_ones_noted(tmp_path: Path) -> None:
+    (tmp_path / "ratings.csv").write_text("user_id,item_id,stars,when\nu,a,1,881250949\nu,a,5,1600000000\n")
+    (tmp_path / "items.csv").write_text("item_id,title\na,A\n")
+    command = ["prepare", "ratings.csv", "items.csv", "out", "--format", "table", "--overwrite", "--timestamp-column"]
+    printed = ssna_in_process(*command, "when", cwd=tmp_path).stdout
+    assert ", times read as seconds, 1997-12-04 to 2020-09-13, fingerprint" in printed
+    description = open_dataset(tmp_path / "out").description
+    assert (description["timestamps"], description["notes"]) == ("s", [])
+    assert description["time_span"] == ["1997-12-04", "2020-09-13"]
+    printed = ssna_in_process(*command, "stars", "--json", cwd=tmp_path).stdout
+    assert json.loads(printed)["notes"] == [
+        "All times lie before 1990 (the last is of 1970-01-01). Check that the times are in the right column, and "
+        "--timestamp-unit."
+    ]
+    printed = ssna_in_process(*command, "stars", "--timestamp-unit", "ms", cwd=tmp_path).stdout
+    assert ", times read as milliseconds, 1970-01-01 to 1970-01-01, fingerprint" in printed
+    assert "\nAll times lie before 1990" in printed
 
 
 def test_the_fingerprint_is_of_the_rows(tmp_path: Path) -> None:

@@ -173,7 +173,9 @@ def test_tables_of_every_kind_with_columns_named_by_options(tmp_path: Path, endi
 
 def test_tables_of_unknown_kind_or_number_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a.xlsx").touch()
-    with pytest.raises(SourceError, match=r"unknown table format '\.xlsx'; expected one of \.csv"):
+    with pytest.raises(
+        SourceError, match=r"unknown table format '\.xlsx'; expected one of \.csv.* a spreadsheet as CSV\."
+    ):
         prepare([tmp_path / "a.xlsx", tmp_path / "a.xlsx"], tmp_path / "out", format="table")
     with pytest.raises(SourceError, match="takes the interactions' file and the items' file; found 1 before OUT"):
         prepare(tmp_path / "a.csv", tmp_path / "out", format="table")
@@ -251,7 +253,13 @@ def test_empty_lines_of_delimited_text_are_passed_over(tmp_path: Path, ending: s
         (
             "user_id;item_id\nu;1\n",
             "item_id,title\n1,a\n",
-            r"events\.csv\.gz: .* separated by semicolons .*; expected comm",
+            r"events\.csv\.gz: its header is one column, whose name has semicolons \('user_id;item_id'\); expected "
+            r"columns separated by commas\. Save the table with these\.$",
+        ),
+        (
+            "user_id\titem_id\nu\t1\n",
+            "item_id,title\n1,a\n",
+            r"one column, whose name has tabs .* Save the table with these, or name it \.tsv\.$",
         ),
         ("", "item_id,title\n1,a\n", r"events\.csv\.gz is empty"),
         (
@@ -267,7 +275,31 @@ def test_empty_lines_of_delimited_text_are_passed_over(tmp_path: Path, ending: s
         (
             "user_id,item_id,timestamp\nu,1,2020-01-02\nu,1,soon\nu,1,later\n",
             "item_id,title\n1,a\n",
-            "^2 of 3 timestamps cannot be read, first of them 'soon'; expected a date such as the first, '2020-01-02'",
+            r"^2 of 3 timestamps cannot be read, first of them 'soon' \(\S+events\.csv\.gz, line 3\); expected a date "
+            "such as the first, '2020-01-02'",
+        ),
+        (
+            'user_id,item_id,note\nu,1,"a\nb"\n\n,1,c\n,2,d\n',
+            "item_id,title\n1,a\n",
+            r"^2 interactions have no user_id \(the first is \S+events\.csv\.gz, line 5\)\. Complete the column "
+            r"'user_id'\.$",
+        ),
+        (
+            "user_id,item_id,timestamp\nu,1,1\nu,1,\n",
+            "item_id,title\n1,a\n",
+            r"^1 of 2 interactions has no timestamp \(the first is \S+events\.csv\.gz, line 3\)\. Complete the column "
+            "'timestamp', or remove it",
+        ),
+        (
+            "user_id,item_id\n",
+            "item_id,title\n1,a\n",
+            r"events\.csv\.gz holds no interaction\. Expected a row for each",
+        ),
+        ("user_id,item_id\nu,1\n", "item_id,title\n", r"^\S+items\.csv holds no item\. Expected a row for each item"),
+        (
+            "user_id,item_id\nu,1\n",
+            "item_id,title\n1,a\n,b\n",
+            r"^\S+items\.csv: 1 item has no item_id \(the first is data row 2\)\. Complete the column 'item_id'\.$",
         ),
     ],
 )
@@ -276,6 +308,34 @@ def test_a_table_out_of_shape_names_the_file_and_line(tmp_path: Path, events: st
     (tmp_path / "items.csv").write_text(items)
     with pytest.raises(SourceError, match=message):
         prepare([tmp_path / "events.csv.gz", tmp_path / "items.csv"], tmp_path / "out", format="table")
+
+
+def test_a_missing_id_is_named_by_its_file_row_and_own_column(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("who,what\nu,1\n\nu,1\n")
+    (tmp_path / "b.jsonl").write_text('{"who": "u", "what": "1"}\n\n{"who": null, "what": "1"}\n')
+    (tmp_path / "items.csv").write_text("what,title\n1,a\n")
+    pl.DataFrame({"who": ["u", None], "what": ["1", "1"]}).write_parquet(tmp_path / "c.parquet")
+    columns = Columns(user="who", item="what")
+    for second, place in (("b.jsonl", "line 3"), ("c.parquet", "row 2")):
+        paths = [tmp_path / name for name in ("a.csv", second, "items.csv")]
+        with pytest.raises(SourceError) as caught:
+            prepare(paths, tmp_path / "out", format="table", columns=columns)
+        assert str(caught.value) == (
+            f"1 interaction has no user_id (the first is {paths[1]}, {place}). Complete the column 'who'."
+        )
+    with pytest.raises(SourceError, match="names 'what', the column of the items' ids. Write {item_id} for it"):
+        prepare(paths, tmp_path / "out", format="table", columns=columns, text="{what}: {title}")
+
+
+@pytest.mark.parametrize("mark", ["utf-16-le", "utf-16-be"])
+def test_utf_16_is_recognised_and_read_when_said(tmp_path: Path, mark: str) -> None:
+    paths = [tmp_path / "events.csv", tmp_path / "items.csv"]
+    for path, content in zip(paths, ("user_id,item_id\nu,1\n", "item_id,title\n1,Ö\n"), strict=True):
+        path.write_bytes(f"\ufeff{content}".encode(mark))
+    for encoding in (None, "latin-1"):
+        with pytest.raises(SourceError, match=r"events\.csv is UTF-16, not \S+ text\. Give --encoding utf-16 if all"):
+            prepare(paths, tmp_path / "out", format="table", encoding=encoding)
+    assert texts(prepare(paths, tmp_path / "out", format="table", encoding="utf-16")) == {"1": "Ö"}
 
 
 def test_broken_json_lines_and_parquet_are_named(tmp_path: Path) -> None:

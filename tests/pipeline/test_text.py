@@ -23,7 +23,7 @@ ITEMS = pl.DataFrame(
 def render(template: str) -> list[str]:
     return (
         ITEMS.lazy()
-        .select(text_expression(template, ITEMS.schema, "items.csv", f"--text '{template}'").alias("text"))
+        .select(text_expression(template, ITEMS.schema, "items.csv", f"--text '{template}'", "sku").alias("text"))
         .collect()["text"]
         .to_list()
     )
@@ -96,7 +96,16 @@ def test_doubled_braces_stand_for_themselves() -> None:
             "--text '{brand}' names the field 'brand', which is not in items.csv "
             "(found: item_id, title, genres, year).",
         ),
-        ("no field", "--text 'no field' names no field of items.csv (found: item_id, title, genres, year)."),
+        ("{genre}", "not in items.csv (found: item_id, title, genres, year). Did you mean {genres}?"),
+        (
+            "{sku}: {title}",
+            "--text '{sku}: {title}' names 'sku', the column of the items' ids. Write {item_id} for it.",
+        ),
+        (
+            "no field",
+            "--text 'no field' names no field of items.csv (found: item_id, title, genres, year). Write those that "
+            "make the text in braces, such as {title}.",
+        ),
         ("{title", "--text '{title' is malformed"),
         ("{title:>9}", "--text '{title:>9}' formats 'title'; write a field as {title} alone"),
         ("{title!r}", "--text '{title!r}' formats 'title'"),
