@@ -37,7 +37,7 @@ from ssna.sources import TimestampUnit, first_line
 from ssna.stage1_extract import ExtractOptions, NameTakenError
 from ssna.stage2_adapt import AdaptOptions, OptionError, of_python
 from ssna.terminal import count, counted, print_note, training_progress, work_progress
-from ssna.timestamps import timestamps_in_ms, unreadable_timestamps
+from ssna.timestamps import UNITS, timestamps_in_ms, unreadable_timestamps
 
 _DATA, _RUN, _ABOUT = "data", "run", "recommender.json"
 # What `prepare` is told besides, under the same names.
@@ -454,7 +454,7 @@ def _prepared(dataset: Dataset, times: str | None) -> str:
         times: what the frame calls its column of times; None if it has none.
     """
     left, read_as = dataset.steps[-1]["after"], dataset.description["timestamps"]
-    order = "their rows" if read_as is None else f"the column '{times}' ({read_as})"
+    order = "their rows" if read_as is None else f"the column '{times}' ({UNITS.get(read_as, read_as)})"
     lost = [
         f"{step['name']}: {count(step['before']['interactions'] - step['after']['interactions'])} dropped"
         for step in dataset.steps

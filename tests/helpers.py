@@ -102,6 +102,7 @@ def commands_in(group: click.Group, before: str = "") -> Iterator[tuple[str, cli
 def ssna_in_process(*arguments: str | Path, cwd: Path | None = None, **environment: str) -> Outcome:
     """The same as `ssna`, but in this process: without the seconds in which a new one imports PyTorch."""
     from ssna.cli import main
+    from ssna.terminal import be_quiet
 
     with (
         pytest.MonkeyPatch.context() as patch,
@@ -119,6 +120,8 @@ def ssna_in_process(*arguments: str | Path, cwd: Path | None = None, **environme
             main()
         except SystemExit as stop:
             status = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+        finally:
+            be_quiet(False)
     return Outcome(status, stdout.getvalue(), stderr.getvalue())
 
 
