@@ -263,7 +263,9 @@ def _run_study(
 
 def _print_run(output: str, results: Mapping[str, Any], chosen: AdaptOptions) -> None:
     print_results({output: results})
-    best = f"best epoch {results['best_epoch']} of {results['epochs']}, " if results["epochs"] else ""
+    best, epochs = results["best_epoch"], results["epochs"]
+    cut = " (ended by --epochs)" if epochs == chosen.epochs and epochs - best < chosen.patience else ""
+    trained = f"best epoch {best} of {epochs}{cut}, " if epochs else ""
     others = ""
     if left_out := results["users_not_evaluated"]:
         only = "it only trains" if left_out == 1 else "they only train"
@@ -277,6 +279,6 @@ def _print_run(output: str, results: Mapping[str, Any], chosen: AdaptOptions) ->
         )
         print_line(f"{output}: states of {folder}, {which}{text}")
     print_line(
-        f"{output}: {best}{counted(results['users'], 'user')} evaluated{others}, "
+        f"{output}: {trained}{counted(results['users'], 'user')} evaluated{others}, "
         f"{counted(results['candidates'], 'candidate')}, {results['total_seconds']:.1f} s"
     )

@@ -38,7 +38,12 @@ def test_commands_count_one_in_the_singular(place: Path) -> None:
         ("cache compact llm --cache-root caches", ": 1 segment is now 1, 0 repeated rows dropped"),
         (
             "adapt data --llm llm --cache-root caches --output run --epochs 1 --width 8",
+            "run: best epoch 1 of 1 (ended by --epochs), "
             "1 user evaluated (1 too short to be, it only trains), 1 candidate, ",
+        ),
+        (
+            "adapt data --llm llm --cache-root caches --output other --epochs 9 --patience 1 --width 8",
+            "other: best epoch 1 of 2, 1 user evaluated",
         ),
         ("evaluate run", "run: 1 user, 1 candidate, split"),
         ("compare run run", "1 user, all of whom both runs were tested on"),
