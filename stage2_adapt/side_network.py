@@ -22,7 +22,7 @@ from ssna.stage2_adapt.options import ActivationName, SideName
 # weighs anything beside the text (docs/method.md has what that costs).
 _INITIAL_GAIN = 0.05
 
-_ITEMS_MULTIPLE = 64
+_ITEMS_MULTIPLE = 64  # See `_LayerByLayer`.
 
 _ACTIVATIONS: dict[ActivationName, Callable[[Tensor], Tensor]] = {
     "gelu": functional.gelu,
