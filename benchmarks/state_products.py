@@ -8,11 +8,10 @@ bfloat16 ones if their number changes in each step, as it is and made a multiple
 
 from __future__ import annotations
 
-import time
-
 import click
 import torch
 from timing import best_of
+from torch import Tensor
 
 import ssna.cli  # noqa: F401  # What it tells PyTorch's libraries, as every command does.
 from ssna.stage2_adapt import side_network
@@ -26,26 +25,35 @@ from ssna.stage2_adapt.side_network import SideNetwork
 @click.option("--state-width", default=384, show_default=True)
 @click.option("--threads", default=1, show_default=True)
 def main(items: int, layers: int, state_width: int, threads: int) -> None:
-    """Time both."""
+    """Time float32 against bfloat16, and numbers of items as they come against multiples."""
     torch.set_num_threads(threads)
     torch.manual_seed(0)
-    width = AdaptOptions.width
-    network = SideNetwork(layers, state_width, width, integration=AdaptOptions.side)
-    states, gradient = torch.randn(layers, items, state_width), torch.randn(items, width)
+    network = SideNetwork(layers, state_width, AdaptOptions.width, integration=AdaptOptions.side)
+    states, gradient = made_up(items, layers, state_width)
     wide, narrow = (
         best_of(lambda given=each: network(given).backward(gradient), 20) for each in (states, states.bfloat16())
     )
     click.echo(f"{layers} layers of {state_width}, {items:,} items: {wide / narrow:.2f} ×")
+    ratio = time_in_multiples(network, items, layers, state_width)
+    click.echo(f"about {items:,} items, another number each time: {ratio:.2f} × in multiples of 64")
+
+
+def made_up(items: int, layers: int, state_width: int) -> tuple[Tensor, Tensor]:
+    """Random states of items, and gradients of their vectors."""
+    return torch.randn(layers, items, state_width), torch.randn(items, AdaptOptions.width)
+
+
+def time_in_multiples(network: SideNetwork, items: int, layers: int, state_width: int) -> float:
+    """Time of numbers of items about this one made a multiple of 64, as a multiple of their time as they are."""
     seconds = dict.fromkeys((1, side_network._ITEMS_MULTIPLE), 0.0)
     for number in range(items - 30, items + 30):
-        given, gradient = torch.randn(layers, number, state_width).bfloat16(), torch.randn(number, width)
+        states, gradient = made_up(number, layers, state_width)
+        narrow = states.bfloat16()
         for multiple in seconds:
             side_network._ITEMS_MULTIPLE = multiple
-            started = time.perf_counter()
-            network(given).backward(gradient)
-            seconds[multiple] += time.perf_counter() - started
-    as_it_is, rounded = seconds.values()
-    click.echo(f"about {items:,} items, another number each time: {rounded / as_it_is:.2f} × in multiples of 64")
+            seconds[multiple] += best_of(lambda given=narrow, at=gradient: network(given).backward(at), 1)
+    as_they_are, rounded = seconds.values()
+    return rounded / as_they_are
 
 
 if __name__ == "__main__":

@@ -95,8 +95,7 @@ def _show(dataset: Dataset) -> None:
     times = "order only" if span is None else f"{UNITS.get(read_as, read_as)}, {span[0]} to {span[1]}"
     print_line(
         f"{dataset.path}: dataset '{dataset.name}', {counted(described['items'], 'item')} described{first}, text from "
-        f"'{described['template']}', times read as {times}, "
-        f"fingerprint {dataset.fingerprint[:12]}"
+        f"'{described['template']}', times read as {times}, fingerprint {dataset.fingerprint[:12]}"
     )
     for note in described["notes"]:
         print_line(note)
