@@ -73,7 +73,7 @@ def go_through(
                 words += quick if words[0] == "adapt" and "popularity" not in words else []
                 done = ssna_in_process(*words, cwd=folder, SSNA_CACHE="caches")
                 assert done.returncode == 0, f"{statement}\n{done.stderr}"
-                printed += done.stdout
+                printed += done.stdout.replace(" (ended by --epochs)", "")  # Which is what `quick` does.
             elif not re.match(r"(export )?[A-Z_]+=", statement):  # Those say where caches and the LLM are.
                 command = ["bash", "-c", statement]
                 printed += subprocess.run(
