@@ -43,6 +43,13 @@ from ssna.stage2_adapt import (
 
 SHAPES = {"MiniLM": (6, 384), "BERT-base": (12, 768), "BERT-large": (24, 1024)}
 """Blocks and width of LLMs; the feed-forward part is four times as wide, and attention heads read 64 dimensions"""
+DECODERS: dict[str, dict[str, int]] = {
+    "SmolLM-135M": {
+        "hidden_size": 576, "num_hidden_layers": 30, "intermediate_size": 1536, "num_attention_heads": 9,
+        "num_key_value_heads": 3,
+    }
+}  # fmt: skip
+"""Shapes of Llama's form"""
 # Words that are one token each, so that a text's length is known.
 _WORDS = (
     "red green blue black white small large new old light heavy hard soft metal wood glass paper steel water air fire "
@@ -71,11 +78,6 @@ class Case:
     """Of each text, the two special ones included"""
     layers: int = 6
     """a"""
-
-    @property
-    def llm_folder(self) -> str:
-        """Of the LLM with random weights."""
-        return f"{self.shape}-{self.blocks or SHAPES[self.shape][0]}"
 
     @property
     def streamed(self) -> bool:
@@ -138,7 +140,7 @@ def run(
 def make_up(case: Case, row: str, tokenizer: Path, place: Path) -> dict[str, Any]:
     """Write the LLM or the cache that a case needs, if it is not there."""
     if ROWS[row].method != "cached":
-        random_llm(case, tokenizer, place)
+        random_llm(case.shape, case.blocks, tokenizer, place)
     elif case.streamed:
         made_up_cache(place, case.items)
     return {}
@@ -173,7 +175,7 @@ def make_training(case: Case, row: str, device: torch.device, place: Path) -> Tr
         states = made_up_states(case, device, place)
         shared = (problem.sequences, problem.split, problem.num_items, problem.num_trained)
         return Training(TrainingData(*shared, states, [(case.layers, SHAPES[case.shape][1])]), options, device)
-    llm = place / case.llm_folder
+    llm = place / llm_folder(case.shape, case.blocks)
     if ROWS[row].method != UNCACHED:
         options = replace(options, layers=None)
     return start(problem, str(llm), ROWS[row].method, options, device, constants_of=_CONSTANTS_OF)
@@ -200,23 +202,40 @@ def made_up_states(case: Case, device: torch.device, place: Path) -> ItemStates:
     return StreamedStates.within(_STREAMED, [rows], [unchanged], device)
 
 
-def random_llm(case: Case, tokenizer: Path, place: Path) -> None:
-    """Write a BERT of the case's shape, with random weights, if it is not there."""
-    from transformers import BertConfig, BertModel
+def random_llm(shape: str, blocks: int | None, tokenizer: Path, place: Path) -> Path:
+    """The folder of an LLM of a shape, with random weights; written, if it is not there.
 
-    blocks, width = SHAPES[case.shape]
-    target = place / case.llm_folder
+    Args:
+        shape: a key of `SHAPES`, a BERT, or of `DECODERS`.
+        blocks: instead of the shape's.
+        tokenizer: folder of the LLM whose tokenizer it gets.
+        place: where its folder goes.
+    """
+    from transformers import BertConfig, BertModel, LlamaConfig, LlamaModel
+
+    target = place / llm_folder(shape, blocks)
     if target.exists():
-        return
+        return target
     target.mkdir()
     for file in tokenizer.iterdir():
         if "token" in file.name or file.name == "vocab.txt":
             shutil.copy(file, target)
-    config = BertConfig(
-        vocab_size=VOCABULARY, hidden_size=width, num_hidden_layers=case.blocks or blocks,
-        num_attention_heads=width // 64, intermediate_size=4 * width,
-    )  # fmt: skip
-    BertModel(config, add_pooling_layer=False).save_pretrained(target)
+    if shape in DECODERS:
+        model = LlamaModel(LlamaConfig(vocab_size=VOCABULARY, **DECODERS[shape]))
+    else:
+        own, width = SHAPES[shape]
+        config = BertConfig(
+            vocab_size=VOCABULARY, hidden_size=width, num_hidden_layers=blocks or own,
+            num_attention_heads=width // 64, intermediate_size=4 * width,
+        )  # fmt: skip
+        model = BertModel(config, add_pooling_layer=False)
+    model.save_pretrained(target)
+    return target
+
+
+def llm_folder(shape: str, blocks: int | None) -> str:
+    """Its name."""
+    return shape if blocks is None else f"{shape}-{blocks}"
 
 
 @main.command()

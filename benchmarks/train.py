@@ -46,6 +46,7 @@ from ssna.stage2_adapt import (
 
 LAYERS, STATE_WIDTH = 6, 384
 _ROWS_AT_ONCE, _EVALUATIONS = 10_000, 3
+_AS_IS: dict[str, Any] = {"prefix": "", "suffix": "", "remote_code": None}
 PEERS = Path(__file__).parent / "peers"
 CPU = torch.device("cpu")
 
@@ -55,14 +56,16 @@ def main() -> None:
     """Measure."""
 
 
-def made_up_cache(folder: Path, items: int) -> Cache:
+def made_up_cache(folder: Path, items: int, layers: int = LAYERS, width: int = STATE_WIDTH) -> Cache:
     """A cache of so many random rows, the texts "0", "1", …"""
-    settings, llm = {"made up": True}, {"source": "made-up", "blocks": LAYERS, "state_width": STATE_WIDTH}
+    llm = {"source": "made-up", "blocks": layers, "state_width": width}
+    settings = {"max_tokens": 512, "compute_dtype": "float32", "stored_dtype": "float16", "pooling": "mean", **_AS_IS}
+    settings |= {"made up": [layers, width]}
     cache, rng = Cache.create(folder, "made-up", settings, llm), np.random.default_rng(0)
     if len(cache) == items:
         return cache
-    block = rng.normal(size=(_ROWS_AT_ONCE, LAYERS, STATE_WIDTH)).astype(np.float32)
-    with SegmentWriter(cache, list(range(LAYERS, 0, -1)), "float16", "made-up") as writer:
+    block = rng.normal(size=(min(items, _ROWS_AT_ONCE), layers, width)).astype(np.float32)
+    with SegmentWriter(cache, list(range(layers, 0, -1)), "float16", "made-up") as writer:
         for first in range(0, items, _ROWS_AT_ONCE):
             n = min(_ROWS_AT_ONCE, items - first)
             keys = keys_of_texts(str(number) for number in range(first, first + n))

@@ -12,7 +12,7 @@ from ssna.stage1_extract.extraction import (
     plan_texts,
 )
 from ssna.stage1_extract.llm_files import LLMError, find_config
-from ssna.stage1_extract.planning import llm_size, measured_seconds_a_token
+from ssna.stage1_extract.planning import llm_size, loading_seconds, measured_seconds_a_token
 from ssna.stage1_extract.pooling import POOLINGS
 from ssna.stage1_extract.settings import (
     COMPUTE_DTYPES,
@@ -41,6 +41,7 @@ __all__ = [
     "extract_texts",
     "find_config",
     "llm_size",
+    "loading_seconds",
     "measured_seconds_a_token",
     "plan_texts",
     "resolve_batch_tokens",

@@ -19,6 +19,9 @@ from ssna.stage1_extract.loading import ComputeDtype, base_config, random_model
 _TIMED_BLOCKS, _LARGE_BLOCK = 2, 50_000_000
 _TIMED_VOCABULARY = 1000  # A token's embedding is looked up; how many there are takes memory, but no time.
 _FEWEST_RUNS, _MOST_RUNS, _SECONDS = 3, 50, 2.0
+# Before the first text is read: transformers' own modules and the tokenizer, then the weights.
+_STARTING_SECONDS, _WEIGHTS_A_SECOND = 3.0, 1e9
+_READS_OF_GGUF = 4  # Once by us, three times by transformers; the header's vocabulary takes most of each.
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,19 @@ def llm_size(files: LLMFiles) -> LLMSize:
     head_width = getattr(config, "head_dim", None)
     width = heads * head_width if isinstance(heads, int) and isinstance(head_width, int) else files.state_width
     return LLMSize(total, of_blocks, files.num_blocks, width)
+
+
+def loading_seconds(files: LLMFiles, size: LLMSize, dtype: ComputeDtype, header_seconds: float) -> float:
+    """Seconds until the LLM is ready to read, about: from the disk, not from a hub.
+
+    Args:
+        files: of the LLM.
+        size: of the LLM.
+        dtype: of the computation.
+        header_seconds: that `find_config` took.
+    """
+    weights: float = size.parameters * getattr(torch, dtype).itemsize / _WEIGHTS_A_SECOND
+    return _STARTING_SECONDS + weights + (_READS_OF_GGUF * header_seconds if files.gguf is not None else 0.0)
 
 
 def measured_seconds_a_token(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from ssna.stage1_extract import (
     ExtractOptions,
     find_config,
     llm_size,
+    loading_seconds,
     measured_seconds_a_token,
     resolve_batch_tokens,
     resolve_dtype,
@@ -69,6 +71,7 @@ class Estimate:
     flop: float
     """Floating-point operations of the extraction"""
     extraction_seconds: float
+    """Loading the LLM from the disk included"""
     extraction_measured: bool
     """Whether a part of the LLM was timed on the device, or the speed was given"""
     llm_bytes: int
@@ -76,7 +79,7 @@ class Estimate:
     cache_bytes: int
     """On disk"""
     state_bytes: int
-    """On the device in training, if all states are held; of more memory than there is they are streamed"""
+    """On the device in training: of all items or, if these are more than the memory budget, what is held of them"""
     model_bytes: int
     """On the device in training: parameters, their gradients and moments, and item vectors"""
     step_bytes: int
@@ -98,6 +101,7 @@ def estimate(
     layers: int | None = None,
     extract_options: ExtractOptions | None = None,
     adapt_options: AdaptOptions | None = None,
+    memory_budget: int | None = None,
     device: str = "auto",
     tflops: float | None = None,
 ) -> Estimate:
@@ -114,6 +118,7 @@ def estimate(
         layers: A, the top layers to keep and to adapt; None means all.
         extract_options: dtype, stored dtype, cut and batch of the extraction.
         adapt_options: the model and its training.
+        memory_budget: bytes that the layer states may take on the device; None counts them all.
         device: a PyTorch device, or `auto`. With `tflops` it need not be on this machine, and `auto` is a GPU that
             has bfloat16.
         tflops: the speed of a device elsewhere, in 10^12 floating-point operations a second that it really reaches on
@@ -134,7 +139,9 @@ def estimate(
         where = named_device("cuda" if device == "auto" else device)
         if where.type == "cuda" and adapting.precision == "auto":  # PyTorch knows only the GPUs that are here.
             adapting = replace(adapting, precision="bfloat16")
+    started = time.perf_counter()
     files = find_config(str(llm), extracting.revision)
+    header_seconds = time.perf_counter() - started
     kept = resolve_layers(files, layers)
     dtype: Any = resolve_dtype(extracting.dtype, where.type)
     read = min(tokens, resolve_max_tokens(files, extracting.max_tokens))
@@ -145,9 +152,11 @@ def estimate(
         seconds = items * read * measured_seconds_a_token(files, size, round(read), batch_tokens, dtype, where)
     else:
         seconds = flop / (tflops * 1e12)
+    seconds += loading_seconds(files, size, dtype, header_seconds)
     adapting = replace(adapting, layers=kept) if adapting.needs_states else adapting
     width = prepared_width(files.state_width, adapting.preparation, adapting.for_each_llm("components", 1)[0])
     state, model, step = _training_bytes(adapting, items, kept, width, history, where)
+    state = state if memory_budget is None else min(state, memory_budget)
     return Estimate(
         llm=files.source,
         parameters=size.parameters,

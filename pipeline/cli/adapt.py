@@ -13,11 +13,11 @@ from click.core import ParameterSource
 from ssna.api.adapt import adapt
 from ssna.api.study import study_layers
 from ssna.cli.options import (
-    bytes_number,
     cache_root_option,
     device_option,
     json_option,
     layers_number,
+    memory_budget_option,
     one_or_each,
     option_of,
     whole_numbers,
@@ -123,12 +123,7 @@ _OF_ADAPTERS = {"side_width", "side_dropout", "activation"}
 @click.option(
     "--time-limit", type=click.FloatRange(0, min_open=True), metavar="SECONDS", help="Begin no further epoch after it."
 )
-@click.option(
-    "--memory-budget",
-    callback=bytes_number,
-    metavar="SIZE",
-    help="Memory for layer states, such as 4GB; more are streamed from the cache.  [default: half of what is free]",
-)
+@memory_budget_option("half of what is free")
 @click.option("--tensorboard", is_flag=True, help="Write the curves for TensorBoard too, in RUN/tensorboard.")
 @click.option("--overwrite", is_flag=True, help="Replace a run folder that is there.")
 @click.option("--resume", is_flag=True, help="Go on with a run folder that is there.")

@@ -9,7 +9,7 @@ import click
 
 from ssna.api.estimate import Estimate, estimate
 from ssna.cache import STORED_DTYPES
-from ssna.cli.options import default_of, device_option, json_option, layers_number, option_of
+from ssna.cli.options import default_of, device_option, json_option, layers_number, memory_budget_option, option_of
 from ssna.stage1_extract import COMPUTE_DTYPES, ExtractOptions
 from ssna.stage2_adapt import LOSSES, PRECISIONS, SIDES, AdaptOptions
 from ssna.terminal import counted, print_json, print_line, print_table, size
@@ -45,6 +45,7 @@ Example: ssna estimate sentence-transformers/all-MiniLM-L6-v2 --items 100000 --t
 @_adapting("loss", "Over all training items, or a sample of them.", type=click.Choice(LOSSES))
 @_adapting("batch_size", "Sequences a step.", type=int, metavar="B")
 @_adapting("precision", "Of the training.", type=click.Choice(PRECISIONS))
+@memory_budget_option("enough for all")
 @click.option(
     "--tflops", type=click.FloatRange(0, min_open=True), metavar="X",
     help="What a device elsewhere reaches on such an LLM, in 10^12 operations a second; nothing is timed then. It "
@@ -90,7 +91,7 @@ def _show(found: Estimate) -> None:
             ["the LLM's weights", size(found.llm_bytes), "on the device, in the extraction only"],
             ["cache", size(found.cache_bytes), "on disk"],
             ["training", size(found.training_bytes), f"{where}, {found.precision}, of which:"],
-            ["  layer states", size(found.state_bytes), "streamed within --memory-budget if that is less"],
+            ["  layer states", size(found.state_bytes), "of all items, or within --memory-budget"],
             ["  model and optimiser", size(found.model_bytes), ""],
             ["  a step, and reading", size(found.step_bytes), ""],
         ],

@@ -68,6 +68,14 @@ def cache_root_option(command: Command) -> Command:
     )(command)
 
 
+def memory_budget_option(default: str) -> Callable[[Command], Command]:
+    """`--memory-budget`, with what it is by default."""
+    return click.option(
+        "--memory-budget", callback=bytes_number, metavar="SIZE",
+        help=f"Memory for layer states, such as 4GB; more are streamed from the cache.  [default: {default}]",
+    )  # fmt: skip
+
+
 def whole_numbers(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> Any:
     """An option that is given once for all LLMs, or once for each in their order; `all` is None."""
     return one_or_each(tuple(layers_number(context, parameter, value) for value in values))

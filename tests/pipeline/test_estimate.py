@@ -15,7 +15,7 @@ from ssna.api import estimate as module
 from ssna.cache import Cache
 from ssna.cli.estimate import duration
 from ssna.devices import DeviceError
-from ssna.stage1_extract import ExtractOptions
+from ssna.stage1_extract import ExtractOptions, find_config, llm_size, loading_seconds
 from ssna.stage2_adapt import AdaptOptions
 from tests.helpers import ssna_in_process
 
@@ -40,11 +40,12 @@ def test_the_cache_is_as_large_as_a_real_one(tiny_llm: Path, shared_cache_root: 
     assert halved["cache_bytes"] == 24 * (16 * 4 + 4 + 29)
 
 
-def test_the_time_at_a_given_speed_is_flop_over_speed(tiny_llm: Path) -> None:
+def test_the_time_at_a_given_speed_is_flop_over_speed_after_loading(tiny_llm: Path) -> None:
     found = as_json(tiny_llm, "--items", 1000, "--tokens", 12.5, "--tflops", 2e-6)
     assert found["extraction_measured"] is False
     assert found["tokens"] == 12_500
-    assert found["extraction_seconds"] == pytest.approx(found["flop"] / 2e6, abs=1e-3)  # type: ignore[operator]
+    seconds = found["flop"] / 2e6 + 3 + found["llm_bytes"] / 1e9  # type: ignore[operator]
+    assert found["extraction_seconds"] == pytest.approx(seconds, abs=1e-3)
     cut = as_json(tiny_llm, "--items", 1000, "--tokens", 5000, "--max-tokens", 32, "--tflops", 1)
     assert cut["tokens"] == 32_000
 
@@ -79,10 +80,27 @@ def test_without_a_speed_a_part_of_the_llm_is_timed(tiny_llm: Path, monkeypatch:
     monkeypatch.setattr(module, "measured_seconds_a_token", lambda *arguments: 1e-3)
     found = ssna.estimate(tiny_llm, 50, tokens=10, device="cpu")
     assert found.extraction_measured
-    assert found.extraction_seconds == pytest.approx(0.5)
+    assert found.extraction_seconds == pytest.approx(0.5 + 3, abs=1e-3)
     shown = ssna_in_process("estimate", tiny_llm, "--items", "50", "--device", "cpu").stdout
     assert "cpu, float32, measured on a part" in shown
     assert "cpu, float32, of which:" in shown
+
+
+def test_a_gguf_file_is_read_four_times_before_the_first_text(tiny_llm: Path) -> None:
+    files = find_config(str(tiny_llm))
+    size = llm_size(files)
+    plain = loading_seconds(files, size, "float32", 5.0)
+    assert plain == pytest.approx(3 + 4 * size.parameters / 1e9)
+    assert loading_seconds(replace(files, gguf=tiny_llm), size, "float32", 5.0) == pytest.approx(plain + 4 * 5)
+
+
+def test_states_beyond_the_memory_budget_are_not_held(tiny_llm: Path) -> None:
+    every = as_json(tiny_llm, "--items", 1000, "--tflops", 1)
+    assert every["state_bytes"] == 1000 * 3 * 16 * 4
+    few = as_json(tiny_llm, "--items", 1000, "--tflops", 1, "--memory-budget", "50kB")
+    assert few["state_bytes"] == 50_000
+    assert few["training_bytes"] == int(str(every["training_bytes"])) - 1000 * 3 * 16 * 4 + 50_000
+    assert as_json(tiny_llm, "--items", 1000, "--tflops", 1, "--memory-budget", "1GB") == every
 
 
 def test_memory_of_training_by_hand(tiny_llm: Path) -> None:
