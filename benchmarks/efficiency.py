@@ -27,7 +27,7 @@ from backbone_in_loop.training import Problem, start
 from documents import DOCS, write_tables
 from efficiency_tables import tables
 from lines import Lines
-from measuring import Budget, device_memory, in_a_fork, time_steps
+from measuring import Budget, device_memory, in_a_fork, take_steps, time_steps
 
 from ssna import AdaptOptions, ExtractOptions, estimate, extract
 from ssna.api.adapt import _prepare_training
@@ -44,6 +44,7 @@ DOCUMENT = DOCS / "efficiency.md"
 CHECKPOINTS = RESULTS.parent / ".curves"
 STREAMED_BUDGET = 32 * 2**20
 _CONSTANTS_OF = 512  # Texts, where only time and memory are measured.
+_STEPS_BEFORE_VALIDATION = 4
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,8 @@ class Row:
     method: str
     """`cached`, or one of `backbone_in_loop.METHODS`"""
     checkpointing: bool = False
+    dropout: bool = True
+    """Whether that of an LLM that learns acts"""
     loss: str = "in-batch"
     budget: int | None = None
     """Bytes that cached states may take; None holds all of them"""
@@ -69,7 +72,10 @@ ROWS: dict[str, Row] = {
     UNCACHED: Row(UNCACHED),
     **{method: Row(method) for method in reversed(TRAINED)},
     **{f"{method}-checkpointing": Row(method, checkpointing=True) for method in reversed(TRAINED)},
+    **{f"{method}-no-dropout": Row(method, dropout=False) for method in ("lora", "full")},
 }
+VALIDATED = ("ssna", "ssna-default", "ssna-streamed", UNCACHED, "lora", "full")
+"""Rows whose validation is measured: the others' is that of one of these"""
 
 
 @dataclass(frozen=True)
@@ -105,8 +111,17 @@ class Setting:
             prepared = _prepare_training(inputs, options, device, Processes(), budget, None)
             return prepared.training, Problem.of(inputs.corpus)
         problem = Problem.of(load_corpus(open_dataset(self.dataset), options))
-        given: dict[str, Any] = {"checkpointing": row.checkpointing, "learning_rate": self.learning_rate}
-        training = start(problem, self.llm, row.method, options, device, constants_of=constants_of, **given)
+        training = start(
+            problem,
+            self.llm,
+            row.method,
+            options,
+            device,
+            checkpointing=row.checkpointing,
+            dropout=row.dropout,
+            learning_rate=self.learning_rate,
+            constants_of=constants_of,
+        )
         return training, problem
 
 
@@ -145,6 +160,8 @@ def measure(rows: tuple[str, ...], stretches: int, seconds: float, **given: Any)
     wanted.append((setting.of("second extraction"), partial(second_extraction, setting)))
     wanted.append((setting.of("estimate"), partial(estimated, setting)))
     wanted += [(setting.of("epoch", row=name), partial(epoch, setting, ROWS[name], budget)) for name in rows]
+    validated = [name for name in rows if name in VALIDATED]
+    wanted += [(setting.of("validation", row=name), partial(validation, setting, ROWS[name])) for name in validated]
     fill_in(results, wanted)
 
 
@@ -171,14 +188,17 @@ def extraction(setting: Setting) -> dict[str, Any]:
 
 
 def second_extraction(setting: Setting) -> dict[str, Any]:
-    """Stage one where the cache has all texts already: what a second dataset of the same items costs."""
-    started = time.perf_counter()
-    done = extract(setting.dataset, setting.llm, name=setting.cache, cache_root=setting.cache_root)
-    if done.extracted:
-        raise click.ClickException(
-            f"The cache {setting.cache} lacked {done.extracted} texts. It has them now: run it again."
-        )
-    return {"seconds": round(time.perf_counter() - started, 3)}
+    """Stage one where the cache has all texts already: for a second dataset of the same items, or a smaller a."""
+    found = {}
+    for name, layers in (("seconds", None), ("seconds_of_one_layer", 1)):
+        started, options = time.perf_counter(), ExtractOptions(layers=layers)
+        done = extract(setting.dataset, setting.llm, name=setting.cache, cache_root=setting.cache_root, options=options)
+        if done.extracted:
+            raise click.ClickException(
+                f"The cache {setting.cache} lacked {done.extracted} texts. It has them now: run it again."
+            )
+        found[name] = round(time.perf_counter() - started, 3)
+    return found
 
 
 def estimated(setting: Setting) -> dict[str, Any]:
@@ -208,6 +228,15 @@ def epoch(setting: Setting, row: Row, budget: Budget) -> dict[str, Any]:
     """Of a row, what `time_steps` says."""
     training, _ = setting.training(row, _CONSTANTS_OF)
     return time_steps(training, torch.device(setting.device), budget)
+
+
+def validation(setting: Setting, row: Row) -> dict[str, Any]:
+    """Seconds of a validation after a few steps, which embeds all items once; and memory of both."""
+    training, _ = setting.training(row, _CONSTANTS_OF)
+    take_steps(training, _STEPS_BEFORE_VALIDATION)
+    started = time.perf_counter()
+    training._validate()
+    return {"seconds": round(time.perf_counter() - started, 3), **device_memory(torch.device(setting.device))}
 
 
 @main.command()

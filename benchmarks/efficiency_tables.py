@@ -19,6 +19,7 @@ TITLES = {
     "lora": "LoRA",
     "full": "full fine-tuning",
 }
+VARIANTS = {"": "", "-checkpointing": ", gradient checkpointing", "-no-dropout": ", without the LLM's dropout"}
 REFERENCE = "ssna"
 _SETTING = ("dataset", "llm", "device", "threads", "precision")
 _TPME = {"epoch_seconds": 0.45, "trainable_parameters": 0.1, "memory": 0.45}
@@ -26,16 +27,24 @@ _TPME = {"epoch_seconds": 0.45, "trainable_parameters": 0.1, "memory": 0.45}
 
 def title_of(row: str) -> str:
     """As people read it."""
-    return TITLES.get(row) or f"{TITLES[row.removesuffix('-checkpointing')]}, gradient checkpointing"
+    base, variant = _parts_of(row)
+    return TITLES[base] + VARIANTS[variant]
+
+
+def _parts_of(row: str) -> tuple[str, str]:
+    """A row of `TITLES`, and its variant."""
+    variant = next(each for each in reversed(VARIANTS) if row.endswith(each))
+    return row.removesuffix(variant), variant
 
 
 def tables(results: Lines) -> dict[str, str]:
     """Everything that was measured, as Markdown: of each setting, and of each study of what grows, by its name."""
     found = {}
     for setting in settings_of(results):
-        of = (epochs_table, costs_table, curves_table, estimates_table)
+        of = (epochs_table, validations_table, costs_table, curves_table, estimates_table)
         parts = [one(results, setting) for one in of]
         found[name_of(setting)] = "\n\n".join(part for part in parts if part)
+    found |= checks_tables(results)
     for study in dict.fromkeys(line["of"]["study"] for line in results.where(kind="growth")):
         found[f"by {study}"] = growth_table(results, study)
     return found
@@ -102,15 +111,35 @@ def epochs_table(results: Lines, setting: Mapping[str, Any]) -> str:
     return markdown(columns, rows)
 
 
+def validations_table(results: Lines, setting: Mapping[str, Any]) -> str:
+    """What each row's epochs take with their validation."""
+    epochs = _epochs(results, setting)
+    found = {line["of"]["row"]: line for line in results.where(kind="validation", **setting)}
+    whole = {row: epochs[row]["epoch_seconds"] + found[row]["seconds"] for row in epochs if row in found}
+    if REFERENCE not in whole:
+        return ""
+    rows = [
+        [
+            title_of(row),
+            f"{found[row]['seconds']:,.1f}",
+            f"{seconds:,.1f}",
+            times(seconds / whole[REFERENCE]),
+            mebibytes(max(found[row]["memory"], epochs[row]["memory"])),
+        ]
+        for row, seconds in whole.items()
+    ]
+    return markdown(["", "s a validation", "s an epoch with it", "× ssna", "memory with it MiB"], rows)
+
+
 def _epochs(results: Lines, setting: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """What was measured of each row, in the order of their titles, whenever it was."""
     found = {line["of"]["row"]: line for line in results.where(kind="epoch", **setting)}
     return {row: found[row] for row in sorted(found, key=_place_of)}
 
 
-def _place_of(row: str) -> tuple[bool, int]:
-    base = row.removesuffix("-checkpointing")
-    return row != base, list(TITLES).index(base)
+def _place_of(row: str) -> tuple[int, int]:
+    base, variant = _parts_of(row)
+    return list(VARIANTS).index(variant), list(TITLES).index(base)
 
 
 def range_of(line: Mapping[str, Any]) -> tuple[float, float]:
@@ -158,11 +187,12 @@ def costs_table(results: Lines, setting: Mapping[str, Any]) -> str:
     second = (
         ""
         if again is None
-        else f" A second dataset of the same texts: {again['seconds']:.1f} s to see that none is new."
+        else f" A second dataset of the same texts: {again['seconds']:.1f} s to see that none is new; a smaller a: "
+        f"{again['seconds_of_one_layer']:.1f} s."
     )
     about = (
         f"Extraction, once: {once:,.0f} s for {line['texts']:,} texts and {line['tokens']:,} tokens, "
-        f"{line['bytes'] / 1e6:,.0f} MB on disk.{total} Another seed, option or a: no extraction.{second}"
+        f"{line['bytes'] / 1e6:,.0f} MB on disk.{total} Another seed or option: no extraction.{second}"
     )
     columns = ["", "epochs after which extraction has paid for itself", "extraction / one epoch"]
     return f"{about}\n\n{markdown(columns, rows)}"
@@ -240,6 +270,24 @@ def estimates_table(results: Lines, setting: Mapping[str, Any]) -> str:
             pairs.append((f"{title_of(row)}: training, MiB", told[row] / 2**20, line["memory"] / 2**20))
     rows = [[name, f"{one:,.0f}", f"{other:,.0f}", f"{one / other:.2f}"] for name, one, other in pairs]
     return markdown(["", "estimated", "measured", "ratio"], rows)
+
+
+def checks_tables(results: Lines) -> dict[str, str]:
+    """What `ssna estimate` says of made-up cases, beside what these took: of extractions, and of trainings."""
+    found = {}
+    for name, unit, digits in (("extractions estimated", "s", 1), ("trainings estimated", "MiB", 0)):
+        rows = [
+            [line["of"]["case"], *(f"{line[key]:,.{digits}f}" for key in ("estimated", "measured")), _ratio(line)]
+            for line in results.where(kind="estimate check")
+            if line["unit"] == unit
+        ]
+        if rows:
+            found[name] = markdown(["", f"estimated, {unit}", f"measured, {unit}", "ratio"], rows)
+    return found
+
+
+def _ratio(line: Mapping[str, Any]) -> str:
+    return f"{line['estimated'] / line['measured']:.2f}"
 
 
 def growth_table(results: Lines, study: str) -> str:

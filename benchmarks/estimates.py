@@ -3,7 +3,7 @@
     python benchmarks/estimates.py --tokenizer LLM_FOLDER --threads 1
 
 Every case is a process of its own, as a user would start it: `ssna extract` of made-up texts by an LLM with random
-weights, or `ssna adapt` on made-up states, one epoch with its validation. Finished cases are lines of
+weights, or `ssna adapt` on made-up states, three epochs with their validation. Finished cases are lines of
 benchmarks/results/efficiency.jsonl, whose tables `efficiency.py table` prints. The folder of the tokenizer is that of a
 BERT with the uncased English vocabulary, such as all-MiniLM-L6-v2.
 """
@@ -28,7 +28,8 @@ from growth import WORDS, random_llm
 from lines import Lines
 from train import made_up_cache
 
-HISTORY = 10
+HISTORY, _SHORTEST = 10, 3
+EPOCHS = 3
 _NAME = "made-up"
 _SEED = 0
 
@@ -136,8 +137,8 @@ def training(case: Adapting, folder: Path, device: str) -> dict[str, Any]:
         cache = made_up_cache(place, items, layers, width)
         dataset = made_up_dataset(place, [str(number) for number in range(items)])
         done = ssna(
-            "adapt", dataset, "--cache", cache.path, "--output", place / "run", "--epochs", 1, "--device", device,
-            "--json", *options,
+            "adapt", dataset, "--cache", cache.path, "--output", place / "run", "--epochs", EPOCHS, "--device",
+            device, "--json", *options,
         )  # fmt: skip
         peaks.append(done["peak_memory_bytes"])
     config = {"model_type": "bert", "hidden_size": case.width, "num_hidden_layers": case.layers}
@@ -151,11 +152,13 @@ def training(case: Adapting, folder: Path, device: str) -> dict[str, Any]:
 
 
 def made_up_dataset(folder: Path, titles: Sequence[str]) -> Path:
-    """A prepared dataset in which each item occurs at least twice, and users have `HISTORY` interactions each."""
+    """A prepared dataset in which each item occurs at least twice; users have `HISTORY` interactions on average."""
     rng, items = np.random.default_rng(_SEED), len(titles)
     rounds = max(2, -(-2_000 * HISTORY // items))
     order = np.concatenate([rng.permutation(items) for _ in range(rounds)])
-    users = np.arange(len(order)) // HISTORY
+    # As uneven as those of real users, since batches of one shape leave an allocator nothing to lose.
+    histories = _SHORTEST - 1 + rng.geometric(1 / (HISTORY + 1 - _SHORTEST), len(order) // _SHORTEST)
+    users = np.repeat(np.arange(len(histories)), histories)[: len(order)]
     pl.DataFrame({"user_id": users, "item_id": order, "timestamp": 1_600_000_000 + np.arange(len(order))}).write_csv(
         interactions := folder / "interactions.csv"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import os
 import statistics
@@ -141,6 +142,14 @@ def time_steps(training: Training, device: torch.device, budget: Budget) -> dict
         "trainable_parameters": training.trainable_parameters,
         **device_memory(device),
     }
+
+
+def take_steps(training: Training, steps: int) -> None:
+    """Train so many, with no copy of the best parameters."""
+    training._best = {}
+    training._modules.train()
+    for batch, states in itertools.islice(_endless(training), steps):
+        training._step(batch, states)
 
 
 def _endless(training: Training) -> Iterator[tuple[Batch, _BatchStates]]:

@@ -105,7 +105,14 @@ class LLMEncoder(nn.Module):
     """The training loop asks: there are none, so all items of a batch come at once"""
 
     def __init__(
-        self, reader: Reader, tokens: ItemTokens, method: str, checkpointing: bool, options: AdaptOptions
+        self,
+        reader: Reader,
+        tokens: ItemTokens,
+        method: str,
+        options: AdaptOptions,
+        *,
+        checkpointing: bool = False,
+        dropout: bool = True,
     ) -> None:
         """Load the LLM, in float32, and let parts learn.
 
@@ -113,12 +120,13 @@ class LLMEncoder(nn.Module):
             reader: of the LLM.
             tokens: of all items.
             method: see `methods.TRAINED`.
-            checkpointing: see `make_trainable`.
             options: of the item vector; with ``precision`` bfloat16 the LLM's products are so on a CPU too.
+            checkpointing: see `make_trainable`.
+            dropout: likewise.
         """
         super().__init__()
         llm = load_model(reader.files, "float32", Placement(str(reader.device)))
-        make_trainable(llm, method, checkpointing)
+        make_trainable(llm, method, checkpointing, dropout)
         # Not a module of this one: what never changes is then neither copied for the best epoch nor saved.
         self._llm = (llm,)
         self._left_out = token_left_out(reader.tokenizer, llm.config)
@@ -129,7 +137,7 @@ class LLMEncoder(nn.Module):
         self.head = SideNetwork(1, reader.files.state_width, options.width, integration="frozen")
 
     def train(self, mode: bool = True) -> LLMEncoder:
-        """Training mode for the LLM too: its own dropout acts, as in fine-tuning everywhere."""
+        """Training mode for the LLM too: its own dropout acts, as in fine-tuning, unless it was taken away."""
         super().train(mode)
         self._llm[0].train(mode)
         return self

@@ -100,7 +100,7 @@ UNCACHED = "uncached"
 METHODS = (*TRAINED, UNCACHED)
 
 
-def make_trainable(llm: nn.Module, method: str, checkpointing: bool) -> None:
+def make_trainable(llm: nn.Module, method: str, checkpointing: bool, dropout: bool = True) -> None:
     """Let the parameters of a frozen LLM learn that the method trains.
 
     Args:
@@ -108,6 +108,7 @@ def make_trainable(llm: nn.Module, method: str, checkpointing: bool) -> None:
         method: a key of `TRAINED`.
         checkpointing: whether the backward pass computes each block again, so that only what goes into the blocks is
             held (Chen et al., arXiv 1604.06174).
+        dropout: whether the LLM's own dropout acts while it learns.
     """
     if isinstance(getattr(llm, "pooler", None), nn.Module):
         llm.pooler = None
@@ -115,6 +116,10 @@ def make_trainable(llm: nn.Module, method: str, checkpointing: bool) -> None:
         new_name = "activation_checkpointing_enable"  # Of transformers 5, which warns of the old one.
         enable: Any = getattr(llm, new_name, None) or llm.gradient_checkpointing_enable
         enable({"use_reentrant": False})
+    if not dropout:
+        for module in llm.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = 0.0
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)  # New parameters are the same in every run, whatever was drawn before.
         TRAINED[method][0](llm)

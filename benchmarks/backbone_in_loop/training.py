@@ -79,6 +79,7 @@ def start(
     device: torch.device,
     *,
     checkpointing: bool = False,
+    dropout: bool = True,
     learning_rate: float | None = None,
     constants_of: int | None = None,
 ) -> Training:
@@ -91,6 +92,7 @@ def start(
         options: of the recommender and, for the side network, of that.
         device: a PyTorch device.
         checkpointing: see `make_trainable`; it changes nothing where the LLM is frozen and nothing is held.
+        dropout: whether that of an LLM that learns acts.
         learning_rate: of the LLM's parameters; None takes the method's.
         constants_of: texts that the states' constants are fitted on, where only time and memory matter; None for all.
     """
@@ -109,7 +111,7 @@ def start(
         size = (states.size[0], states.preparation.width)
         return Training(TrainingData(*shared, states, [size]), options, device)
     torch.manual_seed(options.seed)
-    encoder = LLMEncoder(reader, tokens, method, checkpointing, options).eval()
+    encoder = LLMEncoder(reader, tokens, method, options, checkpointing=checkpointing, dropout=dropout).eval()
     encoder.preparation = _fit(encoder.raw, fitted_on, "standardize", None, device)
     rate = TRAINED[method][1] if learning_rate is None else learning_rate
     return LLMTraining(TrainingData(*shared), options, device, encoder, rate)

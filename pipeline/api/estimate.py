@@ -38,7 +38,7 @@ _COPIES_OF_SCORES = 3
 _WIDEST_GRADIENTS = 8  # Widths of a position's gradients in the backward pass: two of the feed-forward part's four.
 # Batches differ in size, and what one has left the next one cannot always use; measured (docs/efficiency.md).
 _ALLOCATED = 1.5
-_DATASET_BYTES = 32 * 2**20  # Tables while they are read, and the index of the cache.
+_DATASET_BYTES, _DATASET_BYTES_AN_ITEM = 8 * 2**20, 700  # Tables while they are read, and the index of the cache.
 _READING_BYTES = 64 * 2**20  # Blocks of states while they are read and prepared, at most.
 _COPIES_OF_CANDIDATES = 4  # Vectors and their factors, and the gradients of both.
 
@@ -213,7 +213,8 @@ def _training_bytes(
     # The full softmax reads states where they are; of a sample's items they are copied.
     copied = 0 if options.loss == "softmax" else in_softmax * layers * state_width * dtype.itemsize
     step = of_items + of_positions + 4 * (scores + vectors + gradients) + copied
-    return state, model, round(step * _ALLOCATED) + _DATASET_BYTES + min(state, _READING_BYTES)
+    reading = _DATASET_BYTES + items * _DATASET_BYTES_AN_ITEM + min(state, _READING_BYTES)
+    return state, model, round(step * _ALLOCATED) + reading
 
 
 def _held_for_an_item(options: AdaptOptions, layers: int, state_width: int, dtype: torch.dtype) -> float:

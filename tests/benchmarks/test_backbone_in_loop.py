@@ -102,6 +102,16 @@ def test_every_method_learns(method: str, problem: Problem, tiny_llm: Path, tmp_
     assert max(epoch.valid["ndcg@10"] for epoch in epochs) > 1.5 * before
 
 
+def test_an_llm_without_its_dropout_gives_the_same_in_training_as_after_it(problem: Problem, tiny_llm: Path) -> None:
+    items, gap = np.array([1, 2, 3]), {}
+    for dropout in (True, False):
+        encoder = start(problem, str(tiny_llm), "full", options(), CPU, dropout=dropout)._encoder
+        assert isinstance(encoder, LLMEncoder)
+        training, after = encoder.train().raw(items), encoder.eval().raw(items)
+        gap[dropout] = float((training - after).detach().abs().max())
+    assert gap[False] == 0.0 < 0.01 < gap[True]
+
+
 def names_that_learn(method: str, tiny_llm: Path) -> set[str]:
     llm = load_model(find_llm(str(tiny_llm)), "float32", Placement("cpu"))
     make_trainable(llm, method, False)

@@ -57,6 +57,7 @@ def test_flop_of_a_step(shape: Shape, method: str, learning: Learning) -> None:
         pytest.param(BERT, "full", "full", 0.15, id="bert-full"),
         pytest.param(BERT, "bitfit", "frozen weights", 0.15, id="bert-frozen"),
         pytest.param(LLAMA, "full", "full", 0.35, id="llama-full"),
+        pytest.param(LLAMA, "lora", "frozen weights", 0.35, id="llama-frozen"),
     ],
 )
 def test_values_held_for_the_backward_pass(shape: Shape, method: str, learning: Learning, tolerance: float) -> None:

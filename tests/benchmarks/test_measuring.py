@@ -72,7 +72,12 @@ def test_the_tables_hold_every_row_against_ours(tmp_path: Path) -> None:
         }
         note("epoch", {**steps, **found}, row=row)
     note("extraction", {"seconds": 14.0, "texts": 5, "tokens": 50, "bytes": 2 * MEBIBYTE})
-    note("second extraction", {"seconds": 0.25})
+    note("second extraction", {"seconds": 0.25, "seconds_of_one_layer": 0.125})
+    note("validation", {"seconds": 3.0, "memory": 90 * MEBIBYTE}, row="ssna")
+    note("validation", {"seconds": 20.0, "memory": 300 * MEBIBYTE}, row="lora-checkpointing")
+    for case, unit, estimated in (("50 texts", "s", 3.0), ("9 items", "MiB", 1234.0)):
+        check = {"kind": "estimate check", "case": case, "device": "cpu", "threads": 1}
+        append_line(path, {"of": check, "unit": unit, "estimated": estimated, "measured": 2.0, "commit": "c"})
     note("estimate", {"extraction_seconds": 7.0, "cache_bytes": 2 * MEBIBYTE, "ssna": 150 * MEBIBYTE})
     curve = {
         "curve": [[2, 1, 0.1, 0.05], [2, 1, 0.3, 0.1], [2, 1, 0.2, 0.1]],
@@ -91,14 +96,19 @@ def test_the_tables_hold_every_row_against_ours(tmp_path: Path) -> None:
         row="full",
     )
     found = tables(Lines(path))
-    assert list(found) == ["d, m, cpu, 1 thread", "by depth"]
+    assert list(found) == ["d, m, cpu, 1 thread", "extractions estimated", "trainings estimated", "by depth"]
+    assert "| 50 texts | 3.0 | 2.0 | 1.50 |" in found["extractions estimated"]
+    assert "| 9 items | 1,234 | 2 | 617.00 |" in found["trainings estimated"]
     shown = found["d, m, cpu, 1 thread"]
     assert "| ssna, in-batch | 2.0 | 1.8 to 2.0 | whole epochs | 1.00 | 100 | 1.00 | 1,234 | 0.000 |" in shown
     measured = "30.0 | 27.0 to 30.0 | 7 steps of 10 an epoch | 15 | 250 | 2.50"
     assert f"| LoRA, gradient checkpointing | {measured} | 1,234 | 0.900 |" in shown
     assert "| LoRA, gradient checkpointing | 0.50 | 0.47 |" in shown, "14 s are paid back in half of 28 s"
     assert "To its best epoch ssna takes 20 s, extraction included, and 23 s until it is known to be the best." in shown
-    assert "or a: no extraction. A second dataset of the same texts: 0.2 s to see that none is new." in shown
+    assert "Another seed or option: no extraction. A second dataset of the same texts: 0.2 s" in shown
+    assert "to see that none is new; a smaller a: 0.1 s." in shown
+    assert "| ssna, in-batch | 3.0 | 5.0 | 1.00 | 100 |" in shown, "validation took less memory than steps"
+    assert "| LoRA, gradient checkpointing | 20.0 | 50.0 | 10 | 300 |" in shown
     assert "| ssna, in-batch | 0.2500 | 0.1250 | 2 of 3 | 20 | 0.3000 |" in shown
     assert "| LoRA, learning rate 0.001 | 0.2500 | 0.1250 | 3 of 3 | 9 | 0.3000 |" in shown
     assert "| full fine-tuning, stopped after 9 s | 0.2500 | 0.1250 | 2 of 3 | 6 | 0.3000 |" in shown
@@ -120,7 +130,7 @@ def test_tpme_goes_from_the_least_to_the_greatest_of_each_measure() -> None:
 def test_rows_have_titles() -> None:
     from efficiency import ROWS
 
-    assert [title_of(row) for row in ("full", "full-checkpointing")] == [
-        "full fine-tuning", "full fine-tuning, gradient checkpointing",
+    assert [title_of(row) for row in ("full", "full-checkpointing", "full-no-dropout")] == [
+        "full fine-tuning", "full fine-tuning, gradient checkpointing", "full fine-tuning, without the LLM's dropout",
     ]  # fmt: skip
     assert len({title_of(row) for row in ROWS}) == len(ROWS)
