@@ -194,8 +194,8 @@ def costs_table(results: Lines, setting: Mapping[str, Any]) -> str:
     )
     about = (
         f"Extraction, once: {once:,.0f} s for {line['texts']:,} texts and {line['tokens']:,} tokens, "
-        f"{line['bytes'] / 1e6:,.0f} MB on disk, within {mebibytes(line['memory'])} MiB of memory.{total} Another seed or "
-        f"option: no extraction.{second}"
+        f"{line['bytes'] / 1e6:,.0f} MB on disk, within {mebibytes(line['memory'])} MiB of memory.{total} "
+        f"Another seed or option: no extraction.{second}"
     )
     columns = ["", "epochs after which extraction has paid for itself", "extraction / one epoch"]
     return f"{about}\n\n{markdown(columns, rows)}"
