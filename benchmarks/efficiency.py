@@ -27,7 +27,7 @@ from backbone_in_loop.training import Problem, start
 from documents import DOCS, write_tables
 from efficiency_tables import tables
 from lines import Lines
-from measuring import Budget, device_memory, in_a_fork, take_steps, time_steps
+from measuring import Budget, device_memory, in_a_fork, time_steps, time_validation
 
 from ssna import AdaptOptions, ExtractOptions, estimate, extract
 from ssna.api.adapt import _prepare_training
@@ -44,7 +44,6 @@ DOCUMENT = DOCS / "efficiency.md"
 CHECKPOINTS = RESULTS.parent / ".curves"
 STREAMED_BUDGET = 32 * 2**20
 _CONSTANTS_OF = 512  # Texts, where only time and memory are measured.
-_STEPS_BEFORE_VALIDATION = 4
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ class Row:
     """`cached`, or one of `backbone_in_loop.METHODS`"""
     checkpointing: bool = False
     dropout: bool = True
-    """Whether that of an LLM that learns acts"""
+    """Whether the LLM's own acts while it learns"""
     loss: str = "in-batch"
     budget: int | None = None
     """Bytes that cached states may take; None holds all of them"""
@@ -75,7 +74,7 @@ ROWS: dict[str, Row] = {
     **{f"{method}-no-dropout": Row(method, dropout=False) for method in ("lora", "full")},
 }
 VALIDATED = ("ssna", "ssna-default", "ssna-streamed", UNCACHED, "lora", "full")
-"""Rows whose validation is measured: the others' is that of one of these"""
+"""Rows whose validation is measured; that of BitFit and adapters hardly differs, since all of them read all texts"""
 
 
 @dataclass(frozen=True)
@@ -176,7 +175,7 @@ def fill_in(results: Lines, wanted: list[tuple[dict[str, Any], Callable[[], Mapp
 
 
 def extraction(setting: Setting) -> dict[str, Any]:
-    """Stage one for all texts of the dataset, into a new cache."""
+    """Stage one for all texts of the dataset, into a new cache, with the LLM's loading."""
     torch.set_num_threads(setting.threads)
     with tempfile.TemporaryDirectory() as root:
         options = ExtractOptions(dtype=setting.precision)
@@ -189,10 +188,11 @@ def extraction(setting: Setting) -> dict[str, Any]:
 
 def second_extraction(setting: Setting) -> dict[str, Any]:
     """Stage one where the cache has all texts already: for a second dataset of the same items, or a smaller a."""
-    found = {}
+    torch.set_num_threads(setting.threads)
+    found, of_cache = {}, {"name": setting.cache, "cache_root": setting.cache_root, "device": setting.device}
     for name, layers in (("seconds", None), ("seconds_of_one_layer", 1)):
         started, options = time.perf_counter(), ExtractOptions(layers=layers)
-        done = extract(setting.dataset, setting.llm, name=setting.cache, cache_root=setting.cache_root, options=options)
+        done = extract(setting.dataset, setting.llm, options=options, **of_cache)
         if done.extracted:
             raise click.ClickException(
                 f"The cache {setting.cache} lacked {done.extracted} texts. It has them now: run it again."
@@ -231,12 +231,9 @@ def epoch(setting: Setting, row: Row, budget: Budget) -> dict[str, Any]:
 
 
 def validation(setting: Setting, row: Row) -> dict[str, Any]:
-    """Seconds of a validation after a few steps, which embeds all items once; and memory of both."""
+    """What `time_validation` says."""
     training, _ = setting.training(row, _CONSTANTS_OF)
-    take_steps(training, _STEPS_BEFORE_VALIDATION)
-    started = time.perf_counter()
-    training._validate()
-    return {"seconds": round(time.perf_counter() - started, 3), **device_memory(torch.device(setting.device))}
+    return time_validation(training, torch.device(setting.device))
 
 
 @main.command()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from lines import Lines
@@ -21,6 +21,8 @@ TITLES = {
 }
 VARIANTS = {"": "", "-checkpointing": ", gradient checkpointing", "-no-dropout": ", without the LLM's dropout"}
 REFERENCE = "ssna"
+STUDY_VALIDATED = "items"
+"""What grows where a validation is measured too: it embeds and ranks all of them"""
 _SETTING = ("dataset", "llm", "device", "threads", "precision")
 _TPME = {"epoch_seconds": 0.45, "trainable_parameters": 0.1, "memory": 0.45}
 
@@ -128,7 +130,7 @@ def validations_table(results: Lines, setting: Mapping[str, Any]) -> str:
         ]
         for row, seconds in whole.items()
     ]
-    return markdown(["", "s a validation", "s an epoch with it", "× ssna", "memory with it MiB"], rows)
+    return markdown(["", "s a validation", "s an epoch with it", "× ssna", "memory MiB with it"], rows)
 
 
 def _epochs(results: Lines, setting: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -192,7 +194,8 @@ def costs_table(results: Lines, setting: Mapping[str, Any]) -> str:
     )
     about = (
         f"Extraction, once: {once:,.0f} s for {line['texts']:,} texts and {line['tokens']:,} tokens, "
-        f"{line['bytes'] / 1e6:,.0f} MB on disk.{total} Another seed or option: no extraction.{second}"
+        f"{line['bytes'] / 1e6:,.0f} MB on disk, within {mebibytes(line['memory'])} MiB of memory.{total} "
+        f"Another seed or option: no extraction.{second}"
     )
     columns = ["", "epochs after which extraction has paid for itself", "extraction / one epoch"]
     return f"{about}\n\n{markdown(columns, rows)}"
@@ -261,33 +264,29 @@ def estimates_table(results: Lines, setting: Mapping[str, Any]) -> str:
     done = next(iter(results.where(kind="extraction", **setting)), None)
     if told is None or done is None:
         return ""
-    pairs = [
-        ("extraction, s", told["extraction_seconds"], done["seconds"]),
-        ("cache, MiB", told["cache_bytes"] / 2**20, done["bytes"] / 2**20),
+    rows = [
+        _estimate_row("extraction, s", told["extraction_seconds"], done["seconds"], "{:,.0f}".format),
+        _estimate_row("cache, MiB", told["cache_bytes"], done["bytes"], mebibytes),
     ]
     for row, line in _epochs(results, setting).items():
         if row in told:
-            pairs.append((f"{title_of(row)}: training, MiB", told[row] / 2**20, line["memory"] / 2**20))
-    rows = [[name, f"{one:,.0f}", f"{other:,.0f}", f"{one / other:.2f}"] for name, one, other in pairs]
+            rows.append(_estimate_row(f"{title_of(row)}: training, MiB", told[row], line["memory"], mebibytes))
     return markdown(["", "estimated", "measured", "ratio"], rows)
 
 
 def checks_tables(results: Lines) -> dict[str, str]:
     """What `ssna estimate` says of made-up cases, beside what these took: of extractions, and of trainings."""
     found = {}
-    for name, unit, digits in (("extractions estimated", "s", 1), ("trainings estimated", "MiB", 0)):
-        rows = [
-            [line["of"]["case"], *(f"{line[key]:,.{digits}f}" for key in ("estimated", "measured")), _ratio(line)]
-            for line in results.where(kind="estimate check")
-            if line["unit"] == unit
-        ]
+    for of, unit, shown in (("extraction", "s", "{:,.1f}".format), ("training", "MiB", mebibytes)):
+        lines = results.where(kind="estimate check", of=of)
+        rows = [_estimate_row(line["of"]["case"], line["estimated"], line["measured"], shown) for line in lines]
         if rows:
-            found[name] = markdown(["", f"estimated, {unit}", f"measured, {unit}", "ratio"], rows)
+            found[f"{of}s estimated"] = markdown(["", f"estimated, {unit}", f"measured, {unit}", "ratio"], rows)
     return found
 
 
-def _ratio(line: Mapping[str, Any]) -> str:
-    return f"{line['estimated'] / line['measured']:.2f}"
+def _estimate_row(name: str, estimated: float, measured: float, shown: Callable[[float], str]) -> list[str]:
+    return [name, shown(estimated), shown(measured), f"{estimated / measured:.2f}"]
 
 
 def growth_table(results: Lines, study: str) -> str:
@@ -296,6 +295,9 @@ def growth_table(results: Lines, study: str) -> str:
     rows, values = (list(dict.fromkeys(line["of"][field] for line in lines)) for field in ("row", "value"))
     found = {(line["of"]["row"], line["of"]["value"]): line for line in lines}
     shown = [[title_of(row), *(_growth_cell(found.get((row, value))) for value in values)] for row in rows]
+    whole = {line["of"]["value"]: f"{line['seconds']:,.2f} s" for line in results.where(kind="growth validation")}
+    if study == STUDY_VALIDATED and whole:
+        shown.append([f"{TITLES[REFERENCE]}: a validation", *(whole.get(value, "") for value in values)])
     parts = [markdown(["", *map(str, values)], shown)]
     checked = [row for row in rows if any("counted_flop" in line for line in lines if line["of"]["row"] == row)]
     if checked:

@@ -1,6 +1,7 @@
 """What `ssna estimate` says, beside what the commands take (docs/efficiency.md).
 
     python benchmarks/estimates.py --tokenizer LLM_FOLDER --threads 1
+    python benchmarks/estimates.py --tokenizer LLM_FOLDER --case SmolLM
 
 Every case is a process of its own, as a user would start it: `ssna extract` of made-up texts by an LLM with random
 weights, or `ssna adapt` on made-up states, three epochs with their validation. Finished cases are lines of
@@ -31,7 +32,7 @@ from train import made_up_cache
 HISTORY, _SHORTEST = 10, 3
 EPOCHS = 3
 _NAME = "made-up"
-_SEED = 0
+_SEED, _USERS = 0, 2_000
 
 
 @dataclass(frozen=True)
@@ -93,18 +94,24 @@ TRAININGS = (
     Adapting(10_000, options=("--batch-size", "512")),
 )
 
+NOTHING = Adapting(2 * HISTORY, 1, 8, ("--width", "8", "--heads", "1", "--batch-size", "1", "--negatives", "1"))
+"""Whose memory is that of the libraries"""
+
 
 @click.command()
 @click.option("--tokenizer", type=click.Path(path_type=Path, exists=True), required=True, help="Folder of an LLM.")
+@click.option("--case", "part", default="", help="Only cases with this in their name.")
 @click.option("--device", default="cpu", show_default=True)
 @click.option("--threads", default=1, show_default=True)
-def main(tokenizer: Path, device: str, threads: int) -> None:
+def main(tokenizer: Path, part: str, device: str, threads: int) -> None:
     """Measure the cases that are missing."""
     results = Lines(RESULTS)
     os.environ["OMP_NUM_THREADS"] = str(threads)
     for case in (*EXTRACTIONS, *TRAININGS):
-        of = {"kind": "estimate check", "case": str(case), "device": device, "threads": threads}
-        if of in results:
+        reads = isinstance(case, Reading)
+        of = {"kind": "estimate check", "of": "extraction" if reads else "training", "case": str(case)}
+        of |= {"device": device, "threads": str(threads)}
+        if of in results or part not in str(case):
             continue
         with tempfile.TemporaryDirectory() as folder:
             if isinstance(case, Reading):
@@ -124,23 +131,12 @@ def extraction(case: Reading, tokenizer: Path, folder: Path, device: str) -> dic
     shared = ("--device", device, "--dtype", case.dtype, "--json")
     said = ssna("estimate", llm, "--items", len(set(texts)), "--tokens", case.tokens, *shared)
     done = ssna("extract", dataset, "--llm", llm, "--name", _NAME, "--cache-root", folder / "caches", *shared)
-    return {"unit": "s", "estimated": said["extraction_seconds"], "measured": done["seconds"]}
+    return {"estimated": said["extraction_seconds"], "measured": done["seconds"]}
 
 
 def training(case: Adapting, folder: Path, device: str) -> dict[str, Any]:
-    """Bytes beyond those of the same command on next to nothing, estimated and measured."""
-    peaks = []
-    for items in (case.items, 2 * HISTORY):
-        place = folder / str(items)
-        place.mkdir()
-        layers, width, options = (case.layers, case.width, case.options) if items == case.items else (1, 8, ())
-        cache = made_up_cache(place, items, layers, width)
-        dataset = made_up_dataset(place, [str(number) for number in range(items)])
-        done = ssna(
-            "adapt", dataset, "--cache", cache.path, "--output", place / "run", "--epochs", EPOCHS, "--device",
-            device, "--json", *options,
-        )  # fmt: skip
-        peaks.append(done["peak_memory_bytes"])
+    """Bytes beyond those of the command on next to nothing, estimated and measured."""
+    peak, idle = (peak_of(each, folder / name, device) for name, each in (("case", case), ("nothing", NOTHING)))
     config = {"model_type": "bert", "hidden_size": case.width, "num_hidden_layers": case.layers}
     heads = {"num_attention_heads": case.width // 64, "intermediate_size": 4 * case.width, "vocab_size": 30_522}
     (folder / "config.json").write_text(json.dumps({**config, **heads, "architectures": ["BertModel"]}))
@@ -148,13 +144,32 @@ def training(case: Adapting, folder: Path, device: str) -> dict[str, Any]:
         "estimate", folder, "--items", case.items, "--history", HISTORY, "--device", device, "--json", "--tflops", 1,
         *case.options,
     )  # fmt: skip
-    return {"unit": "MiB", "estimated": said["training_bytes"] / 2**20, "measured": (peaks[0] - peaks[1]) / 2**20}
+    return {"estimated": said["training_bytes"], "measured": peak - idle}
 
 
-def made_up_dataset(folder: Path, titles: Sequence[str]) -> Path:
-    """A prepared dataset in which each item occurs at least twice; users have `HISTORY` interactions on average."""
+def peak_of(case: Adapting, place: Path, device: str) -> int:
+    """Bytes of `ssna adapt`; on a CPU with all its libraries."""
+    place.mkdir()
+    cache = made_up_cache(place, case.items, case.layers, case.width)
+    dataset = made_up_dataset(place, [str(number) for number in range(case.items)], 1 if case is NOTHING else _USERS)
+    budget = () if "--memory-budget" in case.options else ("--memory-budget", "1TB")  # Nothing is streamed unasked.
+    peak: int = ssna(
+        "adapt", dataset, "--cache", cache.path, "--output", place / "run", "--epochs", EPOCHS, "--device", device,
+        "--json", *budget, *case.options,
+    )["peak_memory_bytes"]  # fmt: skip
+    return peak
+
+
+def made_up_dataset(folder: Path, titles: Sequence[str], users: int = 1) -> Path:
+    """A prepared dataset in which each item occurs at least twice; users have `HISTORY` interactions on average.
+
+    Args:
+        folder: where it goes.
+        titles: of the items.
+        users: at least so many.
+    """
     rng, items = np.random.default_rng(_SEED), len(titles)
-    rounds = max(2, -(-2_000 * HISTORY // items))
+    rounds = max(2, -(-users * HISTORY // items))
     order = np.concatenate([rng.permutation(items) for _ in range(rounds)])
     # As uneven as those of real users, since batches of one shape leave an allocator nothing to lose.
     histories = _SHORTEST - 1 + rng.geometric(1 / (HISTORY + 1 - _SHORTEST), len(order) // _SHORTEST)

@@ -25,8 +25,9 @@ from backbone_in_loop.costs import LLMS_ON_PAPER, Learning, Shape, paper_tables,
 from backbone_in_loop.methods import UNCACHED
 from backbone_in_loop.training import Problem, start
 from efficiency import RESULTS, ROWS, fill_in
+from efficiency_tables import REFERENCE, STUDY_VALIDATED
 from lines import Lines
-from measuring import Budget, in_a_fork, time_steps
+from measuring import Budget, in_a_fork, time_steps, time_validation
 from train import made_up_cache
 
 from ssna.cache import keys_of_texts
@@ -135,6 +136,9 @@ def run(
                         in_a_fork(partial(make_up, case, row, tokenizer, place))
                     work = partial(measure, case, row, torch.device(device), threads, budget, place)
                     fill_in(results, [(of, work)])
+                    if study == STUDY_VALIDATED and row == REFERENCE:
+                        work = partial(validate, case, row, torch.device(device), threads, place)
+                        fill_in(results, [({**of, "kind": "growth validation"}, work)])
 
 
 def make_up(case: Case, row: str, tokenizer: Path, place: Path) -> dict[str, Any]:
@@ -151,6 +155,12 @@ def measure(case: Case, row: str, device: torch.device, threads: int, budget: Bu
     torch.set_num_threads(threads)
     found = time_steps(make_training(case, row, device, place), device, budget)
     return {**found, **counted(case, row, found["items_a_step"])}
+
+
+def validate(case: Case, row: str, device: torch.device, threads: int, place: Path) -> dict[str, Any]:
+    """Of a row in a case, what `time_validation` says."""
+    torch.set_num_threads(threads)
+    return time_validation(make_training(case, row, device, place), device)
 
 
 def counted(case: Case, row: str, texts: float) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from ssna.stage2_adapt.training import _BatchStates
 
 _UNIT = 1 if sys.platform == "darwin" else 1024
 _WARM_UP = 2
+_STEPS_BEFORE_VALIDATION, _VALIDATIONS, _SECONDS_OF_VALIDATIONS = 4, 3, 20.0
 
 
 def in_a_fork(work: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
@@ -144,12 +145,19 @@ def time_steps(training: Training, device: torch.device, budget: Budget) -> dict
     }
 
 
-def take_steps(training: Training, steps: int) -> None:
-    """Train so many, with no copy of the best parameters."""
+def time_validation(training: Training, device: torch.device) -> dict[str, Any]:
+    """Seconds of a validation after a few steps, of one that is short the median of three; and memory of all that."""
     training._best = {}
     training._modules.train()
-    for batch, states in itertools.islice(_endless(training), steps):
-        training._step(batch, states)
+    for batch, states in itertools.islice(_endless(training), _STEPS_BEFORE_VALIDATION):
+        loss, _, _ = training._step(batch, states)
+    assert loss.isfinite()  # It also waits for the device.
+    seconds = list[float]()
+    while len(seconds) < _VALIDATIONS and sum(seconds) < _SECONDS_OF_VALIDATIONS:
+        started = time.perf_counter()
+        training._validate()
+        seconds.append(time.perf_counter() - started)
+    return {"seconds": round(statistics.median(seconds), 3), **device_memory(device)}
 
 
 def _endless(training: Training) -> Iterator[tuple[Batch, _BatchStates]]:

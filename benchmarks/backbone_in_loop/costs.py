@@ -7,7 +7,7 @@ Floating-point operations (FLOP) of a transformer block for a text of T tokens, 
     LoRA, adapters, BitFit  3 F - 2 T P        frozen weights need no gradient; what they add themselves is left out
     with checkpointing      + F                every block is computed again
     side network without a cache  F            no backward pass
-    from a cache            0
+    from a cache            0                  of the LLM; of the side network at most 6 a weight and text
 
 Values held for the backward pass, by token and block, with attention that holds no T × T matrix:
 
@@ -24,6 +24,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
+
+import torch
+
+from ssna import AdaptOptions
+from ssna.stage2_adapt.side_network import SideNetwork
 
 Learning = Literal["full", "frozen weights", "uncached", "cached"]
 
@@ -98,6 +103,8 @@ LLMS_ON_PAPER = (
     Shape("Llama-2-70B", 80, 8192, 28_672, 8192, 1024, True, 32_000),
 )
 _BYTES_OF_LEARNT = 16
+LAYERS_ON_PAPER = 6
+_OURS = f"ssna from a cache, a = {LAYERS_ON_PAPER}"
 _COLUMNS: dict[str, tuple[Learning, bool]] = {
     "full fine-tuning": ("full", False),
     "… checkpointing": ("full", True),
@@ -115,17 +122,33 @@ def paper_tables(shapes: Sequence[Shape], tokens: int, texts: int) -> str:
         tokens: of a text.
         texts: that the LLM reads in an epoch.
     """
-    flop = [f"| PFLOP an epoch of {texts:,} texts of {tokens} tokens | {' | '.join(_COLUMNS)} |"]
-    memory = [f"| GB with 1,000 texts of {tokens} tokens a step, bfloat16 | {' | '.join(_COLUMNS)} |"]
-    line = "|---" * (len(_COLUMNS) + 1) + "|"
+    columns = " | ".join([*_COLUMNS, _OURS])
+    flop = [f"| PFLOP an epoch of {texts:,} texts of {tokens} tokens | {columns} |"]
+    memory = [f"| GB with 1,000 texts of {tokens} tokens a step, bfloat16 | {columns} |"]
+    line = "|---" * (len(_COLUMNS) + 2) + "|"
     flop.append(line)
     memory.append(line)
     for shape in shapes:
+        ours = side_network_weights(LAYERS_ON_PAPER, shape.width)
         spent = [shape.training_flop(tokens, *how) * texts / 1e15 for how in _COLUMNS.values()]
+        spent.append(6 * ours * texts / 1e15)
         held = [training_bytes(shape, tokens * 1_000, *how) / 1e9 for how in _COLUMNS.values()]
+        held.append((_BYTES_OF_LEARNT * ours + 1_000 * LAYERS_ON_PAPER * shape.width * 2) / 1e9)
         flop.append(f"| {shape.name} | {' | '.join(map(_digits, spent))} |")
         memory.append(f"| {shape.name} | {' | '.join(map(_digits, held))} |")
     return "\n".join([*flop, "", *memory])
+
+
+def side_network_weights(layers: int, width: int) -> int:
+    """Parameters of ssna's side network on so many layers of an LLM of this width, all else being the defaults.
+
+    Nearly all are those of linear maps. Forward, and backward by weights and by inputs, each costs 2 FLOP a weight and
+    text; states need no gradient, so that the maps that read them cost 4 instead of 6.
+    """
+    options = AdaptOptions()
+    with torch.device("meta"):
+        network = SideNetwork(layers, width, options.width, integration=options.side)
+    return sum(parameter.numel() for parameter in network.parameters())
 
 
 def training_bytes(shape: Shape, tokens: int, learning: Learning, checkpointing: bool = False, value: int = 2) -> int:

@@ -108,7 +108,8 @@ def make_trainable(llm: nn.Module, method: str, checkpointing: bool, dropout: bo
         method: a key of `TRAINED`.
         checkpointing: whether the backward pass computes each block again, so that only what goes into the blocks is
             held (Chen et al., arXiv 1604.06174).
-        dropout: whether the LLM's own dropout acts while it learns.
+        dropout: whether the LLM's own acts while it learns; it can be taken from LLMs that have modules of it, as BERT
+            and its relatives do.
     """
     if isinstance(getattr(llm, "pooler", None), nn.Module):
         llm.pooler = None

@@ -133,6 +133,8 @@ STUDIED = "residual"
 """With fewer layers too, and beside other forms with the same options"""
 ONE_LAYER_OF_STUDIED = "last-adapter"
 """What it is with one layer, where there is nothing to integrate: the same training"""
+FUSED = "two-llms"
+"""The studied method on the layers of two LLMs"""
 EQUAL = ("mean-equal", "concat-equal")
 FORMS = ("gru", "mean", "iisan", *EQUAL)
 """Other integrations of the same layers"""

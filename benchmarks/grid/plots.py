@@ -65,6 +65,8 @@ def _layers(axes: plt.Axes, series: list[list[Outcome]], depths: Mapping[str, in
         layers = [outcome.layers or depths[outcome.llms[0]] for outcome in each]
         values = [[line["test"]["recall@10"] for line in outcome.lines] for outcome in each]
         spread = [statistics.stdev(of) if len(of) > 1 else 0.0 for of in values]
-        axes.errorbar(layers, list(map(statistics.mean, values)), spread, marker="o", capsize=3, label=each[0].llms[0])
+        axes.errorbar(
+            layers, list(map(statistics.mean, values)), spread, marker="o", capsize=3, label=" + ".join(each[0].llms)
+        )
     axes.set_xlabel("top layers that are adapted")
     axes.set_ylabel("Recall@10")

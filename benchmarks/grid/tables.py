@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from grid.cells import RARITY, Results, unpack
-from grid.methods import EQUAL, FORMS, METHODS, ONE_LAYER_OF_STUDIED, SEARCH, SEARCHED, STUDIED
+from grid.methods import EQUAL, FORMS, FUSED, METHODS, ONE_LAYER_OF_STUDIED, SEARCH, SEARCHED, STUDIED
 from grid.statistics import RESAMPLES, compare, excess, holm, per_user
 
 METRICS = ("recall@10", "ndcg@10")
@@ -97,21 +97,21 @@ def alike(lines: Iterable[Mapping[str, Any]], ours: Outcome) -> list[Outcome]:
         if tuple(line["llms"]) == ours.llms and _options(line, _DIFFERS) == wanted:
             if method == ONE_LAYER_OF_STUDIED:
                 rows.setdefault((STUDIED, 1), []).append(line)
-            elif method in (STUDIED, *FORMS):
+            elif method in (STUDIED, FUSED, *FORMS):
                 rows.setdefault((method, layers), []).append(line)
     found = [Outcome(method, ours.llms, layers, _by_seed(each), ours.trials) for (method, layers), each in rows.items()]
-    places = [STUDIED, *FORMS]
+    places = [STUDIED, FUSED, *FORMS]
     return sorted(found, key=lambda each: (places.index(each.method), each.layers or math.inf))
 
 
 def studied_of(lines: Sequence[Mapping[str, Any]], outcomes: Sequence[Outcome]) -> dict[tuple[str, ...], list[Outcome]]:
-    """What is `alike` the studied method of each LLM."""
-    return {each.llms: alike(lines, each) for each in outcomes if each.method == STUDIED}
+    """What is `alike` the studied method of each LLM, and of two."""
+    return {each.llms: alike(lines, each) for each in outcomes if each.method in (STUDIED, FUSED)}
 
 
 def series_of(study: Sequence[Outcome]) -> list[Outcome]:
     """The studied method with one layer, with more, and last with all."""
-    return [each for each in study if each.method == STUDIED]
+    return [each for each in study if each.method in (STUDIED, FUSED)]
 
 
 def _whole_of(study: Sequence[Outcome]) -> Outcome:
@@ -179,7 +179,7 @@ def _all_alike(study: Sequence[Outcome]) -> str:
     options = ", ".join(f"{name} {ours.lines[0]['options'][name]:g}" for name in SEARCHED)
     open_choice = "" if ours.chosen else ", the best so far"
     lines = [
-        f"| {', '.join(ours.llms)}, all with SSNA's options ({options}{open_choice}) | seeds | valid NDCG@10 | "
+        f"| {' + '.join(ours.llms)}, all with SSNA's options ({options}{open_choice}) | seeds | valid NDCG@10 | "
         "Recall@10 | NDCG@10 | best epochs | parameters |",
         "|---|---|---|---|---|---|---|",
     ]
@@ -193,17 +193,19 @@ def best(outcomes: Iterable[Outcome]) -> Outcome | None:
 
 
 def _pairs(outcomes: Sequence[Outcome]) -> list[tuple[Outcome, Outcome]]:
-    """The best SSNA and the best single layer, it and IDs, with IDs and IDs, and of each LLM it and other forms."""
+    """The best SSNA, and two LLMs, against the best single layer; it and IDs, with IDs and IDs, and other forms."""
     ids = best(each for each in outcomes if each.method in ID_MODELS)
     pairs = list[tuple[Outcome | None, Outcome | None]]()
     ours = best(each for each in outcomes if each.method in SEQUENTIAL)
-    pairs += [(ours, best(each for each in outcomes if METHODS[each.method].one_layer)), (ours, ids)]
+    one_layer = best(each for each in outcomes if METHODS[each.method].one_layer)
+    pairs += [(ours, one_layer), (ours, ids)]
     pairs.append((best(each for each in outcomes if each.method in SEQUENTIAL_WITH_IDS), ids))
     for llms in dict.fromkeys(each.llms for each in outcomes if len(each.llms) == 1):
         mine = [each for each in outcomes if each.llms == llms]
         sequential = best(each for each in mine if each.method in SEQUENTIAL)
         pairs += [(sequential, each) for each in mine if each.method in ("mean", "iisan")]
-    pairs.append((best(each for each in outcomes if each.method == "two-llms"), ours))
+    fused = best(each for each in outcomes if each.method == FUSED)
+    pairs += [(fused, ours), (fused, one_layer)]
     return [(first, second) for first, second in pairs if first is not None and second is not None]
 
 
@@ -212,8 +214,8 @@ def _pairs_alike(study: Sequence[Outcome]) -> list[tuple[Outcome, Outcome]]:
     ours = _whole_of(study)
     if not ours.chosen:
         return []
-    pairs = [(ours, each) for each in study if each.method != STUDIED]
     series = series_of(study)
+    pairs = [(ours, each) for each in study if each not in series]
     one = next((each for each in series if each.layers == 1), None)
     deepest = best(each for each in series if each is not one)  # Below one, if one is best.
     return pairs if one is None or deepest is None else [(deepest, one), *pairs]

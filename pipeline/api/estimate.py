@@ -107,8 +107,9 @@ def estimate(
 ) -> Estimate:
     """Time and memory of extraction, size of the cache, and memory of training. Neither weights nor data are read.
 
-    The extraction's time is that of a block or two of the LLM, with random weights, on the device, which takes a few
-    seconds. Memory of training is counted beyond that of a process with the libraries loaded.
+    The extraction's time is that of loading the LLM, which is counted, and of reading: a block or two with random
+    weights are timed on the device, which takes a few seconds. Memory of training is counted beyond that of a process
+    with the libraries loaded.
 
     Args:
         llm: folder or GGUF file of an LLM, or its hub id, of which only the configuration is downloaded.

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
-from backbone_in_loop.costs import LLMS_ON_PAPER, Learning, Shape, training_bytes
+from backbone_in_loop.costs import LLMS_ON_PAPER, Learning, Shape, side_network_weights, training_bytes
 from backbone_in_loop.methods import make_trainable
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
+
+from ssna import AdaptOptions
+from ssna.stage2_adapt.side_network import SideNetwork
 
 BERT = Shape("tiny BERT", 3, 48, 192, 48, 48, gated=False, vocabulary=50)
 LLAMA = Shape("tiny Llama", 3, 48, 100, 48, 24, gated=True, vocabulary=50)
@@ -77,6 +80,17 @@ def test_values_held_for_the_backward_pass(shape: Shape, method: str, learning: 
         expected = 4 * TEXTS * TOKENS * shape.held_values(learning)
         assert sum(held.values()) == pytest.approx(expected, rel=tolerance)
         output.sum().backward()
+
+
+@pytest.mark.parametrize("width", [384, 1024])
+def test_flop_of_the_side_network(width: int) -> None:
+    options, layers = AdaptOptions(), 6
+    network = SideNetwork(layers, width, options.width, integration=options.side)
+    counter = FlopCounterMode(display=False)
+    with counter:
+        network(torch.randn(layers, TEXTS, width)).sum().backward()
+    at_most = 6 * TEXTS * side_network_weights(layers, width)
+    assert 0.6 * at_most < counter.get_total_flops() < at_most
 
 
 def test_weights_of_known_llms() -> None:

@@ -126,6 +126,27 @@ def test_the_single_adapter_is_the_studied_method_with_one_layer(tmp_path: Path)
     assert "a = 3" not in shown, "of other options than those that the method has chosen with all layers"
 
 
+def test_two_llms_are_compared_with_one_and_with_a_layer_of_each(tmp_path: Path) -> None:
+    from grid.cells import Results
+    from grid.methods import FUSED
+    from grid.tables import tables
+    from lines import append_line
+
+    path = tmp_path / "lines.jsonl"
+    for method, valid in ((FUSED, 0.4), ("residual", 0.3), ("last-moe", 0.2)):
+        for dropout, seed in ((0.2, 0), (0.2, 1), (0.2, 2), (0.4, 0), (0.6, 0)):
+            each = line(method, valid if dropout == 0.2 else 0.1, 0.1, dropout, seed)
+            append_line(path, {**each, "llms": ["minilm", "gemma"] if method == FUSED else ["minilm"]})
+    fused = {**line(FUSED, 0.25, 0.1, 0.2, 0), "llms": ["minilm", "gemma"]}
+    append_line(path, {**fused, "options": {**fused["options"], "layers": 1}})
+    shown = tables(Results(path))
+    ours = "| SSNA, residual, two LLMs (minilm + gemma) |"
+    assert f"{ours} SSNA, residual (minilm) | 3, 3 | recall@10 |" in shown
+    assert f"{ours} last layer, whitened, mixture of experts (UniSRec) (minilm) | 3, 3 | recall@10 |" in shown
+    assert "| SSNA, residual, two LLMs, a = 1 (minilm + gemma) | 1 | .2500 |" in shown
+    assert f"{ours} SSNA, residual, two LLMs, a = 1 (minilm + gemma), same options | 3, 1 | recall@10 |" in shown
+
+
 def test_forms_are_compared_with_the_options_of_one_of_them(tmp_path: Path) -> None:
     from grid.cells import Cell, Results, Row
     from grid.tables import tables

@@ -71,13 +71,15 @@ def test_the_tables_hold_every_row_against_ours(tmp_path: Path) -> None:
             "trainable_parameters": 1234,
         }
         note("epoch", {**steps, **found}, row=row)
-    note("extraction", {"seconds": 14.0, "texts": 5, "tokens": 50, "bytes": 2 * MEBIBYTE})
+    note("extraction", {"seconds": 14.0, "texts": 5, "tokens": 50, "bytes": 2 * MEBIBYTE, "memory": 9 * MEBIBYTE})
     note("second extraction", {"seconds": 0.25, "seconds_of_one_layer": 0.125})
     note("validation", {"seconds": 3.0, "memory": 90 * MEBIBYTE}, row="ssna")
     note("validation", {"seconds": 20.0, "memory": 300 * MEBIBYTE}, row="lora-checkpointing")
-    for case, unit, estimated in (("50 texts", "s", 3.0), ("9 items", "MiB", 1234.0)):
-        check = {"kind": "estimate check", "case": case, "device": "cpu", "threads": 1}
-        append_line(path, {"of": check, "unit": unit, "estimated": estimated, "measured": 2.0, "commit": "c"})
+    for case, of, estimated, measured in (
+        ("50 texts", "extraction", 3.0, 2.0), ("9 items", "training", 1234 * MEBIBYTE, 617 * MEBIBYTE),
+    ):  # fmt: skip
+        check = {"kind": "estimate check", "of": of, "case": case, "device": "cpu", "threads": "1"}
+        append_line(path, {"of": check, "estimated": estimated, "measured": measured, "commit": "c"})
     note("estimate", {"extraction_seconds": 7.0, "cache_bytes": 2 * MEBIBYTE, "ssna": 150 * MEBIBYTE})
     curve = {
         "curve": [[2, 1, 0.1, 0.05], [2, 1, 0.3, 0.1], [2, 1, 0.2, 0.1]],
@@ -98,7 +100,7 @@ def test_the_tables_hold_every_row_against_ours(tmp_path: Path) -> None:
     found = tables(Lines(path))
     assert list(found) == ["d, m, cpu, 1 thread", "extractions estimated", "trainings estimated", "by depth"]
     assert "| 50 texts | 3.0 | 2.0 | 1.50 |" in found["extractions estimated"]
-    assert "| 9 items | 1,234 | 2 | 617.00 |" in found["trainings estimated"]
+    assert "| 9 items | 1,234 | 617 | 2.00 |" in found["trainings estimated"]
     shown = found["d, m, cpu, 1 thread"]
     assert "| ssna, in-batch | 2.0 | 1.8 to 2.0 | whole epochs | 1.00 | 100 | 1.00 | 1,234 | 0.000 |" in shown
     measured = "30.0 | 27.0 to 30.0 | 7 steps of 10 an epoch | 15 | 250 | 2.50"

@@ -265,6 +265,7 @@ SHRUNK = {
     "defaults.py run": "--variant 'the defaults'",
     "efficiency.py measure": "--row ssna --seconds .01 --stretches 1",
     "efficiency.py curve": "--time-limit 1",
+    "estimates.py": "--case 'MiniLM, 50 texts'",
     "extract.py memory": "--counts 100,200",
     "extract.py open": "--rows 1000 --segments 4",
     "extract.py read": "--rows 200 --repeats 1",

@@ -86,7 +86,7 @@ def test_without_a_speed_a_part_of_the_llm_is_timed(tiny_llm: Path, monkeypatch:
     assert "cpu, float32, of which:" in shown
 
 
-def test_a_gguf_file_is_read_four_times_before_the_first_text(tiny_llm: Path) -> None:
+def test_loading_counts_weights_and_the_header_of_a_gguf_file(tiny_llm: Path) -> None:
     files = find_config(str(tiny_llm))
     size = llm_size(files)
     plain = loading_seconds(files, size, "float32", 5.0)
