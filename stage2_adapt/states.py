@@ -220,14 +220,7 @@ class StreamedStates:
         Raises:
             OptionError: if that is less than two items take.
         """
-        item = bytes_of_item(selections)
-        at_once = budget // (2 * item)
-        if not at_once:
-            raise OptionError(
-                f"--memory-budget {budget:,} bytes: the layer states of one item take "
-                f"{item:,} bytes, and two pieces of one item or more are held. Give more."
-            )
-        return cls(selections, preparations, device, at_once, dtype)
+        return cls(selections, preparations, device, items_within(budget, bytes_of_item(selections)), dtype)
 
     def between(self, first: int, last: int) -> list[Tensor]:
         """See `ItemStates`."""
@@ -256,3 +249,18 @@ def bytes_of_states(
 def bytes_of_item(selections: Sequence[Selection]) -> int:
     """Of its states as they are read."""
     return sum(torch.float32.itemsize * len(rows.layers) * rows.width for rows in selections)
+
+
+def items_within(budget: int, item: int) -> int:
+    """How many items one of the two pieces has that so many bytes hold, where the states of an item take `item`.
+
+    Raises:
+        OptionError: if that is none.
+    """
+    at_once = budget // (2 * item)
+    if not at_once:
+        raise OptionError(
+            f"--memory-budget {budget:,} bytes: the layer states of one item take "
+            f"{item:,} bytes, and two pieces of one item or more are held. Give more."
+        )
+    return at_once

@@ -28,7 +28,7 @@ from ssna.stage1_extract import (
 from ssna.stage2_adapt import AdaptOptions, SequenceRecommender
 from ssna.stage2_adapt.item_encoder import CPU_BLOCK_ITEMS, GPU_BLOCK_ITEMS, RECOMPUTE_FROM_ITEMS, ItemEncoder
 from ssna.stage2_adapt.losses import CHUNK_SCORES, CHUNK_SCORES_ELSEWHERE, FEWEST_ROWS
-from ssna.stage2_adapt.states import prepared_width
+from ssna.stage2_adapt.states import items_within, prepared_width
 from ssna.stage2_adapt.training import dtype_of_products, mixes_all_products
 
 TOKENS = 20.0
@@ -127,6 +127,7 @@ def estimate(
 
     Raises:
         EstimateError: if there are no items, tokens or interactions to count.
+        OptionError: if the memory budget is too small for the states of two items.
         LLMError: if there is no such LLM, or it has not that many layers.
         DeviceError: if the device is not there, or with `tflops` if there is no such kind.
     """
@@ -157,7 +158,9 @@ def estimate(
     adapting = replace(adapting, layers=kept) if adapting.needs_states else adapting
     width = prepared_width(files.state_width, adapting.preparation, adapting.for_each_llm("components", 1)[0])
     state, model, step = _training_bytes(adapting, items, kept, width, history, where)
-    state = state if memory_budget is None else min(state, memory_budget)
+    if memory_budget is not None and state > memory_budget:
+        items_within(memory_budget, kept * files.state_width * torch.float32.itemsize)
+        state = memory_budget
     return Estimate(
         llm=files.source,
         parameters=size.parameters,

@@ -16,7 +16,7 @@ from ssna.cache import Cache
 from ssna.cli.estimate import duration
 from ssna.devices import DeviceError
 from ssna.stage1_extract import ExtractOptions, find_config, llm_size, loading_seconds
-from ssna.stage2_adapt import AdaptOptions
+from ssna.stage2_adapt import AdaptOptions, OptionError
 from tests.helpers import ssna_in_process
 
 CPU = torch.device("cpu")
@@ -101,6 +101,13 @@ def test_states_beyond_the_memory_budget_are_not_held(tiny_llm: Path) -> None:
     assert few["state_bytes"] == 50_000
     assert few["training_bytes"] == int(str(every["training_bytes"])) - 1000 * 3 * 16 * 4 + 50_000
     assert as_json(tiny_llm, "--items", 1000, "--tflops", 1, "--memory-budget", "1GB") == every
+
+
+def test_a_memory_budget_too_small_for_two_items_is_refused_as_adapt_does(tiny_llm: Path) -> None:
+    at_least = 2 * 3 * 16 * 4
+    assert ssna.estimate(tiny_llm, 1000, memory_budget=at_least, device="cpu", tflops=1).state_bytes == at_least
+    with pytest.raises(OptionError, match="--memory-budget 383 bytes: .* one item take 192 bytes"):
+        ssna.estimate(tiny_llm, 1000, memory_budget=at_least - 1, device="cpu", tflops=1)
 
 
 def test_memory_of_training_by_hand(tiny_llm: Path) -> None:
