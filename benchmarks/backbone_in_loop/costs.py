@@ -25,6 +25,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import torch
 
 from ssna import AdaptOptions
@@ -172,4 +173,6 @@ def training_bytes(shape: Shape, tokens: int, learning: Learning, checkpointing:
 
 def _digits(value: float) -> str:
     """Two that mean something, or all before the point."""
-    return f"{value:,.0f}" if value >= 10 else f"{value:.1f}" if value >= 1 else f"{value:.2g}"
+    if value >= 1:
+        return f"{value:,.0f}" if value >= 10 else f"{value:.1f}"
+    return np.format_float_positional(float(f"{value:.2g}"), trim="-")
