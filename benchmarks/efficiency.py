@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -152,19 +152,20 @@ def _setting(command: Callable[..., None]) -> Callable[..., None]:
 def measure(rows: tuple[str, ...], stretches: int, seconds: float, **given: Any) -> None:
     """Seconds an epoch, memory and trainable parameters of every row, the one extraction, and what was estimated."""
     setting, results = Setting(**given), Lines(RESULTS)
-    wanted: list[tuple[dict[str, Any], Callable[[], Mapping[str, Any]]]] = [
-        (setting.of("extraction"), partial(extraction, setting))
-    ]
-    budget = Budget(stretches, seconds)
-    wanted.append((setting.of("second extraction"), partial(second_extraction, setting)))
-    wanted.append((setting.of("estimate"), partial(estimated, setting)))
-    wanted += [(setting.of("epoch", row=name), partial(epoch, setting, ROWS[name], budget)) for name in rows]
-    validated = [name for name in rows if name in VALIDATED]
-    wanted += [(setting.of("validation", row=name), partial(validation, setting, ROWS[name])) for name in validated]
-    fill_in(results, wanted)
+    budget, validated = Budget(stretches, seconds), [name for name in rows if name in VALIDATED]
+    fill_in(
+        results,
+        [
+            (setting.of("extraction"), partial(extraction, setting)),
+            (setting.of("second extraction"), partial(second_extraction, setting)),
+            (setting.of("estimate"), partial(estimated, setting)),
+            *((setting.of("epoch", row=name), partial(epoch, setting, ROWS[name], budget)) for name in rows),
+            *((setting.of("validation", row=name), partial(validation, setting, ROWS[name])) for name in validated),
+        ],
+    )
 
 
-def fill_in(results: Lines, wanted: list[tuple[dict[str, Any], Callable[[], Mapping[str, Any]]]]) -> None:
+def fill_in(results: Lines, wanted: Sequence[tuple[dict[str, Any], Callable[[], Mapping[str, Any]]]]) -> None:
     """Measure what is missing, each in a process of its own, one after the other."""
     for of, work in wanted:
         if of in results:
@@ -205,8 +206,8 @@ def estimated(setting: Setting) -> dict[str, Any]:
     """What `ssna estimate` says beforehand, with the dataset's real number of texts, tokens and interactions."""
     torch.set_num_threads(setting.threads)
     corpus = load_corpus(open_dataset(setting.dataset), AdaptOptions())
-    lines = Lines(RESULTS).where(**setting.of("extraction"))
-    texts, tokens = lines[-1]["texts"], lines[-1]["tokens"]
+    read = Lines(RESULTS)[setting.of("extraction")]
+    texts, tokens = read["texts"], read["tokens"]
     history = round(len(corpus.sequences.items) / corpus.sequences.num_users)
     found: dict[str, Any] = {}
     for name in ("ssna", "ssna-default"):

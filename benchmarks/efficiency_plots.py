@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 
 matplotlib.use("svg")
 
 from documents import save_plot
-from efficiency_tables import name_of, points_of, range_of, settings_of, title_of, title_of_curve
+from efficiency_tables import machines_of, name_of, points_of, range_of, settings_of, title_of, title_of_curve
 from lines import Lines
 from matplotlib import pyplot as plt
 
 
 def plots(results: Lines, folder: Path) -> list[Path]:
     """Draw what there is to draw; returns the files."""
-    drawn = {"efficiency.svg": curves(results), "efficiency-growth.svg": growth(results)}
+    drawn = {"efficiency.svg": curves(results)}
+    for machine in machines_of(results):
+        drawn["-".join(["efficiency-growth", *map(str, machine.values())]) + ".svg"] = growth(results, machine)
     written = []
     for name, figure in drawn.items():
         if figure is not None:
@@ -29,13 +33,16 @@ def plots(results: Lines, folder: Path) -> list[Path]:
 def curves(results: Lines) -> plt.Figure | None:
     """Validation Recall@10 so far over seconds, on a logarithmic axis: a panel a setting with an LLM in the loop."""
     in_the_loop = [line["of"] for line in results.where(kind="curve") if not line["of"]["row"].startswith("ssna")]
-    settings = [each for each in settings_of(results) if any(each.items() <= of.items() for of in in_the_loop)]
+    settings = [
+        each
+        for each in settings_of(results)
+        if any(each.items() <= of.items() for of in in_the_loop) and results.where(kind="extraction", **each)
+    ]
     if not settings:
         return None
     figure, panels = plt.subplots(1, len(settings), figsize=(6.4 * len(settings), 4.2), squeeze=False)
     for panel, setting in zip(panels[0], settings, strict=True):
-        extractions = results.where(kind="extraction", **setting)
-        once = extractions[-1]["seconds"] if extractions else 0.0
+        once = results.where(kind="extraction", **setting)[-1]["seconds"]
         for line in results.where(kind="curve", **setting):
             points = points_of(line, once if line["of"]["row"].startswith("ssna") else 0.0)
             panel.step(*zip(*points, strict=True), where="post", label=title_of_curve(line))
@@ -46,9 +53,9 @@ def curves(results: Lines) -> plt.Figure | None:
     return figure
 
 
-def growth(results: Lines) -> plt.Figure | None:
+def growth(results: Lines, machine: Mapping[str, Any]) -> plt.Figure | None:
     """Time, with the range of its stretches, and memory of each row: a column a study of what grows."""
-    lines = results.where(kind="growth")
+    lines = results.where(kind="growth", **machine)
     studies = list(dict.fromkeys(line["of"]["study"] for line in lines))
     rows = list(dict.fromkeys(line["of"]["row"] for line in lines))
     if not studies:

@@ -23,7 +23,8 @@ VARIANTS = {"": "", "-checkpointing": ", gradient checkpointing", "-no-dropout":
 REFERENCE = "ssna"
 STUDY_VALIDATED = "items"
 """What grows where a validation is measured too: it embeds and ranks all of them"""
-_SETTING = ("dataset", "llm", "device", "threads", "precision")
+_MACHINE = ("device", "threads")
+_SETTING = ("dataset", "llm", *_MACHINE, "precision")
 _TPME = {"epoch_seconds": 0.45, "trainable_parameters": 0.1, "memory": 0.45}
 
 
@@ -46,27 +47,36 @@ def tables(results: Lines) -> dict[str, str]:
         of = (epochs_table, validations_table, costs_table, curves_table, estimates_table)
         parts = [one(results, setting) for one in of]
         found[name_of(setting)] = "\n\n".join(part for part in parts if part)
-    found |= checks_tables(results)
-    for study in dict.fromkeys(line["of"]["study"] for line in results.where(kind="growth")):
-        found[f"by {study}"] = growth_table(results, study)
+    for machine in machines_of(results):
+        found |= checks_tables(results, machine)
+        for study in dict.fromkeys(line["of"]["study"] for line in results.where(kind="growth", **machine)):
+            found[f"by {study}, {_name_of_machine(machine)}"] = growth_table(results, study, machine)
     return found
 
 
 def settings_of(results: Lines) -> list[dict[str, Any]]:
     """Every dataset, LLM, device, number of threads and precision that a training was measured in."""
-    seen = {
-        tuple(line["of"][field] for field in _SETTING)
-        for kind in ("epoch", "curve")
-        for line in results.where(kind=kind)
-    }
-    return [dict(zip(_SETTING, values, strict=True)) for values in sorted(seen, key=str)]
+    return _all_of(results, _SETTING, "epoch", "curve")
+
+
+def machines_of(results: Lines) -> list[dict[str, Any]]:
+    """Every device and number of threads that a growth or an estimate was measured with."""
+    return _all_of(results, _MACHINE, "growth", "estimate check")
+
+
+def _all_of(results: Lines, fields: Sequence[str], *kinds: str) -> list[dict[str, Any]]:
+    seen = {tuple(line["of"][field] for field in fields) for kind in kinds for line in results.where(kind=kind)}
+    return [dict(zip(fields, values, strict=True)) for values in sorted(seen, key=str)]
 
 
 def name_of(setting: Mapping[str, Any]) -> str:
     """As the document marks its tables."""
     precision = "" if setting["precision"] == "auto" else f", {setting['precision']}"
-    threads = counted(setting["threads"], "thread")
-    return f"{setting['dataset']}, {setting['llm']}, {setting['device']}, {threads}{precision}"
+    return f"{setting['dataset']}, {setting['llm']}, {_name_of_machine(setting)}{precision}"
+
+
+def _name_of_machine(of: Mapping[str, Any]) -> str:
+    return f"{of['device']}, {counted(of['threads'], 'thread')}"
 
 
 def markdown(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -168,33 +178,32 @@ def tpme(lines: Sequence[Mapping[str, Any]]) -> list[float]:
 
 def costs_table(results: Lines, setting: Mapping[str, Any]) -> str:
     """When the one extraction has paid for itself, and what comes after it."""
-    extractions = results.where(kind="extraction", **setting)
+    read = results.last(kind="extraction", **setting)
     found = {row: line["epoch_seconds"] for row, line in _epochs(results, setting).items()}
-    if not extractions or REFERENCE not in found:
+    if read is None or REFERENCE not in found:
         return ""
-    once, ours = extractions[-1]["seconds"], found[REFERENCE]
+    once, ours = read["seconds"], found[REFERENCE]
     rows = []
     for row, seconds in found.items():
         if not row.startswith("ssna") and seconds > ours:
             rows.append([title_of(row), f"{once / (seconds - ours):.2f}", times(once / seconds)])
-    curve = next((line for line in results.where(kind="curve", row=REFERENCE, **setting)), None)
-    total = ""
+    curve, total = _our_curve(results, setting), ""
     if curve is not None:
         to_best, to_end = (_seconds_of(curve, epochs) + once for epochs in (curve["best_epoch"], len(curve["curve"])))
         total = (
             f" To its best epoch ssna takes {to_best:,.0f} s, extraction included, and {to_end:,.0f} s until it is "
             "known to be the best."
         )
-    line, again = extractions[-1], next(iter(results.where(kind="second extraction", **setting)), None)
+    again = results.last(kind="second extraction", **setting)
     second = (
         ""
         if again is None
-        else f" A second dataset of the same texts: {again['seconds']:.1f} s to see that none is new; a smaller a: "
-        f"{again['seconds_of_one_layer']:.1f} s."
+        else f" A second dataset of the same texts: {again['seconds']:.2f} s to see that none is new; a smaller a: "
+        f"{again['seconds_of_one_layer']:.2f} s."
     )
     about = (
-        f"Extraction, once: {once:,.0f} s for {line['texts']:,} texts and {line['tokens']:,} tokens, "
-        f"{line['bytes'] / 1e6:,.0f} MB on disk, within {mebibytes(line['memory'])} MiB of memory.{total} "
+        f"Extraction, once: {once:,.0f} s for {read['texts']:,} texts and {read['tokens']:,} tokens, "
+        f"{mebibytes(read['bytes'])} MiB on disk, within {mebibytes(read['memory'])} MiB of memory.{total} "
         f"Another seed or option: no extraction.{second}"
     )
     columns = ["", "epochs after which extraction has paid for itself", "extraction / one epoch"]
@@ -208,13 +217,12 @@ def _seconds_of(line: Mapping[str, Any], epochs: int) -> float:
 
 def curves_table(results: Lines, setting: Mapping[str, Any]) -> str:
     """Accuracy beside cost, and what each method has reached by the time that ours has converged."""
-    curves = results.where(kind="curve", **setting)
-    extractions = results.where(kind="extraction", **setting)
-    once = extractions[-1]["seconds"] if extractions else 0.0
-    ours = next((line for line in curves if line["of"]["row"] == REFERENCE and not _is_cut(line)), None)
+    read, ours = results.last(kind="extraction", **setting), _our_curve(results, setting)
+    if read is None:  # Of our own rows no time can be told.
+        return ""
+    once, rows = read["seconds"], []
     then = None if ours is None else once + _seconds_of(ours, ours["best_epoch"])
-    rows = []
-    for line in curves:
+    for line in results.where(kind="curve", **setting):
         before = once if line["of"]["row"].startswith("ssna") else 0.0
         by_then = "" if then is None else f"{_reached(line, before, then):.4f}"
         rows.append(
@@ -231,6 +239,12 @@ def curves_table(results: Lines, setting: Mapping[str, Any]) -> str:
         return ""
     columns = ["", "Recall@10", "NDCG@10", "best epoch", "s to it, extraction included", "valid Recall@10 by then"]
     return markdown(columns, rows)
+
+
+def _our_curve(results: Lines, setting: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Trained to its end as the product trains."""
+    curves = results.where(kind="curve", row=REFERENCE, learning_rate=None, **setting)
+    return next((line for line in curves if not _is_cut(line)), None)
 
 
 def title_of_curve(line: Mapping[str, Any]) -> str:
@@ -260,8 +274,7 @@ def _reached(line: Mapping[str, Any], before: float, seconds: float) -> float:
 
 def estimates_table(results: Lines, setting: Mapping[str, Any]) -> str:
     """What `ssna estimate` said beside what was measured."""
-    told = next(iter(results.where(kind="estimate", **setting)), None)
-    done = next(iter(results.where(kind="extraction", **setting)), None)
+    told, done = (results.last(kind=kind, **setting) for kind in ("estimate", "extraction"))
     if told is None or done is None:
         return ""
     rows = [
@@ -274,14 +287,15 @@ def estimates_table(results: Lines, setting: Mapping[str, Any]) -> str:
     return markdown(["", "estimated", "measured", "ratio"], rows)
 
 
-def checks_tables(results: Lines) -> dict[str, str]:
+def checks_tables(results: Lines, machine: Mapping[str, Any]) -> dict[str, str]:
     """What `ssna estimate` says of made-up cases, beside what these took: of extractions, and of trainings."""
     found = {}
     for of, unit, shown in (("extraction", "s", "{:,.1f}".format), ("training", "MiB", mebibytes)):
-        lines = results.where(kind="estimate check", of=of)
+        lines = results.where(kind="estimate check", of=of, **machine)
         rows = [_estimate_row(line["of"]["case"], line["estimated"], line["measured"], shown) for line in lines]
         if rows:
-            found[f"{of}s estimated"] = markdown(["", f"estimated, {unit}", f"measured, {unit}", "ratio"], rows)
+            name = f"{of}s estimated, {_name_of_machine(machine)}"
+            found[name] = markdown(["", f"estimated, {unit}", f"measured, {unit}", "ratio"], rows)
     return found
 
 
@@ -289,14 +303,15 @@ def _estimate_row(name: str, estimated: float, measured: float, shown: Callable[
     return [name, shown(estimated), shown(measured), f"{estimated / measured:.2f}"]
 
 
-def growth_table(results: Lines, study: str) -> str:
+def growth_table(results: Lines, study: str, machine: Mapping[str, Any]) -> str:
     """Seconds an epoch and memory of each row, by what grows."""
-    lines = results.where(kind="growth", study=study)
+    lines = results.where(kind="growth", study=study, **machine)
     rows, values = (list(dict.fromkeys(line["of"][field] for line in lines)) for field in ("row", "value"))
     found = {(line["of"]["row"], line["of"]["value"]): line for line in lines}
     shown = [[title_of(row), *(_growth_cell(found.get((row, value))) for value in values)] for row in rows]
-    whole = {line["of"]["value"]: f"{line['seconds']:,.2f} s" for line in results.where(kind="growth validation")}
-    if study == STUDY_VALIDATED and whole:
+    validations = results.where(kind="growth validation", study=study, **machine)
+    whole = {line["of"]["value"]: f"{line['seconds']:,.2f} s" for line in validations}
+    if whole:
         shown.append([f"{TITLES[REFERENCE]}: a validation", *(whole.get(value, "") for value in values)])
     parts = [markdown(["", *map(str, values)], shown)]
     checked = [row for row in rows if any("counted_flop" in line for line in lines if line["of"]["row"] == row)]

@@ -18,6 +18,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ class Reading:
     """An extraction."""
 
     shape: str
-    """Key of `growth.SHAPES`"""
+    """Key of `growth.SHAPES` or `growth.DECODERS`"""
     texts: int
     tokens: int
     """Of each text, the two special ones included"""
@@ -108,16 +109,13 @@ def main(tokenizer: Path, part: str, device: str, threads: int) -> None:
     results = Lines(RESULTS)
     os.environ["OMP_NUM_THREADS"] = str(threads)
     for case in (*EXTRACTIONS, *TRAININGS):
-        reads = isinstance(case, Reading)
-        of = {"kind": "estimate check", "of": "extraction" if reads else "training", "case": str(case)}
-        of |= {"device": device, "threads": str(threads)}
+        work = partial(extraction, case, tokenizer) if isinstance(case, Reading) else partial(training, case)
+        about = {"kind": "estimate check", "of": work.func.__name__, "case": str(case)}
+        of = {**about, "device": device, "threads": threads}
         if of in results or part not in str(case):
             continue
         with tempfile.TemporaryDirectory() as folder:
-            if isinstance(case, Reading):
-                found = extraction(case, tokenizer, Path(folder), device)
-            else:
-                found = training(case, Path(folder), device)
+            found = work(Path(folder), device)
         results.add(of, found)
         click.echo(f"{case}: {json.dumps(found)}", err=True)
 
@@ -173,8 +171,8 @@ def made_up_dataset(folder: Path, titles: Sequence[str], users: int = 1) -> Path
     order = np.concatenate([rng.permutation(items) for _ in range(rounds)])
     # As uneven as those of real users, since batches of one shape leave an allocator nothing to lose.
     histories = _SHORTEST - 1 + rng.geometric(1 / (HISTORY + 1 - _SHORTEST), len(order) // _SHORTEST)
-    users = np.repeat(np.arange(len(histories)), histories)[: len(order)]
-    pl.DataFrame({"user_id": users, "item_id": order, "timestamp": 1_600_000_000 + np.arange(len(order))}).write_csv(
+    user_of_each = np.repeat(np.arange(len(histories)), histories)[: len(order)]
+    pl.DataFrame({"user_id": user_of_each, "item_id": order, "timestamp": 1_600_000_000 + np.arange(len(order))}).write_csv(
         interactions := folder / "interactions.csv"
     )
     pl.DataFrame({"item_id": np.arange(items), "title": titles}).write_csv(described := folder / "items.csv")

@@ -129,16 +129,15 @@ def run(
         for study in studies:
             for value, case in STUDIES[study].items():
                 for row in rows:
-                    of = {"kind": "growth", "study": study, "value": value, "row": row, "device": device}
-                    of["threads"] = threads  # type: ignore[assignment]
-                    if of not in results:
+                    about = {"study": study, "value": value, "row": row, "device": device, "threads": threads}
+                    of_all = (case, row, torch.device(device), threads, place)
+                    wanted = [({"kind": "growth", **about}, partial(measure, *of_all, budget))]
+                    if study == STUDY_VALIDATED and row == REFERENCE:
+                        wanted.append(({"kind": "growth validation", **about}, partial(validate, *of_all)))
+                    if any(of not in results for of, _ in wanted):
                         # What is only made up takes memory too, so it is made by another process.
                         in_a_fork(partial(make_up, case, row, tokenizer, place))
-                    work = partial(measure, case, row, torch.device(device), threads, budget, place)
-                    fill_in(results, [(of, work)])
-                    if study == STUDY_VALIDATED and row == REFERENCE:
-                        work = partial(validate, case, row, torch.device(device), threads, place)
-                        fill_in(results, [({**of, "kind": "growth validation"}, work)])
+                    fill_in(results, wanted)
 
 
 def make_up(case: Case, row: str, tokenizer: Path, place: Path) -> dict[str, Any]:
@@ -150,7 +149,7 @@ def make_up(case: Case, row: str, tokenizer: Path, place: Path) -> dict[str, Any
     return {}
 
 
-def measure(case: Case, row: str, device: torch.device, threads: int, budget: Budget, place: Path) -> dict[str, Any]:
+def measure(case: Case, row: str, device: torch.device, threads: int, place: Path, budget: Budget) -> dict[str, Any]:
     """Of a row in a case, what `time_steps` says."""
     torch.set_num_threads(threads)
     found = time_steps(make_training(case, row, device, place), device, budget)
@@ -226,10 +225,11 @@ def random_llm(shape: str, blocks: int | None, tokenizer: Path, place: Path) -> 
     target = place / llm_folder(shape, blocks)
     if target.exists():
         return target
-    target.mkdir()
+    unfinished = target.with_name(f"{target.name}.unfinished")
+    unfinished.mkdir(exist_ok=True)
     for file in tokenizer.iterdir():
         if "token" in file.name or file.name == "vocab.txt":
-            shutil.copy(file, target)
+            shutil.copy(file, unfinished)
     if shape in DECODERS:
         model = LlamaModel(LlamaConfig(vocab_size=VOCABULARY, **DECODERS[shape]))
     else:
@@ -239,7 +239,8 @@ def random_llm(shape: str, blocks: int | None, tokenizer: Path, place: Path) -> 
             num_attention_heads=width // 64, intermediate_size=4 * width,
         )  # fmt: skip
         model = BertModel(config, add_pooling_layer=False)
-    model.save_pretrained(target)
+    model.save_pretrained(unfinished)
+    unfinished.rename(target)
     return target
 
 

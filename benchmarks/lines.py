@@ -55,6 +55,10 @@ class Lines:
         """All lines with these fields, in the order in which they were finished."""
         return [line for line in self._lines.values() if fields.items() <= line["of"].items()]
 
+    def last(self, **fields: Any) -> dict[str, Any] | None:
+        """The one of these that was finished last, if there is one."""
+        return next(reversed(self.where(**fields)), None)
+
     def add(self, of: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, Any]:
         """Write a finished measurement, and give its line."""
         line = {"of": dict(of), **found, "commit": commit()}

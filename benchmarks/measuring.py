@@ -130,7 +130,7 @@ def time_steps(training: Training, device: torch.device, budget: Budget) -> dict
             steps += 1
             if stretch >= 0 and time.perf_counter() - started > budget.seconds:
                 break
-        assert loss.isfinite()  # It also waits for the device.
+        _check(loss)
         if stretch >= 0:
             seconds.append((time.perf_counter() - started) / steps)
             done.append(steps)
@@ -151,13 +151,23 @@ def time_validation(training: Training, device: torch.device) -> dict[str, Any]:
     training._modules.train()
     for batch, states in itertools.islice(_endless(training), _STEPS_BEFORE_VALIDATION):
         loss, _, _ = training._step(batch, states)
-    assert loss.isfinite()  # It also waits for the device.
+    _check(loss)
     seconds = list[float]()
     while len(seconds) < _VALIDATIONS and sum(seconds) < _SECONDS_OF_VALIDATIONS:
         started = time.perf_counter()
         training._validate()
         seconds.append(time.perf_counter() - started)
     return {"seconds": round(statistics.median(seconds), 3), **device_memory(device)}
+
+
+def _check(loss: torch.Tensor) -> None:
+    """Wait for the device, and see that a training did not break down.
+
+    Raises:
+        RuntimeError: if it did.
+    """
+    if not loss.isfinite():
+        raise RuntimeError(f"the loss is {loss.item()}: a training that breaks down is not measured")
 
 
 def _endless(training: Training) -> Iterator[tuple[Batch, _BatchStates]]:

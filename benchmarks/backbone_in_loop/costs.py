@@ -29,9 +29,10 @@ import numpy as np
 import torch
 
 from ssna import AdaptOptions
+from ssna.api.estimate import _held_for_an_item
 from ssna.stage2_adapt.side_network import SideNetwork
 
-Learning = Literal["full", "frozen weights", "uncached", "cached"]
+Learning = Literal["full", "frozen weights", "uncached"]
 
 
 @dataclass(frozen=True)
@@ -69,21 +70,17 @@ class Shape:
 
     def training_flop(self, tokens: int, learning: Learning, checkpointing: bool = False) -> int:
         """Of a training step, for one text."""
-        passes = {"full": 3, "frozen weights": 3, "uncached": 1, "cached": 0}[learning]
+        passes = {"full": 3, "frozen weights": 3, "uncached": 1}[learning]
         by_weights = self.blocks * 2 * tokens * self.block_weights if learning == "frozen weights" else 0
         return (passes + (checkpointing and passes > 1)) * self.forward_flop(tokens) - by_weights
 
     def held_values(self, learning: Learning, checkpointing: bool = False) -> int:
         """For the backward pass, a token."""
-        if learning in ("uncached", "cached"):
+        if learning == "uncached":
             return 0
-        if checkpointing:  # One block at a time is computed again, whose values come on top; see `held_at_once`.
-            return self.blocks * self.width
-        return self.blocks * self._held_in_a_block(learning)
-
-    def held_at_once(self, learning: Learning) -> int:
-        """With checkpointing: of the one block that is computed again, a token."""
-        return self._held_in_a_block(learning)
+        in_a_block = self._held_in_a_block(learning)
+        # One block at a time is computed again, whose values come on top.
+        return self.blocks * self.width + in_a_block if checkpointing else self.blocks * in_a_block
 
     def _held_in_a_block(self, learning: Learning) -> int:
         attention = 2 * self.heads_width + 2 * self.keys_width  # Queries, keys, values and what attention gives.
@@ -106,13 +103,13 @@ LLMS_ON_PAPER = (
 _BYTES_OF_LEARNT = 16
 LAYERS_ON_PAPER = 6
 _OURS = f"ssna from a cache, a = {LAYERS_ON_PAPER}"
-_COLUMNS: dict[str, tuple[Learning, bool]] = {
-    "full fine-tuning": ("full", False),
-    "… checkpointing": ("full", True),
-    "LoRA, adapters, BitFit": ("frozen weights", False),
-    " … checkpointing": ("frozen weights", True),
-    "without a cache": ("uncached", False),
-}
+_COLUMNS: tuple[tuple[str, Learning, bool], ...] = (
+    ("full fine-tuning", "full", False),
+    ("… checkpointing", "full", True),
+    ("LoRA, adapters, BitFit", "frozen weights", False),
+    ("… checkpointing", "frozen weights", True),
+    ("without a cache", "uncached", False),
+)
 
 
 def paper_tables(shapes: Sequence[Shape], tokens: int, texts: int) -> str:
@@ -123,7 +120,7 @@ def paper_tables(shapes: Sequence[Shape], tokens: int, texts: int) -> str:
         tokens: of a text.
         texts: that the LLM reads in an epoch.
     """
-    columns = " | ".join([*_COLUMNS, _OURS])
+    columns = " | ".join([*(title for title, *_ in _COLUMNS), _OURS])
     flop = [f"| PFLOP an epoch of {texts:,} texts of {tokens} tokens | {columns} |"]
     memory = [f"| GB with 1,000 texts of {tokens} tokens a step, bfloat16 | {columns} |"]
     line = "|---" * (len(_COLUMNS) + 2) + "|"
@@ -131,10 +128,10 @@ def paper_tables(shapes: Sequence[Shape], tokens: int, texts: int) -> str:
     memory.append(line)
     for shape in shapes:
         ours = side_network_weights(LAYERS_ON_PAPER, shape.width)
-        spent = [shape.training_flop(tokens, *how) * texts / 1e15 for how in _COLUMNS.values()]
+        spent = [shape.training_flop(tokens, learning, again) * texts / 1e15 for _, learning, again in _COLUMNS]
         spent.append(6 * ours * texts / 1e15)
-        held = [training_bytes(shape, tokens * 1_000, *how) / 1e9 for how in _COLUMNS.values()]
-        held.append((_BYTES_OF_LEARNT * ours + 1_000 * LAYERS_ON_PAPER * shape.width * 2) / 1e9)
+        held = [training_bytes(shape, tokens * 1_000, learning, again) / 1e9 for _, learning, again in _COLUMNS]
+        held.append((_BYTES_OF_LEARNT * ours + 1_000 * side_network_bytes(LAYERS_ON_PAPER, shape.width)) / 1e9)
         flop.append(f"| {shape.name} | {' | '.join(map(_digits, spent))} |")
         memory.append(f"| {shape.name} | {' | '.join(map(_digits, held))} |")
     return "\n".join([*flop, "", *memory])
@@ -152,6 +149,11 @@ def side_network_weights(layers: int, width: int) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
 
 
+def side_network_bytes(layers: int, width: int) -> float:
+    """Of an item's states in bfloat16 and of what that side network holds of it for the backward pass, as weighed."""
+    return layers * width * 2 + _held_for_an_item(AdaptOptions(), layers, width, torch.bfloat16)
+
+
 def training_bytes(shape: Shape, tokens: int, learning: Learning, checkpointing: bool = False, value: int = 2) -> int:
     """What the LLM takes in training.
 
@@ -162,13 +164,8 @@ def training_bytes(shape: Shape, tokens: int, learning: Learning, checkpointing:
         checkpointing: whether blocks are computed again.
         value: bytes of a frozen weight and of a held value.
     """
-    if learning == "cached":
-        return 0
-    held = shape.held_values(learning, checkpointing)
-    if checkpointing:
-        held += shape.held_at_once(learning)
     of_weight = _BYTES_OF_LEARNT if learning == "full" else value  # What LoRA and others add is small beside it.
-    return shape.weights * of_weight + tokens * held * value
+    return shape.weights * of_weight + tokens * shape.held_values(learning, checkpointing) * value
 
 
 def _digits(value: float) -> str:

@@ -33,7 +33,7 @@ from ssna.stage2_adapt.training import dtype_of_products, mixes_all_products
 
 TOKENS = 20.0
 _PROBED = 64  # Items whose intermediate values are weighed, against twice as many.
-_COPIES_OF_PARAMETERS = 6  # Values, gradients, AdamW's two moments, the average, and the best epoch's values.
+_COPIES_OF_PARAMETERS = 5  # Values, gradients, AdamW's two moments, and the best epoch's values.
 _COPIES_OF_SCORES = 3
 _WIDEST_GRADIENTS = 8  # Widths of a position's gradients in the backward pass: two of the feed-forward part's four.
 # Batches differ in size, and what one has left the next one cannot always use; measured (docs/efficiency.md).
@@ -197,7 +197,8 @@ def _training_bytes(
     parameters = sum(parameter.nbytes for parameter in modules.parameters())
     # Validation scores with the factors of all items, which are a copy for cosines.
     table = sum(buffer.nbytes for buffer in modules.buffers())
-    model = _COPIES_OF_PARAMETERS * parameters + 2 * table
+    copies = _COPIES_OF_PARAMETERS + (1 if options.averaging else 0)
+    model = copies * parameters + 2 * table
 
     length = min(options.length, history or options.length)
     positions = options.batch_size * length

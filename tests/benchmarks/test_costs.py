@@ -109,4 +109,3 @@ def test_bytes_of_training_by_hand() -> None:
     assert training_bytes(shape, 3, "full", value=4) == (4 + 4 + 8) * weights + 3 * 4 * 2 * (16 + 8 + 8 + 8 + 8)
     assert training_bytes(shape, 3, "full") == (4 + 4 + 8) * weights + 3 * 2 * 2 * (16 + 8 + 8 + 8 + 8)
     assert training_bytes(shape, 3, "frozen weights", checkpointing=True) == 2 * weights + 3 * 2 * (2 * 4 + 32)
-    assert training_bytes(shape, 3, "cached") == 0

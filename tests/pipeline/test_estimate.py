@@ -126,6 +126,18 @@ def test_memory_of_training_by_hand(tiny_llm: Path) -> None:
         tflops=1,
     )  # fmt: skip
     assert with_ids.model_bytes - found.model_bytes == 6 * 4 * 1000 * 8
+    last = replace(options, averaging=0.0)
+    without_average = ssna.estimate(tiny_llm, 1000, layers=2, adapt_options=last, device="cpu", tflops=1)
+    assert found.model_bytes - without_average.model_bytes == parameters / 6
+
+
+def test_components_and_negatives_count(tiny_llm: Path) -> None:
+    plain = as_json(tiny_llm, "--items", 10_000, "--tflops", 1)
+    components = as_json(tiny_llm, "--items", 10_000, "--tflops", 1, "--components", 5)
+    assert components["state_bytes"] == 10_000 * 3 * 5 * 4
+    negatives = as_json(tiny_llm, "--items", 10_000, "--tflops", 1, "--negatives", 100)
+    assert negatives["state_bytes"] == plain["state_bytes"]
+    assert int(str(negatives["step_bytes"])) < int(str(plain["step_bytes"]))
 
 
 def test_bfloat16_on_a_cpu_halves_states_and_little_else(tiny_llm: Path) -> None:
