@@ -11,7 +11,7 @@ import matplotlib
 matplotlib.use("svg")
 
 from documents import save_plot
-from efficiency_tables import machines_of, name_of, points_of, range_of, settings_of, title_of, title_of_curve
+from efficiency_tables import TITLES, machines_of, name_of, points_of, range_of, settings_of, title_of, title_of_curve
 from lines import Lines
 from matplotlib import pyplot as plt
 
@@ -57,7 +57,8 @@ def growth(results: Lines, machine: Mapping[str, Any]) -> plt.Figure | None:
     """Time, with the range of its stretches, and memory of each row: a column a study of what grows."""
     lines = results.where(kind="growth", **machine)
     studies = list(dict.fromkeys(line["of"]["study"] for line in lines))
-    rows = list(dict.fromkeys(line["of"]["row"] for line in lines))
+    seen = {(line["of"]["study"], line["of"]["row"]) for line in lines}
+    rows = [row for row in TITLES if all((study, row) in seen for study in studies)]
     if not studies:
         return None
     size = 2.8 * len(studies), 6.0

@@ -13,6 +13,7 @@ TITLES = {
     "ssna": "ssna, in-batch",
     "ssna-default": "ssna, sampled softmax (its default loss)",
     "ssna-streamed": "ssna, in-batch, states streamed",
+    "ssna-extracted": "ssna, in-batch, states that were extracted",
     "uncached": "side network without a cache",
     "bitfit": "BitFit",
     "adapters": "Houlsby adapters",
@@ -306,7 +307,8 @@ def _estimate_row(name: str, estimated: float, measured: float, shown: Callable[
 def growth_table(results: Lines, study: str, machine: Mapping[str, Any]) -> str:
     """Seconds an epoch and memory of each row, by what grows."""
     lines = results.where(kind="growth", study=study, **machine)
-    rows, values = (list(dict.fromkeys(line["of"][field] for line in lines)) for field in ("row", "value"))
+    rows = sorted({line["of"]["row"] for line in lines}, key=_place_of)
+    values = list(dict.fromkeys(line["of"]["value"] for line in lines))
     found = {(line["of"]["row"], line["of"]["value"]): line for line in lines}
     shown = [[title_of(row), *(_growth_cell(found.get((row, value))) for value in values)] for row in rows]
     validations = results.where(kind="growth validation", study=study, **machine)

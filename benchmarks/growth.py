@@ -24,13 +24,14 @@ import torch
 from backbone_in_loop.costs import LLMS_ON_PAPER, Learning, Shape, paper_tables, training_bytes
 from backbone_in_loop.methods import UNCACHED
 from backbone_in_loop.training import Problem, start
-from efficiency import RESULTS, ROWS, fill_in
+from efficiency import RESULTS, ROWS, Row, fill_in
 from efficiency_tables import REFERENCE, STUDY_VALIDATED
 from lines import Lines
 from measuring import Budget, in_a_fork, time_steps, time_validation
 from train import made_up_cache
 
-from ssna.cache import keys_of_texts
+from ssna.cache import Cache, find_cache, keys_of_texts
+from ssna.stage1_extract import ExtractOptions, extract_texts
 from ssna.stage2_adapt import (
     ItemStates,
     Preparation,
@@ -94,7 +95,14 @@ STUDIES: dict[str, dict[str, Case]] = {
     "tokens": {str(tokens): Case(tokens=tokens) for tokens in (8, 16, 32, 64, 128)},
 }
 LEARNING: dict[str, Learning] = {UNCACHED: "uncached", "lora": "frozen weights", "full": "full"}
-STUDIED = ("ssna", "ssna-default", UNCACHED, "lora", "full")
+EXTRACTED = "ssna-extracted"
+"""ssna on states that stage one has really extracted, instead of made-up ones"""
+EXTRACTED_IN = ("depth", "tokens")
+"""Studies of what only the extraction meets"""
+STUDIED: dict[str, Row] = {
+    **{row: ROWS[row] for row in (REFERENCE, "ssna-default", UNCACHED, "lora", "full")},
+    EXTRACTED: ROWS[REFERENCE],
+}
 
 
 @click.group()
@@ -105,7 +113,7 @@ def main() -> None:
 @main.command()
 @click.option("--tokenizer", type=click.Path(path_type=Path, exists=True), required=True, help="Folder of an LLM.")
 @click.option("--study", "studies", multiple=True, type=click.Choice(list(STUDIES)), default=list(STUDIES))
-@click.option("--row", "rows", multiple=True, type=click.Choice(STUDIED), default=STUDIED)
+@click.option("--row", "rows", multiple=True, type=click.Choice(list(STUDIED)), default=list(STUDIED))
 @click.option("--stretches", default=3, show_default=True)
 @click.option("--seconds", default=15.0, show_default=True, help="Of a stretch, at most.")
 @click.option("--device", default="cpu", show_default=True)
@@ -129,6 +137,8 @@ def run(
         for study in studies:
             for value, case in STUDIES[study].items():
                 for row in rows:
+                    if row == EXTRACTED and study not in EXTRACTED_IN:
+                        continue
                     about = {"study": study, "value": value, "row": row, "device": device, "threads": threads}
                     of_all = (case, row, torch.device(device), threads, place)
                     wanted = [({"kind": "growth", **about}, partial(measure, *of_all, budget))]
@@ -142,11 +152,19 @@ def run(
 
 def make_up(case: Case, row: str, tokenizer: Path, place: Path) -> dict[str, Any]:
     """Write the LLM or the cache that a case needs, if it is not there."""
-    if ROWS[row].method != "cached":
-        random_llm(case.shape, case.blocks, tokenizer, place)
+    if row == EXTRACTED or STUDIED[row].method != "cached":
+        llm = random_llm(case.shape, case.blocks, tokenizer, place)
+        if row == EXTRACTED:
+            options, texts = ExtractOptions(layers=case.layers), made_up_problem(case).texts
+            extract_texts(texts, str(llm), place, cache_name(case), options, "cpu", lambda done, total: None)
     elif case.streamed:
         made_up_cache(place, case.items)
     return {}
+
+
+def cache_name(case: Case) -> str:
+    """Of the one into which a case's texts are extracted."""
+    return f"{llm_folder(case.shape, case.blocks)}-{case.tokens}-tokens"
 
 
 def measure(case: Case, row: str, device: torch.device, threads: int, place: Path, budget: Budget) -> dict[str, Any]:
@@ -178,16 +196,17 @@ def counted(case: Case, row: str, texts: float) -> dict[str, Any]:
 
 def make_training(case: Case, row: str, device: torch.device, place: Path) -> Training:
     """A training that has not begun, of what `make_up` wrote."""
-    options = ROWS[row].options(layers=case.layers, batch_size=BATCH_SIZE)
+    options = STUDIED[row].options(layers=case.layers, batch_size=BATCH_SIZE)
     problem = made_up_problem(case)
-    if ROWS[row].method == "cached":
-        states = made_up_states(case, device, place)
+    if STUDIED[row].method == "cached":
+        extracted = row == EXTRACTED
+        states = extracted_states(case, problem, device, place) if extracted else made_up_states(case, device, place)
         shared = (problem.sequences, problem.split, problem.num_items, problem.num_trained)
         return Training(TrainingData(*shared, states, [(case.layers, SHAPES[case.shape][1])]), options, device)
     llm = place / llm_folder(case.shape, case.blocks)
-    if ROWS[row].method != UNCACHED:
+    if STUDIED[row].method != UNCACHED:
         options = replace(options, layers=None)
-    return start(problem, str(llm), ROWS[row].method, options, device, constants_of=_CONSTANTS_OF)
+    return start(problem, str(llm), STUDIED[row].method, options, device, constants_of=_CONSTANTS_OF)
 
 
 def made_up_problem(case: Case) -> Problem:
@@ -207,8 +226,18 @@ def made_up_states(case: Case, device: torch.device, place: Path) -> ItemStates:
         return ResidentStates([torch.randn(size[0], case.items, size[1], device=device)])
     cache = made_up_cache(place, case.items)  # It is there, and opened.
     rows = cache.select(keys_of_texts(str(number) for number in range(case.items)), size[0])
-    unchanged = Preparation(torch.zeros(size), torch.ones(size))
-    return StreamedStates.within(_STREAMED, [rows], [unchanged], device)
+    return StreamedStates.within(_STREAMED, [rows], [_unchanged(size)], device)
+
+
+def extracted_states(case: Case, problem: Problem, device: torch.device, place: Path) -> ItemStates:
+    """The states of a case's own texts, as `make_up` had them extracted."""
+    cache = Cache.open(find_cache(place, cache_name(case)))
+    rows = cache.select(keys_of_texts(problem.texts), case.layers)
+    return ResidentStates.read([rows], [_unchanged((case.layers, SHAPES[case.shape][1]))], device)
+
+
+def _unchanged(size: tuple[int, int]) -> Preparation:
+    return Preparation(torch.zeros(size), torch.ones(size))
 
 
 def random_llm(shape: str, blocks: int | None, tokenizer: Path, place: Path) -> Path:
