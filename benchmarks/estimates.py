@@ -171,8 +171,8 @@ def made_up_dataset(folder: Path, titles: Sequence[str], users: int = 1) -> Path
     order = np.concatenate([rng.permutation(items) for _ in range(rounds)])
     # As uneven as those of real users, since batches of one shape leave an allocator nothing to lose.
     histories = _SHORTEST - 1 + rng.geometric(1 / (HISTORY + 1 - _SHORTEST), len(order) // _SHORTEST)
-    user_of_each = np.repeat(np.arange(len(histories)), histories)[: len(order)]
-    pl.DataFrame({"user_id": user_of_each, "item_id": order, "timestamp": 1_600_000_000 + np.arange(len(order))}).write_csv(
+    owners = np.repeat(np.arange(len(histories)), histories)[: len(order)]
+    pl.DataFrame({"user_id": owners, "item_id": order, "timestamp": 1_600_000_000 + np.arange(len(order))}).write_csv(
         interactions := folder / "interactions.csv"
     )
     pl.DataFrame({"item_id": np.arange(items), "title": titles}).write_csv(described := folder / "items.csv")
