@@ -293,8 +293,11 @@ def plot() -> None:
     """Draw docs/plots/efficiency*.svg: accuracy over time, and cost by what grows."""
     from efficiency_plots import plots
 
-    for path in plots(Lines(RESULTS), DOCS / "plots"):
+    drawn = plots(Lines(RESULTS), DOCS / "plots")
+    for path in drawn:
         click.echo(path)
+    if not drawn:
+        click.echo("Nothing to draw yet: a curve needs its dataset's extraction, which `measure` adds.", err=True)
 
 
 if __name__ == "__main__":

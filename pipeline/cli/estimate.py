@@ -38,7 +38,9 @@ Example: ssna estimate sentence-transformers/all-MiniLM-L6-v2 --items 100000 --t
 @_extracting("store", "Of the cached states.", type=click.Choice(STORED_DTYPES))
 @_extracting("max_tokens", "Longer texts are cut.  [default: 512, or the LLM's limit]", type=int, metavar="T")
 @_extracting("batch_tokens", "Tokens read at once.", type=click.IntRange(1), metavar="N")
-@_adapting("components", "Principal components of each layer's states that are read.", type=int, metavar="K")
+@_adapting(
+    "components", "Principal components of each layer's states that are read.  [default: all]", type=int, metavar="K"
+)
 @_adapting("side", "Integration of the layers' adapters.", type=click.Choice(SIDES[:-1]))
 @_adapting("item_id", "Add a learned ID embedding to each item.", is_flag=True)
 @_adapting("width", "Of item vectors and the sequence model.", type=int, metavar="D")
