@@ -155,8 +155,9 @@ def make_up(case: Case, row: str, tokenizer: Path, place: Path) -> dict[str, Any
     if row == EXTRACTED or STUDIED[row].method != "cached":
         llm = random_llm(case.shape, case.blocks, tokenizer, place)
         if row == EXTRACTED:
-            options, texts = ExtractOptions(layers=case.layers), made_up_problem(case).texts
-            extract_texts(texts, str(llm), place, cache_name(case), options, "cpu", lambda done, total: None)
+            texts = made_up_problem(case).texts  # Which name themselves.
+            shared = place, cache_name(case), ExtractOptions(layers=case.layers), "cpu"
+            extract_texts(lambda: iter([(texts, texts)]), str(llm), *shared, lambda done, total: None)
     elif case.streamed:
         made_up_cache(place, case.items)
     return {}
