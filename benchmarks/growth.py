@@ -66,6 +66,7 @@ BATCH_SIZE = 32
 _CONSTANTS_OF = 256
 _RESIDENT = 2**30  # Bytes of states beyond which they are streamed from a made-up cache.
 _STREAMED = 200_000_000
+_NAME = "extracted"
 
 
 @dataclass(frozen=True)
@@ -156,16 +157,16 @@ def make_up(case: Case, row: str, tokenizer: Path, place: Path) -> dict[str, Any
         llm = random_llm(case.shape, case.blocks, tokenizer, place)
         if row == EXTRACTED:
             texts = made_up_problem(case).texts  # Which name themselves.
-            shared = place, cache_name(case), ExtractOptions(layers=case.layers), "cpu"
+            shared = extracted_root(case, place), _NAME, ExtractOptions(layers=case.layers), "cpu"
             extract_texts(lambda: iter([(texts, texts)]), str(llm), *shared, lambda done, total: None)
     elif case.streamed:
         made_up_cache(place, case.items)
     return {}
 
 
-def cache_name(case: Case) -> str:
-    """Of the one into which a case's texts are extracted."""
-    return f"{llm_folder(case.shape, case.blocks)}-{case.tokens}-tokens"
+def extracted_root(case: Case, place: Path) -> Path:
+    """Where the cache is into which a case's texts are extracted: each has its own, since they may share an LLM."""
+    return place / f"{llm_folder(case.shape, case.blocks)}-{case.tokens}-tokens"
 
 
 def measure(case: Case, row: str, device: torch.device, threads: int, place: Path, budget: Budget) -> dict[str, Any]:
@@ -232,7 +233,7 @@ def made_up_states(case: Case, device: torch.device, place: Path) -> ItemStates:
 
 def extracted_states(case: Case, problem: Problem, device: torch.device, place: Path) -> ItemStates:
     """The states of a case's own texts, as `make_up` had them extracted."""
-    cache = Cache.open(find_cache(place, cache_name(case)))
+    cache = Cache.open(find_cache(extracted_root(case, place), _NAME))
     rows = cache.select(keys_of_texts(problem.texts), case.layers)
     return ResidentStates.read([rows], [_unchanged((case.layers, SHAPES[case.shape][1]))], device)
 
