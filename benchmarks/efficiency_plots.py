@@ -33,16 +33,16 @@ def plots(results: Lines, folder: Path) -> list[Path]:
 def curves(results: Lines) -> plt.Figure | None:
     """Validation Recall@10 so far over seconds, on a logarithmic axis: a panel a setting with an LLM in the loop."""
     in_the_loop = [line["of"] for line in results.where(kind="curve") if not line["of"]["row"].startswith("ssna")]
-    settings = [
-        each
+    read = [
+        (each, extraction["seconds"])
         for each in settings_of(results)
-        if any(each.items() <= of.items() for of in in_the_loop) and results.where(kind="extraction", **each)
+        if any(each.items() <= of.items() for of in in_the_loop)
+        and (extraction := results.last(kind="extraction", **each)) is not None
     ]
-    if not settings:
+    if not read:
         return None
-    figure, panels = plt.subplots(1, len(settings), figsize=(6.4 * len(settings), 4.2), squeeze=False)
-    for panel, setting in zip(panels[0], settings, strict=True):
-        once = results.where(kind="extraction", **setting)[-1]["seconds"]
+    figure, panels = plt.subplots(1, len(read), figsize=(6.4 * len(read), 4.2), squeeze=False)
+    for panel, (setting, once) in zip(panels[0], read, strict=True):
         for line in results.where(kind="curve", **setting):
             points = points_of(line, once if line["of"]["row"].startswith("ssna") else 0.0)
             panel.step(*zip(*points, strict=True), where="post", label=title_of_curve(line))

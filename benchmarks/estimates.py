@@ -109,9 +109,11 @@ def main(tokenizer: Path, part: str, device: str, threads: int) -> None:
     results = Lines(RESULTS)
     os.environ["OMP_NUM_THREADS"] = str(threads)
     for case in (*EXTRACTIONS, *TRAININGS):
-        work = partial(extraction, case, tokenizer) if isinstance(case, Reading) else partial(training, case)
-        about = {"kind": "estimate check", "of": work.func.__name__, "case": str(case)}
-        of = {**about, "device": device, "threads": threads}
+        if isinstance(case, Reading):
+            what, work = "extraction", partial(extraction, case, tokenizer)
+        else:
+            what, work = "training", partial(training, case)
+        of = {"kind": "estimate check", "of": what, "case": str(case), "device": device, "threads": threads}
         if of in results or part not in str(case):
             continue
         with tempfile.TemporaryDirectory() as folder:

@@ -28,13 +28,12 @@ from efficiency import RESULTS, ROWS, Row, fill_in
 from efficiency_tables import REFERENCE, STUDY_VALIDATED
 from lines import Lines
 from measuring import Budget, in_a_fork, time_steps, time_validation
-from train import made_up_cache
+from train import as_they_are, made_up_cache
 
 from ssna.cache import Cache, find_cache, keys_of_texts
 from ssna.stage1_extract import ExtractOptions, extract_texts
 from ssna.stage2_adapt import (
     ItemStates,
-    Preparation,
     ResidentStates,
     Sequences,
     StreamedStates,
@@ -198,17 +197,17 @@ def counted(case: Case, row: str, texts: float) -> dict[str, Any]:
 
 def make_training(case: Case, row: str, device: torch.device, place: Path) -> Training:
     """A training that has not begun, of what `make_up` wrote."""
-    options = STUDIED[row].options(layers=case.layers, batch_size=BATCH_SIZE)
-    problem = made_up_problem(case)
-    if STUDIED[row].method == "cached":
+    how, problem = STUDIED[row], made_up_problem(case)
+    options = how.options(layers=case.layers, batch_size=BATCH_SIZE)
+    if how.method == "cached":
         extracted = row == EXTRACTED
         states = extracted_states(case, problem, device, place) if extracted else made_up_states(case, device, place)
         shared = (problem.sequences, problem.split, problem.num_items, problem.num_trained)
         return Training(TrainingData(*shared, states, [(case.layers, SHAPES[case.shape][1])]), options, device)
     llm = place / llm_folder(case.shape, case.blocks)
-    if STUDIED[row].method != UNCACHED:
+    if how.method != UNCACHED:
         options = replace(options, layers=None)
-    return start(problem, str(llm), STUDIED[row].method, options, device, constants_of=_CONSTANTS_OF)
+    return start(problem, str(llm), how.method, options, device, constants_of=_CONSTANTS_OF)
 
 
 def made_up_problem(case: Case) -> Problem:
@@ -228,18 +227,14 @@ def made_up_states(case: Case, device: torch.device, place: Path) -> ItemStates:
         return ResidentStates([torch.randn(size[0], case.items, size[1], device=device)])
     cache = made_up_cache(place, case.items)  # It is there, and opened.
     rows = cache.select(keys_of_texts(str(number) for number in range(case.items)), size[0])
-    return StreamedStates.within(_STREAMED, [rows], [_unchanged(size)], device)
+    return StreamedStates.within(_STREAMED, [rows], [as_they_are(*size)], device)
 
 
 def extracted_states(case: Case, problem: Problem, device: torch.device, place: Path) -> ItemStates:
     """The states of a case's own texts, as `make_up` had them extracted."""
     cache = Cache.open(find_cache(extracted_root(case, place), _NAME))
     rows = cache.select(keys_of_texts(problem.texts), case.layers)
-    return ResidentStates.read([rows], [_unchanged((case.layers, SHAPES[case.shape][1]))], device)
-
-
-def _unchanged(size: tuple[int, int]) -> Preparation:
-    return Preparation(torch.zeros(size), torch.ones(size))
+    return ResidentStates.read([rows], [as_they_are(case.layers, SHAPES[case.shape][1])], device)
 
 
 def random_llm(shape: str, blocks: int | None, tokenizer: Path, place: Path) -> Path:

@@ -79,9 +79,9 @@ def made_up_sequences(users: int, length: int, items: int) -> Sequences:
     return Sequences(rng.integers(1, items + 1, users * length), np.arange(users + 1) * length)
 
 
-def as_they_are() -> Preparation:
+def as_they_are(layers: int = LAYERS, width: int = STATE_WIDTH) -> Preparation:
     """Constants that change nothing; fitting them is no part of an epoch."""
-    return Preparation(torch.zeros(LAYERS, STATE_WIDTH), torch.ones(LAYERS, STATE_WIDTH))
+    return Preparation(torch.zeros(layers, width), torch.ones(layers, width))
 
 
 # Linux's own count for this process alone: what `getrusage` says includes the process that started it.
