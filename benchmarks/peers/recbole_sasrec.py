@@ -12,7 +12,8 @@ comes last and without what it asks for, since its quick_start, which is not use
 
 One line of JSON goes to stdout: `train`, the seconds of each epoch's training alone; `evaluate`, the seconds of each
 `Trainer.evaluate` over all users, metrics included; `loss`, each epoch's mean over its steps; how many `targets` and
-`steps` an epoch has; metrics of the test items, ranked among all items, those of the history included.
+`steps` an epoch has; metrics of the test items, ranked among all items, those of the history included. With
+`--patience`, `curve` is the validation NDCG@10 of each epoch, and the metrics are of the best one.
 
 What differs from ssna's SASRec:
 
@@ -48,7 +49,7 @@ from recbole.data.dataset import SequentialDataset
 from recbole.model.sequential_recommender import SASRec
 from recbole.trainer import Trainer
 from recbole.utils import init_seed
-from shared import Split, log_epoch, parser, report, timed
+from shared import Curve, Split, log_epoch, parser, report, timed
 
 NAME, USER, ITEM, POSITION = "split", "user_id", "item_id", "timestamp"
 
@@ -125,6 +126,7 @@ def main() -> None:
         "metrics": ["Recall", "NDCG"],
         "topk": [10],
         "valid_metric": "NDCG@10",
+        "stopping_step": options.patience or 0,
         "metric_decimal_place": 6,
     }
     # The trainer writes logs of its own into the working folder.
@@ -134,13 +136,28 @@ def main() -> None:
         init_seed(config["seed"], config["reproducibility"])
         dataset = ExactSplit(config)
         dataset.split = split
-        train, _, test = data_preparation(config, dataset)
+        train, valid, test = data_preparation(config, dataset)
         assert dataset.item_num == split.num_items + 1
         assert len(test.dataset) == len(split.tested)
         model = SASRec(config, train.dataset)
         trainer = TimedTrainer(config, model)
-        trainer.fit(train, saved=False, verbose=False)
-        seconds, metrics = timed(lambda: trainer.evaluate(test, load_best_model=False), options.evaluations)
+
+        def test_metrics() -> dict[str, float]:
+            found = trainer.evaluate(test, load_best_model=False)
+            return {name: float(found[name]) for name in ("recall@10", "ndcg@10")}
+
+        curve = Curve(options.patience or options.epochs)
+        if options.patience is None:
+            trainer.fit(train, saved=False, verbose=False)
+        else:
+            trainer.fit(
+                train,
+                valid,
+                saved=False,
+                verbose=False,
+                callback_fn=lambda _, score: curve.flat_after(float(score), test_metrics),
+            )
+        seconds, last = timed(test_metrics, options.evaluations)
     report(
         "recbole",
         train=trainer.seconds,
@@ -151,7 +168,8 @@ def main() -> None:
         steps=math.ceil(len(train.dataset) / config["train_batch_size"]),
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         loss=trainer.losses,
-        **{name: float(metrics[name]) for name in ("recall@10", "ndcg@10")},
+        curve=curve.valid,
+        **(curve.tested or last),
     )
 
 

@@ -11,6 +11,7 @@ Install, with Python 3.11 and in an environment of its own. PyTorch comes first,
 One line of JSON goes to stdout: `train`, the seconds of each epoch's training alone; `evaluate`, the seconds of each
 `recommend` for all users with Recall@10 and NDCG@10 of its outcome; `loss`, each epoch's mean; how many `targets` and
 `steps` an epoch has; metrics of the test items, with those of the history among the ranked (`filter_viewed=False`).
+With `--patience`, `curve` is the validation NDCG@10 of each epoch, and the metrics are of the best one.
 
 What differs from ssna's SASRec:
 
@@ -38,6 +39,7 @@ import math
 import sys
 import time
 import warnings
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -49,7 +51,7 @@ from rectools.metrics import NDCG, Recall, calc_metrics
 from rectools.models import SASRecModel
 from rectools.models.nn.transformers.net_blocks import PreLNTransformerLayers
 from rectools.models.nn.transformers.sasrec import SASRecTransformerLayers
-from shared import Split, log_epoch, parser, report, timed
+from shared import Curve, Split, log_epoch, parser, report, timed
 
 BLOCKS = {"sasrec": (SASRecTransformerLayers, {}), "pre-norm": (PreLNTransformerLayers, {"ff_factors_multiplier": 4})}
 K = 10
@@ -88,6 +90,28 @@ def table(split: Split, names: np.ndarray, start: np.ndarray, end: np.ndarray) -
     )
 
 
+@dataclass(frozen=True)
+class Part:
+    """The validation or the test part: users, what is known of each, and the item to be found."""
+
+    users: np.ndarray
+    histories: Dataset
+    targets: pd.DataFrame
+
+    @classmethod
+    def of(cls, split: Split, users: np.ndarray, start: np.ndarray, end: np.ndarray) -> Part:
+        """The part that lies from `start` to `end` of each of all users, (U,)."""
+        start, end = start[users], end[users]
+        first = np.maximum(start - split.length, split.starts[users])
+        return cls(users, Dataset.construct(table(split, users, first, start)), table(split, users, start, end))
+
+    def metrics(self, model: SASRecModel) -> dict[str, float]:
+        """Recall@10 and NDCG@10."""
+        wanted = {"recall@10": Recall(k=K), "ndcg@10": NDCG(k=K, divide_by_achievable=True)}
+        ranked = model.recommend(self.users, self.histories, k=K, filter_viewed=False, on_unsupported_targets="ignore")
+        return {name: float(value) for name, value in calc_metrics(wanted, ranked, self.targets).items()}
+
+
 def main() -> None:
     """Train, evaluate, report."""
     arguments = parser(__doc__)
@@ -99,11 +123,8 @@ def main() -> None:
 
     start, end = split.window_start, split.window_end
     training = Dataset.construct(table(split, np.arange(len(start)), start, end))
-    users = split.tested
-    history_end = split.valid_end[users]
-    history_start = np.maximum(history_end - split.length, split.starts[users])
-    histories = Dataset.construct(table(split, users, history_start, history_end))
-    targets = table(split, users, history_end, split.starts[users + 1])
+    valid = Part.of(split, split.validated, split.train_end, split.valid_end)
+    test = Part.of(split, split.tested, split.valid_end, split.starts[1:])
 
     layers, layer_settings = BLOCKS[options.block]
     model = SASRecModel(
@@ -131,28 +152,29 @@ def main() -> None:
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    metrics = {"recall@10": Recall(k=K), "ndcg@10": NDCG(k=K, divide_by_achievable=True)}
-
-    def evaluate() -> dict[str, float]:
-        ranked = model.recommend(users, histories, k=K, filter_viewed=False, on_unsupported_targets="ignore")
-        found: dict[str, float] = calc_metrics(metrics, ranked, targets)
-        return found
-
+    curve = Curve(options.patience or options.epochs)
     with contextlib.redirect_stdout(sys.stderr):
-        model.fit(training)
-        seconds, found = timed(evaluate, options.evaluations)
+        if options.patience is None:
+            model.fit(training)
+        else:
+            for _ in range(options.epochs):
+                model.fit_partial(training, 1, 1)
+                if curve.flat_after(valid.metrics(model)["ndcg@10"], lambda: test.metrics(model)):
+                    break
+        seconds, last = timed(lambda: test.metrics(model), options.evaluations)
     clock = next(callback for callback in model.fit_trainer.callbacks if isinstance(callback, Clock))
     report(
         "rectools",
         train=clock.seconds,
         evaluate=seconds,
-        users=len(users),
+        users=len(test.users),
         items=split.num_items,
         targets=int((end - start - 1).sum()),
         steps=math.ceil(len(start) / options.batch_size),
         parameters=sum(parameter.numel() for parameter in model.torch_model.parameters()),
         loss=clock.losses,
-        **{name: float(found[name]) for name in metrics},
+        curve=curve.valid,
+        **(curve.tested or last),
     )
 
 
