@@ -193,7 +193,9 @@ def best(outcomes: Iterable[Outcome]) -> Outcome | None:
 
 
 def _pairs(outcomes: Sequence[Outcome]) -> list[tuple[Outcome, Outcome]]:
-    """The best SSNA, and two LLMs, against the best single layer; it and IDs, with IDs and IDs, and other forms."""
+    """The best SSNA, and two LLMs, against the best single layer; it and IDs, with IDs and IDs; of each LLM the best
+    SSNA against other forms and against its own adapter of one layer.
+    """
     ids = best(each for each in outcomes if each.method in ID_MODELS)
     pairs = list[tuple[Outcome | None, Outcome | None]]()
     ours = best(each for each in outcomes if each.method in SEQUENTIAL)
@@ -203,7 +205,7 @@ def _pairs(outcomes: Sequence[Outcome]) -> list[tuple[Outcome, Outcome]]:
     for llms in dict.fromkeys(each.llms for each in outcomes if len(each.llms) == 1):
         mine = [each for each in outcomes if each.llms == llms]
         sequential = best(each for each in mine if each.method in SEQUENTIAL)
-        pairs += [(sequential, each) for each in mine if each.method in ("mean", "iisan")]
+        pairs += [(sequential, each) for each in mine if each.method in ("mean", "iisan", ONE_LAYER_OF_STUDIED)]
     fused = best(each for each in outcomes if each.method == FUSED)
     pairs += [(fused, ours), (fused, one_layer)]
     return [(first, second) for first, second in pairs if first is not None and second is not None]
