@@ -193,22 +193,25 @@ def best(outcomes: Iterable[Outcome]) -> Outcome | None:
 
 
 def _pairs(outcomes: Sequence[Outcome]) -> list[tuple[Outcome, Outcome]]:
-    """The best SSNA, and two LLMs, against the best single layer; it and IDs, with IDs and IDs; of each LLM the best
-    SSNA against other forms and against its own adapter of one layer.
+    """The best SSNA, and two LLMs, against the best single layer; it and IDs, with IDs and IDs.
+
+    Of each LLM the best SSNA against other forms, its own adapter of one layer and the best method of one layer.
     """
     ids = best(each for each in outcomes if each.method in ID_MODELS)
-    pairs = list[tuple[Outcome | None, Outcome | None]]()
     ours = best(each for each in outcomes if each.method in SEQUENTIAL)
     one_layer = best(each for each in outcomes if METHODS[each.method].one_layer)
-    pairs += [(ours, one_layer), (ours, ids)]
+    fused = best(each for each in outcomes if each.method == FUSED)
+    pairs: list[tuple[Outcome | None, Outcome | None]] = [(ours, one_layer), (ours, ids)]
     pairs.append((best(each for each in outcomes if each.method in SEQUENTIAL_WITH_IDS), ids))
+    pairs += [(fused, ours), (fused, one_layer)]
     for llms in dict.fromkeys(each.llms for each in outcomes if len(each.llms) == 1):
         mine = [each for each in outcomes if each.llms == llms]
         sequential = best(each for each in mine if each.method in SEQUENTIAL)
+        single = best(each for each in mine if METHODS[each.method].one_layer)
         pairs += [(sequential, each) for each in mine if each.method in ("mean", "iisan", ONE_LAYER_OF_STUDIED)]
-    fused = best(each for each in outcomes if each.method == FUSED)
-    pairs += [(fused, ours), (fused, one_layer)]
-    return [(first, second) for first, second in pairs if first is not None and second is not None]
+        pairs += [(sequential, single), (fused, single)]
+    known = [(first, second) for first, second in pairs if first is not None and second is not None]
+    return [pair for place, pair in enumerate(known) if pair not in known[:place]]
 
 
 def _pairs_alike(study: Sequence[Outcome]) -> list[tuple[Outcome, Outcome]]:

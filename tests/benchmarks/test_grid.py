@@ -147,6 +147,28 @@ def test_two_llms_are_compared_with_one_and_with_a_layer_of_each(tmp_path: Path)
     assert f"{ours} SSNA, residual, two LLMs, a = 1 (minilm + gemma), same options | 3, 1 | recall@10 |" in shown
 
 
+def test_each_llms_layers_are_compared_with_the_best_of_its_one(tmp_path: Path) -> None:
+    from grid.cells import Results
+    from grid.tables import tables
+    from lines import append_line
+
+    path = tmp_path / "lines.jsonl"
+    found = {
+        "minilm": {"residual": 0.5, "last-moe": 0.4, "last-whitened": 0.2},
+        "mpnet": {"residual": 0.3, "last-moe": 0.1, "last-whitened": 0.2},
+    }
+    for llm, methods in found.items():
+        for method, valid in methods.items():
+            for dropout, seed in ((0.2, 0), (0.2, 1), (0.2, 2), (0.4, 0), (0.6, 0)):
+                each = line(method, valid if dropout == 0.2 else 0.05, 0.1, dropout, seed)
+                append_line(path, {**each, "llms": [llm]})
+    compared = [shown.split(" | ")[:2] for shown in tables(Results(path)).splitlines() if "| recall@10 |" in shown]
+    assert compared == [
+        ["| SSNA, residual (minilm)", "last layer, whitened, mixture of experts (UniSRec) (minilm)"],
+        ["| SSNA, residual (mpnet)", "last layer, whitened, projected (after WhitenRec) (mpnet)"],
+    ]
+
+
 def test_forms_are_compared_with_the_options_of_one_of_them(tmp_path: Path) -> None:
     from grid.cells import Cell, Results, Row
     from grid.tables import tables
