@@ -41,6 +41,8 @@ def main(dataset: Path, out_folder: Path) -> None:
         num_items=len(corpus.items),
         length=options.length,
     )
+    users, items = len(corpus.sequences.starts) - 1, len(corpus.items)
+    click.echo(f"{out_folder / 'split.npz'}: the split of {users:,} users and {items:,} items", err=True)
 
 
 if __name__ == "__main__":
