@@ -210,8 +210,7 @@ def _pairs(outcomes: Sequence[Outcome]) -> list[tuple[Outcome, Outcome]]:
         single = best(each for each in mine if METHODS[each.method].one_layer)
         pairs += [(sequential, each) for each in mine if each.method in ("mean", "iisan", ONE_LAYER_OF_STUDIED)]
         pairs += [(sequential, single), (fused, single)]
-    known = [(first, second) for first, second in pairs if first is not None and second is not None]
-    return [pair for place, pair in enumerate(known) if pair not in known[:place]]
+    return [(first, second) for first, second in pairs if first is not None and second is not None]
 
 
 def _pairs_alike(study: Sequence[Outcome]) -> list[tuple[Outcome, Outcome]]:
@@ -227,11 +226,12 @@ def _pairs_alike(study: Sequence[Outcome]) -> list[tuple[Outcome, Outcome]]:
 
 
 def _comparisons(chosen: Sequence[tuple[Outcome, Outcome]], same_options: Sequence[tuple[Outcome, Outcome]]) -> str:
-    # What has chosen the same options is compared once.
-    once = [(each.lines, other.lines) for each, other in chosen]
-    marked = [(*pair, "") for pair in chosen]
-    marked += [(*pair, ", same options") for pair in same_options if (pair[0].lines, pair[1].lines) not in once]
-    rows = [(*pair, metric) for pair in marked for metric in METRICS]
+    marked = [(*pair, "") for pair in chosen] + [(*pair, ", same options") for pair in same_options]
+    # The same trainings are compared once, be they the best of all or of an LLM, or of the same options by choice.
+    once = dict[tuple[tuple[int, ...], ...], tuple[Outcome, Outcome, str]]()
+    for ours, theirs, mark in marked:
+        once.setdefault(tuple(tuple(map(id, each.lines)) for each in (ours, theirs)), (ours, theirs, mark))
+    rows = [(*pair, metric) for pair in once.values() for metric in METRICS]
     found = [compare(ours.users(metric), theirs.users(metric)) for ours, theirs, _, metric in rows]
     if not found:
         return ""
