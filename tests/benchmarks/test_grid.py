@@ -81,6 +81,15 @@ def line(method: str, valid: float, test: float, dropout: float, seed: int) -> d
     }  # fmt: skip
 
 
+def append_row(path: Path, method: str, valid: float, llms: tuple[str, ...] = ("minilm",)) -> None:
+    """Three seeds of a method at a dropout of 0.2, and the first one of two worse trials."""
+    from lines import append_line
+
+    for dropout, seed in ((0.2, 0), (0.2, 1), (0.2, 2), (0.4, 0), (0.6, 0)):
+        found = line(method, valid if dropout == 0.2 else 0.05, 0.1, dropout, seed)
+        append_line(path, {**found, "llms": list(llms)})
+
+
 def test_validation_chooses_where_test_says_otherwise() -> None:
     from grid.tables import best, outcomes_of
 
@@ -112,9 +121,8 @@ def test_the_single_adapter_is_the_studied_method_with_one_layer(tmp_path: Path)
     states = torch.randn(1, 5, 8)
     torch.testing.assert_close(made[0](states), made[1](states), rtol=0, atol=0)
     path = tmp_path / "lines.jsonl"
-    for method, valid in ((STUDIED, 0.3), (ONE_LAYER_OF_STUDIED, 0.2)):
-        for dropout, seed in ((0.2, 0), (0.2, 1), (0.2, 2), (0.4, 0), (0.6, 0)):
-            append_line(path, line(method, valid if dropout == 0.2 else 0.1, 0.1, dropout, seed))
+    append_row(path, STUDIED, 0.3)
+    append_row(path, ONE_LAYER_OF_STUDIED, 0.2)
     studied = line(STUDIED, 0.25, 0.1, 0.2, 0)
     append_line(path, {**studied, "options": {**studied["options"], "layers": 2}})
     append_line(path, {**studied, "options": {**studied["options"], "layers": 3, "dropout": 0.4}})
@@ -133,10 +141,9 @@ def test_two_llms_are_compared_with_one_and_with_a_layer_of_each(tmp_path: Path)
     from lines import append_line
 
     path = tmp_path / "lines.jsonl"
-    for method, valid in ((FUSED, 0.4), ("residual", 0.3), ("last-moe", 0.2)):
-        for dropout, seed in ((0.2, 0), (0.2, 1), (0.2, 2), (0.4, 0), (0.6, 0)):
-            each = line(method, valid if dropout == 0.2 else 0.1, 0.1, dropout, seed)
-            append_line(path, {**each, "llms": ["minilm", "gemma"] if method == FUSED else ["minilm"]})
+    append_row(path, FUSED, 0.4, ("minilm", "gemma"))
+    append_row(path, "residual", 0.3)
+    append_row(path, "last-moe", 0.2)
     fused = {**line(FUSED, 0.25, 0.1, 0.2, 0), "llms": ["minilm", "gemma"]}
     append_line(path, {**fused, "options": {**fused["options"], "layers": 1}})
     shown = tables(Results(path))
@@ -150,7 +157,6 @@ def test_two_llms_are_compared_with_one_and_with_a_layer_of_each(tmp_path: Path)
 def test_each_llms_layers_are_compared_with_the_best_of_its_one(tmp_path: Path) -> None:
     from grid.cells import Results
     from grid.tables import tables
-    from lines import append_line
 
     path = tmp_path / "lines.jsonl"
     found = {
@@ -159,9 +165,7 @@ def test_each_llms_layers_are_compared_with_the_best_of_its_one(tmp_path: Path) 
     }
     for llm, methods in found.items():
         for method, valid in methods.items():
-            for dropout, seed in ((0.2, 0), (0.2, 1), (0.2, 2), (0.4, 0), (0.6, 0)):
-                each = line(method, valid if dropout == 0.2 else 0.05, 0.1, dropout, seed)
-                append_line(path, {**each, "llms": [llm]})
+            append_row(path, method, valid, (llm,))
     compared = [shown.split(" | ")[:2] for shown in tables(Results(path)).splitlines() if "| recall@10 |" in shown]
     assert compared == [
         ["| SSNA, residual (minilm)", "last layer, whitened, mixture of experts (UniSRec) (minilm)"],
