@@ -116,10 +116,15 @@ METHODS: dict[str, Method] = {
         one_layer=True,
     ),
     "last-adapter": Method("last layer, one adapter", {"side": "last", "layers": 1}, one_layer=True),
+    "last-adapter-whitened": Method(
+        "last layer, whitened, one adapter", {"side": "last", "layers": 1, "preparation": "whiten"}, one_layer=True
+    ),
     "mean": Method("adapters of all layers, averaged", {"side": "mean"}),
+    "mean-whitened": Method("adapters of all layers, whitened, averaged", {"side": "mean", "preparation": "whiten"}),
     "iisan": Method("gated side network (IISAN)", {}, side_network=GatedAdapters),
     "gru": Method("SSNA, gru", {"side": "gru"}),
     "residual": Method("SSNA, residual", {"side": "residual"}),
+    "residual-whitened": Method("SSNA, residual, whitened", {"side": "residual", "preparation": "whiten"}),
     "gru-ids": Method("SSNA, gru, and item IDs", {"side": "gru", "item_id": True}),
     "residual-ids": Method("SSNA, residual, and item IDs", {"side": "residual", "item_id": True}),
     "residual-ids-always": Method(
