@@ -28,7 +28,7 @@ RESULTS = Path(__file__).parent / "results" / "accuracy.jsonl"
 DOCUMENT = DOCS / "accuracy.md"
 PLOTS = DOCS / "plots"
 FIVE_SEEDS = ("ids", "last-whitened", "last-adapter", "mean", "residual", "residual-ids")
-MORE_LLMS = ("last-moe", "last-adapter", "mean", "mean-whitened", "residual", "residual-whitened", "residual-ids")
+MORE_LLMS = ("last-moe", "last-adapter", "mean", "residual", "residual-ids")
 LAYERS = (2, 3, 4, 6, 9, 12)  # One is `ONE_LAYER_OF_STUDIED`.
 
 

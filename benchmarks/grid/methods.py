@@ -116,11 +116,7 @@ METHODS: dict[str, Method] = {
         one_layer=True,
     ),
     "last-adapter": Method("last layer, one adapter", {"side": "last", "layers": 1}, one_layer=True),
-    "last-adapter-whitened": Method(
-        "last layer, whitened, one adapter", {"side": "last", "layers": 1, "preparation": "whiten"}, one_layer=True
-    ),
     "mean": Method("adapters of all layers, averaged", {"side": "mean"}),
-    "mean-whitened": Method("adapters of all layers, whitened, averaged", {"side": "mean", "preparation": "whiten"}),
     "iisan": Method("gated side network (IISAN)", {}, side_network=GatedAdapters),
     "gru": Method("SSNA, gru", {"side": "gru"}),
     "residual": Method("SSNA, residual", {"side": "residual"}),

@@ -19,12 +19,7 @@ _LEAST_TARGETS = 30  # Of fewer, no interval is printed.
 _DIFFERS = ("seed", "side", "layers", "side_width")
 """Options in which methods differ that are alike otherwise"""
 ID_MODELS = ("ids", "ids-gru4rec")
-SEQUENTIAL = ("gru", "residual", "residual-whitened")
-COUNTERPARTS = {
-    "residual": ("mean", "iisan", ONE_LAYER_OF_STUDIED),
-    "residual-whitened": ("mean-whitened", "last-adapter-whitened"),
-}
-"""Other forms, and its adapter of one layer, of the same prepared states"""
+SEQUENTIAL = ("gru", "residual")
 SEQUENTIAL_WITH_IDS = ("gru-ids", "residual-ids", "residual-ids-always")
 
 
@@ -200,7 +195,7 @@ def best(outcomes: Iterable[Outcome]) -> Outcome | None:
 def _pairs(outcomes: Sequence[Outcome]) -> list[tuple[Outcome, Outcome]]:
     """The best SSNA, and two LLMs, against the best single layer; it and IDs, with IDs and IDs.
 
-    Of each LLM SSNA against its counterparts, and the best SSNA against the best method of one layer.
+    Of each LLM the best SSNA against other forms, its own adapter of one layer and the best method of one layer.
     """
     ids = best(each for each in outcomes if each.method in ID_MODELS)
     ours = best(each for each in outcomes if each.method in SEQUENTIAL)
@@ -213,9 +208,7 @@ def _pairs(outcomes: Sequence[Outcome]) -> list[tuple[Outcome, Outcome]]:
         mine = [each for each in outcomes if each.llms == llms]
         sequential = best(each for each in mine if each.method in SEQUENTIAL)
         single = best(each for each in mine if METHODS[each.method].one_layer)
-        by_method = {each.method: each for each in mine}
-        for form, counterparts in COUNTERPARTS.items():
-            pairs += [(by_method.get(form), by_method.get(each)) for each in counterparts]
+        pairs += [(sequential, each) for each in mine if each.method in ("mean", "iisan", ONE_LAYER_OF_STUDIED)]
         pairs += [(sequential, single), (fused, single)]
     return [(first, second) for first, second in pairs if first is not None and second is not None]
 

@@ -173,21 +173,6 @@ def test_each_llms_layers_are_compared_with_the_best_of_its_one(tmp_path: Path) 
     ]
 
 
-def test_forms_are_compared_where_the_states_are_prepared_alike(tmp_path: Path) -> None:
-    from grid.cells import Results
-    from grid.tables import tables
-
-    path = tmp_path / "lines.jsonl"
-    for method, valid in (("residual", 0.3), ("mean", 0.2), ("residual-whitened", 0.4), ("mean-whitened", 0.1)):
-        append_row(path, method, valid)
-    compared = [shown.split(" | ")[:2] for shown in tables(Results(path)).splitlines() if "| recall@10 |" in shown]
-    assert compared[:2] == [
-        ["| SSNA, residual (minilm)", "adapters of all layers, averaged (minilm)"],
-        ["| SSNA, residual, whitened (minilm)", "adapters of all layers, whitened, averaged (minilm)"],
-    ]
-    assert not any("whitened" in ours and "layers, averaged" in other for ours, other in compared)
-
-
 def test_forms_are_compared_with_the_options_of_one_of_them(tmp_path: Path) -> None:
     from grid.cells import Cell, Results, Row
     from grid.tables import tables
