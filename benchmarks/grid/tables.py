@@ -193,16 +193,17 @@ def best(outcomes: Iterable[Outcome]) -> Outcome | None:
 
 
 def _pairs(outcomes: Sequence[Outcome]) -> list[tuple[Outcome, Outcome]]:
-    """The best SSNA, and two LLMs, against the best single layer; it and IDs, with IDs and IDs.
+    """The best SSNA, and two LLMs, against the best single layer; it, and it with IDs, against each model of IDs.
 
     Of each LLM the best SSNA against other forms, its own adapter of one layer and the best method of one layer.
     """
-    ids = best(each for each in outcomes if each.method in ID_MODELS)
+    ids = [each for each in outcomes if each.method in ID_MODELS]
     ours = best(each for each in outcomes if each.method in SEQUENTIAL)
+    with_ids = best(each for each in outcomes if each.method in SEQUENTIAL_WITH_IDS)
     one_layer = best(each for each in outcomes if METHODS[each.method].one_layer)
     fused = best(each for each in outcomes if each.method == FUSED)
-    pairs: list[tuple[Outcome | None, Outcome | None]] = [(ours, one_layer), (ours, ids)]
-    pairs.append((best(each for each in outcomes if each.method in SEQUENTIAL_WITH_IDS), ids))
+    pairs: list[tuple[Outcome | None, Outcome | None]] = [(ours, one_layer)]
+    pairs += [(first, each) for first in (ours, with_ids) for each in ids]
     pairs += [(fused, ours), (fused, one_layer)]
     for llms in dict.fromkeys(each.llms for each in outcomes if len(each.llms) == 1):
         mine = [each for each in outcomes if each.llms == llms]

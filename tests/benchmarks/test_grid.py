@@ -173,6 +173,18 @@ def test_each_llms_layers_are_compared_with_the_best_of_its_one(tmp_path: Path) 
     ]
 
 
+def test_both_models_of_ids_are_compared_whichever_is_better(tmp_path: Path) -> None:
+    from grid.cells import Results
+    from grid.tables import tables
+
+    path = tmp_path / "lines.jsonl"
+    append_row(path, "residual", 0.3)
+    append_row(path, "ids", 0.1, ())
+    append_row(path, "ids-gru4rec", 0.2, ())
+    compared = [shown.split(" | ")[1] for shown in tables(Results(path)).splitlines() if "| recall@10 |" in shown]
+    assert compared == ["item IDs, SASRec", "item IDs, GRU4Rec"]
+
+
 def test_forms_are_compared_with_the_options_of_one_of_them(tmp_path: Path) -> None:
     from grid.cells import Cell, Results, Row
     from grid.tables import tables
