@@ -20,6 +20,7 @@ _DIFFERS = ("seed", "side", "layers", "side_width")
 """Options in which methods differ that are alike otherwise"""
 ID_MODELS = ("ids", "ids-gru4rec")
 SEQUENTIAL = ("gru", "residual")
+"""From which the best SSNA is taken. Whitened states are a remedy that was tried afterwards: a row, and no more"""
 SEQUENTIAL_WITH_IDS = ("gru-ids", "residual-ids", "residual-ids-always")
 
 
