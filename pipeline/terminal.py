@@ -170,6 +170,14 @@ def size(num_bytes: int) -> str:
     return f"{value:.1f} TB"
 
 
+def duration(seconds: float) -> str:
+    """Seconds in a unit that people read."""
+    for unit, length in (("days", 86_400), ("hours", 3_600), ("minutes", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:,.1f} {unit}"
+    return f"{seconds:,.1f} seconds"
+
+
 class _Rate(ProgressColumn):
     """Work done a second."""
 
@@ -210,14 +218,15 @@ def _plain_work(console: Console, doing: str, unit: str) -> Callable[[int, int],
     started = last = time.monotonic()
 
     def show(done: int, total: int) -> None:
-        nonlocal last
+        nonlocal started, last
         now = time.monotonic()
-        if now - last >= _SECONDS_BETWEEN_LINES:
+        if done == 0:  # What came before, such as loading an LLM, says nothing about how long the rest takes.
+            started = last = now
+        elif now - last >= _SECONDS_BETWEEN_LINES:
             last = now
             rate = done / (now - started)
-            console.print(
-                f"{doing}: {done:,} of {total:,} {unit}, {_pace(rate, unit)}, {(total - done) / rate:.0f} s left"
-            )
+            left = duration((total - done) / rate)
+            console.print(f"{doing}: {done:,} of {total:,} {unit}, {_pace(rate, unit)}, {left} left")
 
     return show
 

@@ -302,6 +302,7 @@ class _Run:
             cache, block_numbers(job.files, job.layers), job.settings["stored_dtype"], job.files.source
         )
         writes = processes()[0] == 0 or not self._options.tensor_parallel
+        progress(0, total)
         try:
             with writer:
                 for window, ids, truncated in ahead(self._tokenized(texts, chosen)):

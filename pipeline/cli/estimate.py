@@ -12,7 +12,7 @@ from ssna.cache import STORED_DTYPES
 from ssna.cli.options import default_of, device_option, json_option, layers_number, memory_budget_option, option_of
 from ssna.stage1_extract import COMPUTE_DTYPES, ExtractOptions
 from ssna.stage2_adapt import LOSSES, PRECISIONS, SIDES, AdaptOptions
-from ssna.terminal import counted, print_json, print_line, print_table, size
+from ssna.terminal import counted, duration, print_json, print_line, print_table, size
 
 _extracting, _adapting = option_of(ExtractOptions), option_of(AdaptOptions)
 _EXAMPLES = """\b
@@ -100,11 +100,3 @@ def _show(found: Estimate) -> None:
             ["  a step, and reading", size(found.step_bytes), ""],
         ],
     )
-
-
-def duration(seconds: float) -> str:
-    """Seconds in a unit that people read."""
-    for unit, length in (("days", 86_400), ("hours", 3_600), ("minutes", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:,.1f} {unit}"
-    return f"{seconds:,.1f} seconds"

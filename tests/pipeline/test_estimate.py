@@ -13,7 +13,6 @@ from torch import nn
 import ssna
 from ssna.api import estimate as module
 from ssna.cache import Cache
-from ssna.cli.estimate import duration
 from ssna.devices import DeviceError
 from ssna.stage1_extract import ExtractOptions, find_config, llm_size, loading_seconds
 from ssna.stage2_adapt import AdaptOptions, OptionError
@@ -210,9 +209,3 @@ def test_an_llm_that_is_not_there_is_one_sentence(tmp_path: Path, monkeypatch: p
     done = ssna_in_process("estimate", "no/such/folder", "--items", "9", cwd=tmp_path)
     assert done.returncode == 1
     assert done.stderr.startswith("Error: there is no no/such/folder; expected the folder of a model")
-
-
-def test_durations_are_in_units_that_people_read() -> None:
-    assert [duration(seconds) for seconds in (5.25, 300, 9000, 400_000)] == [
-        "5.2 seconds", "5.0 minutes", "2.5 hours", "4.6 days",
-    ]  # fmt: skip
