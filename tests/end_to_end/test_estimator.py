@@ -365,7 +365,7 @@ def test_a_fit_says_how_far_it_is(
     first, *lines = said.err.splitlines()
     assert first == "72 interactions of 12 users with 10 items, in the order of the column 'timestamp' (seconds)"
     note = r"All times lie before 1990 .*"
-    extracting = r"extracting: 10 of 10 texts, .*, 0.0 seconds left"
+    extracting = r"extracting: 10 of 10 texts, .*, 0\.0 seconds left"
     patterns = [note, extracting, r"epoch   1   loss .*", r"epoch   2   loss .*"]
     assert len(lines) == len(patterns)
     assert all(re.fullmatch(pattern, line) for pattern, line in zip(patterns, lines, strict=True))
