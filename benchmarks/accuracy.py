@@ -19,7 +19,7 @@ import click
 from documents import DOCS, write_tables
 from grid.cells import Results, Row, cells_of, fill_in
 from grid.methods import EQUAL, FORMS, METHODS, ONE_LAYER_OF_STUDIED, STUDIED, width_of_equal_size
-from grid.tables import tables
+from grid.tables import series_table, tables
 
 from ssna.cache import Cache, find_cache
 from ssna.dataset import open_dataset
@@ -92,9 +92,10 @@ def run(
 @main.command()
 def table() -> None:
     """Print the tables, as Markdown, and put them into docs/accuracy.md."""
-    found = tables(Results(RESULTS))
-    click.echo(found)
-    write_tables(DOCUMENT, {"accuracy": found})
+    results = Results(RESULTS)
+    found = {"series": series_table(results), "accuracy": tables(results)}
+    click.echo("\n\n".join(found.values()))
+    write_tables(DOCUMENT, found)
 
 
 @main.command()

@@ -12,7 +12,7 @@ matplotlib.use("svg")
 
 from documents import save_plot
 from grid.cells import Results
-from grid.tables import Outcome, outcomes_of, series_of, studied_of
+from grid.tables import Outcome, by_dataset, outcomes_of, series_of, studied_of
 from matplotlib import pyplot as plt
 
 CURVES = ("ids", "ids-gru4rec", "last-whitened", "mean", "residual", "residual-ids")
@@ -27,9 +27,7 @@ def plots(results: Results, folder: Path, depths: Mapping[str, int]) -> list[Pat
         depths: layers of each LLM's cache, which is what `all` stands for.
     """
     written = []
-    names = {line["dataset"]: line["dataset_name"] for line in results.lines.values()}
-    for dataset, name in names.items():
-        lines = [line for line in results.lines.values() if line["dataset"] == dataset]
+    for name, lines in by_dataset(results):
         outcomes = outcomes_of(lines)
         series = [each for study in studied_of(lines, outcomes).values() if len(each := series_of(study)) > 2]
         for kind in ("learning", "layers") if series else ("learning",):

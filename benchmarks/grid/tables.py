@@ -133,12 +133,18 @@ def _by_seed(lines: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     return sorted(lines, key=lambda line: line["options"]["seed"])
 
 
+def by_dataset(results: Results) -> list[tuple[str, list[Mapping[str, Any]]]]:
+    """The name of each dataset, and its finished cells."""
+    found = dict[str, list[Mapping[str, Any]]]()
+    for line in results.lines.values():
+        found.setdefault(line["dataset"], []).append(line)
+    return [(lines[-1]["dataset_name"], lines) for lines in found.values()]
+
+
 def tables(results: Results) -> str:
     """Of each dataset: all rows, what is alike, how much each is worth, and rare items."""
     parts = []
-    names = {line["dataset"]: line["dataset_name"] for line in results.lines.values()}
-    for dataset, name in names.items():
-        lines = [line for line in results.lines.values() if line["dataset"] == dataset]
+    for name, lines in by_dataset(results):
         outcomes = outcomes_of(lines)
         finished = [outcome for outcome in outcomes if outcome.finished]
         studies = studied_of(lines, outcomes)
@@ -151,6 +157,25 @@ def tables(results: Results) -> str:
             _either(finished),
         ]
     return "\n\n".join(part for part in parts if part)
+
+
+def series_table(results: Results) -> str:
+    """Validation NDCG@10 and seeds by the number of layers, a row each LLM of a dataset; its best one is bold."""
+    rows = dict[str, dict[float, Outcome]]()
+    for name, cells in by_dataset(results):
+        for llms, study in studied_of(cells, outcomes_of(cells)).items():
+            series = {each.layers or math.inf: each for each in series_of(study)}
+            if len(series) > 1:
+                rows[f"{name}, {' + '.join(llms)}"] = series
+    depths = sorted({depth for series in rows.values() for depth in series})
+    shown = ["all" if depth == math.inf else f"{depth:g}" for depth in depths]
+    lines = [f"| | {' | '.join(shown)} |", f"|---|{'---|' * len(depths)}"]
+    for title, series in rows.items():
+        highest = best(series.values())
+        texts = {depth: f"{_short(each.valid)} ({len(each.lines)})" for depth, each in series.items()}
+        texts |= {depth: f"**{texts[depth]}**" for depth, each in series.items() if each is highest}
+        lines.append(f"| {title} | {' | '.join(texts.get(depth, '') for depth in depths)} |")
+    return "\n".join(lines)
 
 
 def _all_rows(outcomes: Sequence[Outcome]) -> str:

@@ -109,7 +109,7 @@ def test_validation_chooses_where_test_says_otherwise() -> None:
 def test_the_single_adapter_is_the_studied_method_with_one_layer(tmp_path: Path) -> None:
     from grid.cells import Results
     from grid.methods import METHODS, ONE_LAYER_OF_STUDIED, STUDIED
-    from grid.tables import tables
+    from grid.tables import series_table, tables
     from lines import append_line
 
     from ssna.stage2_adapt.side_network import SideNetwork
@@ -132,6 +132,11 @@ def test_the_single_adapter_is_the_studied_method_with_one_layer(tmp_path: Path)
     assert "| SSNA, residual, a = 1 (minilm) | 3 | .2000 |" in shown
     assert "| SSNA, residual, a = 2 (minilm) | 1 | .2500 |" in shown
     assert "a = 3" not in shown, "of other options than those that the method has chosen with all layers"
+    series = series_table(Results(path)).splitlines()
+    assert [series[0], series[2]] == [
+        "| | 1 | 2 | all |",
+        "| made-up, minilm | .2000 (3) | .2500 (1) | **.3000 (3)** |",
+    ]
 
 
 def test_two_llms_are_compared_with_one_and_with_a_layer_of_each(tmp_path: Path) -> None:
@@ -249,10 +254,9 @@ def test_the_gated_side_network_is_iisans() -> None:
 
 def test_the_document_has_the_rows_of_the_results() -> None:
     from grid.cells import Results
-    from grid.tables import _all_rows, outcomes_of
+    from grid.tables import _all_rows, by_dataset, outcomes_of, series_table
 
     results = Results(BENCHMARKS / "results" / "accuracy.jsonl")
     document = (BENCHMARKS.parent / "docs" / "accuracy.md").read_text()
-    for dataset in {line["dataset"] for line in results.lines.values()}:
-        rows = _all_rows(outcomes_of(line for line in results.lines.values() if line["dataset"] == dataset))
-        assert rows in document, "run `python benchmarks/accuracy.py table`"
+    for table in (series_table(results), *(_all_rows(outcomes_of(lines)) for _, lines in by_dataset(results))):
+        assert table in document, "run `python benchmarks/accuracy.py table`"
