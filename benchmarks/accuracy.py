@@ -1,24 +1,28 @@
 """The comparison of docs/accuracy.md: methods, LLMs and seeds on any prepared datasets.
 
-    python benchmarks/accuracy.py run data/ml-100k data/scientific --llm minilm --llm mpnet --cache-root CACHES
+    python benchmarks/accuracy.py run data/ml-100k data/scientific --llm minilm --llm gemma --llm mpnet \
+        --cache-root CACHES
     python benchmarks/accuracy.py table
     python benchmarks/accuracy.py plot --cache-root CACHES
 
 Each dataset must be prepared and its texts extracted with all layers. The first `--llm` is trained with every method,
-the others with the methods of MORE_LLMS. Every finished cell is a line of benchmarks/results/accuracy.jsonl, so the
-script can be stopped at any time and goes on; several of it may run at once, on the same cells. All choices are made on
-validation: of the search space by the first seed, and of what is called best by all seeds.
+the first two together too, and the others with the methods of MORE_LLMS. Every finished cell is a line of
+benchmarks/results/accuracy.jsonl, so the script can be stopped at any time and goes on; several of it may run at once,
+on the same cells. All choices are made on validation: of the search space by the first seed, and of what is called best
+by all seeds.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
 
 import click
 from documents import DOCS, write_tables
-from grid.cells import Results, Row, cells_of, fill_in
-from grid.methods import EQUAL, FORMS, METHODS, ONE_LAYER_OF_STUDIED, STUDIED, width_of_equal_size
+from grid.cells import CRITERION, Cell, Results, Row, cells_of, fill_in
+from grid.methods import EQUAL, FORMS, FUSED, METHODS, ONE_LAYER_OF_STUDIED, STUDIED, width_of_equal_size
 from grid.tables import series_table, tables
 
 from ssna.cache import Cache, find_cache
@@ -27,7 +31,7 @@ from ssna.dataset import open_dataset
 RESULTS = Path(__file__).parent / "results" / "accuracy.jsonl"
 DOCUMENT = DOCS / "accuracy.md"
 PLOTS = DOCS / "plots"
-FIVE_SEEDS = ("ids", "last-whitened", "last-adapter", "mean", "residual", "residual-ids")
+FIVE_SEEDS = ("ids", "last-whitened", "last-adapter", "mean", "residual", "gru-ids", "residual-ids")
 MORE_LLMS = ("last-moe", "last-adapter", "mean", "residual", "residual-ids")
 LAYERS = (2, 3, 4, 6, 9, 12)  # One is `ONE_LAYER_OF_STUDIED`.
 
@@ -55,10 +59,26 @@ def parts_of(datasets: Sequence[str], llms: Sequence[str], sizes: Mapping[str, t
             ours, seeds = Row(dataset, (llm,), STUDIED, {}, 0), 3 if llm == llms[0] else 1
             depths = [a for a in LAYERS if a < sizes[llm][0]]
             alike += [Row(dataset, (llm,), STUDIED, {"layers": a}, seeds, ours) for a in depths]
-            for name in (ONE_LAYER_OF_STUDIED, *FORMS) if llm == llms[0] else ():
+            for name in (ONE_LAYER_OF_STUDIED, *(FORMS if llm == llms[0] else ("mean",))):
                 base = {"side_width": width_of_equal_size(name, *sizes[llm])} if name in EQUAL else {}
-                alike.append(Row(dataset, (llm,), name, base, seeds, ours))
+                alike.append(Row(dataset, (llm,), name, base, 3, ours))
+        if len(fused := tuple(llms[: METHODS[FUSED].num_llms])) == METHODS[FUSED].num_llms:
+            alike.append(Row(dataset, fused, FUSED, {"layers": 1}, 3, Row(dataset, fused, FUSED, {}, 0)))
     return [claimed, alike, more, others]
+
+
+def best_depths(rows: Sequence[Row], results: Results) -> list[Row]:
+    """Three seeds of each LLM's best number of layers by the first one, once all numbers have that."""
+    found = list[Row]()
+    series = [row for row in rows if row.method == STUDIED and "layers" in row.base]
+    for _, each in groupby(series, key=lambda row: (row.dataset, row.llms)):
+        numbers = list(each)
+        numbers += [row.like for row in numbers[:1] if row.like is not None]  # All layers.
+        firsts = [results.of(cell) for row in numbers for cell in replace(row, seeds=1).repeated(results)]
+        valid = [line["valid"][CRITERION] for line in firsts if line is not None]
+        if len(valid) == len(numbers):
+            found.append(replace(numbers[valid.index(max(valid))], seeds=3))
+    return found
 
 
 @click.group()
@@ -86,7 +106,11 @@ def run(
     paths = {open_dataset(path).fingerprint: path for path in datasets}
     parts = parts_of(list(paths), llms, sizes)
     wanted = [[row for row in rows if row.method in methods] for rows in parts]
-    fill_in(RESULTS, lambda found: [cell for rows in wanted for cell in cells_of(rows, found)], paths, caches, threads)
+
+    def cells(found: Results) -> list[Cell]:
+        return [cell for rows in wanted for cell in cells_of([*rows, *best_depths(rows, found)], found)]
+
+    fill_in(RESULTS, cells, paths, caches, threads)
 
 
 @main.command()

@@ -67,7 +67,7 @@ class Results:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.lines = {_cell_of(line).key: line for line in read_lines(path)}
+        self.lines = {cell_of(line).key: line for line in read_lines(path)}
 
     def add(self, cell: Cell, found: Mapping[str, Any]) -> None:
         """Write a finished cell; several processes may."""
@@ -80,7 +80,8 @@ class Results:
         return self.lines.get(cell.key)
 
 
-def _cell_of(line: Mapping[str, Any]) -> Cell:
+def cell_of(line: Mapping[str, Any]) -> Cell:
+    """Whose line it is."""
     return Cell(line["dataset"], tuple(line["llms"]), line["method"], line["options"])
 
 

@@ -70,10 +70,15 @@ def _interval(values: np.ndarray) -> tuple[float, float]:
 
 
 def _resample_seeds(means: np.ndarray, generator: int) -> np.ndarray:
-    """Of means ``(S, R)``, in each of R resamples the mean over S seeds that are drawn with replacement: ``(R,)``."""
+    """Of means ``(S, R)``, in each of R resamples the mean over S - 1 seeds that are drawn with replacement: ``(R,)``.
+
+    One fewer than there are, since S draws of so few would vary by (S - 1) / S of what S seeds do (Rao and Wu 1988,
+    Resampling inference with complex survey data).
+    """
     seeds, resamples = means.shape
-    counts = np.random.default_rng(generator).multinomial(seeds, np.full(seeds, 1 / seeds), resamples)
-    mean: np.ndarray = (counts.T * means).sum(axis=0) / seeds
+    drawn = max(1, seeds - 1)
+    counts = np.random.default_rng(generator).multinomial(drawn, np.full(seeds, 1 / seeds), resamples)
+    mean: np.ndarray = (counts.T * means).sum(axis=0) / drawn
     return mean
 
 

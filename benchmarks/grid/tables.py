@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from grid.cells import RARITY, Results, unpack
+from grid.cells import RARITY, Results, Row, cell_of, unpack
 from grid.methods import EQUAL, FORMS, FUSED, METHODS, ONE_LAYER_OF_STUDIED, SEARCH, SEARCHED, STUDIED
 from grid.statistics import RESAMPLES, compare, excess, holm, per_user
 
@@ -72,7 +72,7 @@ def outcomes_of(lines: Iterable[Mapping[str, Any]]) -> list[Outcome]:
     """Of each method with all layers and each LLM, the best trial of the first seed with all seeds it has."""
     trials = dict[tuple[Any, ...], dict[str, list[Mapping[str, Any]]]]()
     for line in lines:
-        if line["method"] not in EQUAL and _layers_of(line) is None:
+        if _of_search(line):
             row = trials.setdefault((line["method"], tuple(line["llms"])), {})
             row.setdefault(_options(line, ("seed",)), []).append(line)
     found = []
@@ -85,6 +85,13 @@ def outcomes_of(lines: Iterable[Mapping[str, Any]]) -> list[Outcome]:
         number = sum(value > 0 for value in first.values())
         found.append(Outcome(method, llms, None, _by_seed(by_options[best]), number))
     return sorted(found, key=lambda each: (each.llms, list(METHODS).index(each.method)))
+
+
+def _of_search(line: Mapping[str, Any]) -> bool:
+    """Whether its options are a point of the search space; those of studies, and of other searches, are not."""
+    cell = cell_of(line)
+    trials = Row(cell.dataset, cell.llms, cell.method, {}, 0).trials()
+    return cell.method not in EQUAL and replace(cell, options={**cell.options, "seed": 0}) in trials
 
 
 def alike(lines: Iterable[Mapping[str, Any]], ours: Outcome) -> list[Outcome]:
@@ -221,7 +228,8 @@ def best(outcomes: Iterable[Outcome]) -> Outcome | None:
 def _pairs(outcomes: Sequence[Outcome]) -> list[tuple[Outcome, Outcome]]:
     """The best SSNA, and two LLMs, against the best single layer; it, and it with IDs, against each model of IDs.
 
-    Of each LLM the best SSNA against other forms, its own adapter of one layer and the best method of one layer.
+    Of each LLM the best SSNA against other forms, its own adapter of one layer and the best method of one layer, and
+    two LLMs against the latter of either.
     """
     ids = [each for each in outcomes if each.method in ID_MODELS]
     ours = best(each for each in outcomes if each.method in SEQUENTIAL)
@@ -236,17 +244,19 @@ def _pairs(outcomes: Sequence[Outcome]) -> list[tuple[Outcome, Outcome]]:
         sequential = best(each for each in mine if each.method in SEQUENTIAL)
         single = best(each for each in mine if METHODS[each.method].one_layer)
         pairs += [(sequential, each) for each in mine if each.method in ("mean", "iisan", ONE_LAYER_OF_STUDIED)]
-        pairs += [(sequential, single), (fused, single)]
+        pairs += [(sequential, single)]
+        pairs += [(fused, single)] if fused is not None and set(llms) <= set(fused.llms) else []
     return [(first, second) for first, second in pairs if first is not None and second is not None]
 
 
 def _pairs_alike(study: Sequence[Outcome]) -> list[tuple[Outcome, Outcome]]:
-    """The studied method and each other form, and its best number of layers and one."""
+    """The studied method and each other form, and its best number of layers and one, of what has enough seeds."""
     ours = _whole_of(study)
-    if not ours.chosen:
+    if not ours.finished:
         return []
-    series = series_of(study)
-    pairs = [(ours, each) for each in study if each not in series]
+    enough = [each for each in study if len(each.lines) >= LEAST_SEEDS]
+    series = series_of(enough)
+    pairs = [(ours, each) for each in enough if each not in series]
     one = next((each for each in series if each.layers == 1), None)
     deepest = best(each for each in series if each is not one)  # Below one, if one is best.
     return pairs if one is None or deepest is None else [(deepest, one), *pairs]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -53,9 +53,9 @@ def test_an_interval_is_that_of_resampling_one_by_one() -> None:
         differences.append(ours.mean(axis=0)[users].mean() / theirs.mean(axis=0)[users].mean() - 1)
     assert found.interval == pytest.approx(np.quantile(differences, [0.025, 0.975]), abs=0.02)
     seeds = []
-    for _ in range(4000):
+    for _ in range(4000):  # Of S seeds S - 1 are drawn.
         users = rng.integers(0, 80, 80)
-        mine, others = ours[rng.integers(0, 2, 2)][:, users].mean(), theirs[rng.integers(0, 3, 3)][:, users].mean()
+        mine, others = ours[rng.integers(0, 2, 1)][:, users].mean(), theirs[rng.integers(0, 3, 2)][:, users].mean()
         seeds.append(mine / others - 1)
     assert found.with_seeds == pytest.approx(np.quantile(seeds, [0.025, 0.975]), abs=0.02)
     share = np.mean(np.array(differences) <= 0)
@@ -70,39 +70,42 @@ def test_the_least_p_value_is_a_bound() -> None:
     assert found.interval == found.with_seeds == pytest.approx((8, 8))
 
 
-def line(method: str, valid: float, test: float, dropout: float, seed: int) -> dict[str, Any]:
-    from grid.cells import pack
+def line(
+    method: str, valid: float, test: float, options: Mapping[str, Any], llms: tuple[str, ...] = ("minilm",)
+) -> dict[str, Any]:
+    from grid.cells import Cell, pack
 
     return {
-        "dataset": "d", "dataset_name": "made-up", "llms": ["minilm"], "method": method,
-        "options": {**asdict(AdaptOptions()), "dropout": dropout, "seed": seed},
+        **asdict(Cell.of("d", llms, method, {"seed": 0, **options})), "dataset_name": "made-up",
         "valid": {"ndcg@10": valid}, "test": {"recall@10": test, "ndcg@10": test}, "best_epoch": 1, "candidates": 100,
         "trainable_parameters": 10, "ranks": pack(np.ones(40, np.uint8)), "rarity": pack(np.zeros(40, np.uint8)),
     }  # fmt: skip
 
 
 def append_row(path: Path, method: str, valid: float, llms: tuple[str, ...] = ("minilm",)) -> None:
-    """Three seeds of a method at a dropout of 0.2, and the first one of two worse trials."""
+    """Three seeds of a method as it is by default, and the first one of two worse trials."""
     from lines import append_line
 
-    for dropout, seed in ((0.2, 0), (0.2, 1), (0.2, 2), (0.4, 0), (0.6, 0)):
-        found = line(method, valid if dropout == 0.2 else 0.05, 0.1, dropout, seed)
-        append_line(path, {**found, "llms": list(llms)})
+    for seed in range(3):
+        append_line(path, line(method, valid, 0.1, {"seed": seed}, llms))
+    for options in ({"dropout": 0.4}, {"blocks": 1}):
+        append_line(path, line(method, 0.05, 0.1, options, llms))
 
 
 def test_validation_chooses_where_test_says_otherwise() -> None:
     from grid.tables import best, outcomes_of
 
-    lines = [line("mean", 0.2, 0.1, 0.2, 0), line("mean", 0.1, 0.9, 0.4, 0), line("mean", 0.25, 0.1, 0.2, 1)]
-    lines.append(line("mean", 0.1, 0.9, 0.6, 0))
-    lines.append(line("residual", 0.22, 0.9, 0.2, 0))
+    lines = [line("mean", 0.2, 0.1, {}), line("mean", 0.1, 0.9, {"dropout": 0.4}), line("mean", 0.25, 0.1, {"seed": 1})]
+    lines.append(line("mean", 0.1, 0.9, {"blocks": 1}))
+    lines.append(line("mean", 0.9, 0.9, {"width": 128}))  # Of another search.
+    lines.append(line("residual", 0.22, 0.9, {}))
     outcomes = outcomes_of(lines)
     mean = outcomes[0]
     assert [each["options"]["dropout"] for each in mean.lines] == [0.2, 0.2]
     assert mean.valid == pytest.approx(0.225)
     assert best(outcomes) is mean
     assert not mean.finished  # Of two seeds nothing is said yet.
-    assert outcomes_of([*lines, line("mean", 0.2, 0.1, 0.2, 2)])[0].finished
+    assert outcomes_of([*lines, line("mean", 0.2, 0.1, {"seed": 2})])[0].finished
     assert not outcomes[1].finished
 
 
@@ -123,9 +126,8 @@ def test_the_single_adapter_is_the_studied_method_with_one_layer(tmp_path: Path)
     path = tmp_path / "lines.jsonl"
     append_row(path, STUDIED, 0.3)
     append_row(path, ONE_LAYER_OF_STUDIED, 0.2)
-    studied = line(STUDIED, 0.25, 0.1, 0.2, 0)
-    append_line(path, {**studied, "options": {**studied["options"], "layers": 2}})
-    append_line(path, {**studied, "options": {**studied["options"], "layers": 3, "dropout": 0.4}})
+    append_line(path, line(STUDIED, 0.25, 0.1, {"layers": 2}))
+    append_line(path, line(STUDIED, 0.25, 0.1, {"layers": 3, "dropout": 0.4}))
     shown = tables(Results(path))
     assert shown.count("| SSNA, residual (minilm) | last layer, one adapter (minilm) | 3, 3 | recall@10 |") == 1
     assert "| SSNA, residual (minilm) | SSNA, residual, a = 1 (minilm) |" not in shown, "the same comparison once more"
@@ -149,14 +151,16 @@ def test_two_llms_are_compared_with_one_and_with_a_layer_of_each(tmp_path: Path)
     append_row(path, FUSED, 0.4, ("minilm", "gemma"))
     append_row(path, "residual", 0.3)
     append_row(path, "last-moe", 0.2)
-    fused = {**line(FUSED, 0.25, 0.1, 0.2, 0), "llms": ["minilm", "gemma"]}
-    append_line(path, {**fused, "options": {**fused["options"], "layers": 1}})
+    append_row(path, "last-moe", 0.1, ("mpnet",))
+    for seed in range(3):
+        append_line(path, line(FUSED, 0.25, 0.1, {"layers": 1, "seed": seed}, ("minilm", "gemma")))
     shown = tables(Results(path))
     ours = "| SSNA, residual, two LLMs (minilm + gemma) |"
     assert f"{ours} SSNA, residual (minilm) | 3, 3 | recall@10 |" in shown
     assert f"{ours} last layer, whitened, mixture of experts (UniSRec) (minilm) | 3, 3 | recall@10 |" in shown
-    assert "| SSNA, residual, two LLMs, a = 1 (minilm + gemma) | 1 | .2500 |" in shown
-    assert f"{ours} SSNA, residual, two LLMs, a = 1 (minilm + gemma), same options | 3, 1 | recall@10 |" in shown
+    assert "| SSNA, residual, two LLMs, a = 1 (minilm + gemma) | 3 | .2500 |" in shown
+    assert f"{ours} SSNA, residual, two LLMs, a = 1 (minilm + gemma), same options | 3, 3 | recall@10 |" in shown
+    assert shown.count(f"{ours} last layer") == 2, "two metrics of one comparison: not with a layer of a third LLM"
 
 
 def test_each_llms_layers_are_compared_with_the_best_of_its_one(tmp_path: Path) -> None:
@@ -195,24 +199,44 @@ def test_forms_are_compared_with_the_options_of_one_of_them(tmp_path: Path) -> N
     from grid.tables import tables
     from lines import append_line
 
-    ours, mean = Row("d", ("minilm",), "residual", {}, 0), {"side": "mean"}
+    ours = Row("d", ("minilm",), "residual", {}, 0)
     form = Row("d", ("minilm",), "mean", {"layers": 2}, 2, ours)
     path = tmp_path / "lines.jsonl"
     # By its own first seed the mean would go on with the dropout of 0.4.
-    for blocks, dropout, residual, other in ((2, 0.2, 0.3, 0.1), (2, 0.4, 0.2, 0.25), (1, 0.2, 0.2, 0.1)):
+    for options, residual, other in (({}, 0.3, 0.1), ({"dropout": 0.4}, 0.2, 0.25), ({"blocks": 1}, 0.2, 0.1)):
         assert form.repeated(Results(path)) == [], "nothing is chosen yet"
-        for method, valid, side in (("residual", residual, {}), ("mean", other, mean)):
-            made = line(method, valid, valid, dropout, 0)
-            append_line(path, {**made, "options": {**made["options"], **side, "blocks": blocks}})
+        append_line(path, line("residual", residual, residual, options))
+        append_line(path, line("mean", other, other, options))
     options = {"dropout": 0.2, "blocks": 2, "layers": 2}
     assert form.trials() == []
     assert form.repeated(Results(path)) == [Cell.of("d", ("minilm",), "mean", {**options, "seed": s}) for s in (0, 1)]
+    for seed in (1, 2):
+        append_line(path, line("residual", 0.3, 0.3, {"seed": seed}))
+    append_line(path, line("mean", 0.1, 0.1, {"seed": 1}))
+    against = "| SSNA, residual (minilm) | adapters of all layers, averaged (minilm), same options |"
+    assert against not in tables(Results(path)), "two seeds"
+    append_line(path, line("mean", 0.1, 0.1, {"seed": 2}))
     shown = tables(Results(path))
     assert "| adapters of all layers, averaged (minilm) | 1 (unfinished) | 0.4, 2 | .2500 |" in shown
     assert "all with SSNA's options (dropout 0.2, blocks 2) |" in shown
-    assert "| adapters of all layers, averaged (minilm) | 1 | .1000 |" in shown
-    against = "| SSNA, residual (minilm) | adapters of all layers, averaged (minilm), same options | 1, 1 |"
-    assert shown.count(against) == 2
+    assert "| adapters of all layers, averaged (minilm) | 3 | .1000 |" in shown
+    assert shown.count(f"{against} 3, 3 |") == 2
+
+
+def test_an_llms_best_number_of_layers_gets_three_seeds(tmp_path: Path) -> None:
+    from accuracy import best_depths
+    from grid.cells import Results, Row
+    from lines import append_line
+
+    path = tmp_path / "lines.jsonl"
+    append_row(path, "residual", 0.18)
+    ours = Row("d", ("minilm",), "residual", {}, 0)
+    series = [Row("d", ("minilm",), "residual", {"layers": a}, 1, ours) for a in (2, 3, 4)]
+    for layers, valid in ((2, 0.1), (3, 0.2), (4, 0.15)):
+        assert best_depths([ours, *series], Results(path)) == [], "not all numbers are there"
+        append_line(path, line("residual", valid, 0.1, {"layers": layers}))
+    assert best_depths([ours, *series], Results(path)) == [Row("d", ("minilm",), "residual", {"layers": 3}, 3, ours)]
+    assert best_depths([ours, *series[::2]], Results(path)) == [Row("d", ("minilm",), "residual", {}, 3)], "all layers"
 
 
 def test_cells_are_told_apart_by_every_option() -> None:
