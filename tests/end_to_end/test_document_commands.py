@@ -89,7 +89,7 @@ PLACES = {
     "LLM": "llms/minilm", "PATH_OR_ID": "llms/minilm", "sentence-transformers/all-MiniLM-L6-v2": "llms/minilm",
     "Qwen/Qwen3-8B": "llms/qwen", "$LLM": "llms/minilm", "LLM_FOLDER": "llms/minilm",
     "data/ml-100k": "demo/ml-100k", "data/scientific": "data/mine", "data/Scientific": "data/mine",
-    "CACHES": "caches", "demo/cache": "caches",
+    "CACHES": "caches", "demo/cache": "caches", "gemma": "minilm", "mpnet": "minilm",
 }  # fmt: skip
 QUICK = {
     "prepare": ["--overwrite"],
