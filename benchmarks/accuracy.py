@@ -23,7 +23,7 @@ import click
 from documents import DOCS, write_tables
 from grid.cells import CRITERION, Cell, Results, Row, cells_of, fill_in
 from grid.methods import EQUAL, FORMS, FUSED, METHODS, ONE_LAYER_OF_STUDIED, STUDIED, width_of_equal_size
-from grid.tables import series_table, tables
+from grid.tables import LEAST_SEEDS, series_table, tables
 
 from ssna.cache import Cache, find_cache
 from ssna.dataset import open_dataset
@@ -51,24 +51,24 @@ def parts_of(datasets: Sequence[str], llms: Sequence[str], sizes: Mapping[str, t
     for dataset in datasets:
         for name, method in METHODS.items():
             if method.num_llms <= len(llms) and name not in EQUAL:
-                seeds = 1 if not method.searched else 5 if name in FIVE_SEEDS else 3
+                seeds = 1 if not method.searched else 5 if name in FIVE_SEEDS else LEAST_SEEDS
                 part = claimed if name in FIVE_SEEDS else others
                 part.append(Row(dataset, tuple(llms[: method.num_llms]), name, {}, seeds))
-        more += [Row(dataset, (llm,), name, {}, 3) for llm in llms[1:] for name in MORE_LLMS]
+        more += [Row(dataset, (llm,), name, {}, LEAST_SEEDS) for llm in llms[1:] for name in MORE_LLMS]
         for llm in llms:
-            ours, seeds = Row(dataset, (llm,), STUDIED, {}, 0), 3 if llm == llms[0] else 1
+            ours, seeds = Row(dataset, (llm,), STUDIED, {}, 0), LEAST_SEEDS if llm == llms[0] else 1
             depths = [a for a in LAYERS if a < sizes[llm][0]]
             alike += [Row(dataset, (llm,), STUDIED, {"layers": a}, seeds, ours) for a in depths]
             for name in (ONE_LAYER_OF_STUDIED, *(FORMS if llm == llms[0] else ("mean",))):
                 base = {"side_width": width_of_equal_size(name, *sizes[llm])} if name in EQUAL else {}
-                alike.append(Row(dataset, (llm,), name, base, 3, ours))
+                alike.append(Row(dataset, (llm,), name, base, LEAST_SEEDS, ours))
         if len(fused := tuple(llms[: METHODS[FUSED].num_llms])) == METHODS[FUSED].num_llms:
-            alike.append(Row(dataset, fused, FUSED, {"layers": 1}, 3, Row(dataset, fused, FUSED, {}, 0)))
+            alike.append(Row(dataset, fused, FUSED, {"layers": 1}, LEAST_SEEDS, Row(dataset, fused, FUSED, {}, 0)))
     return [claimed, alike, more, others]
 
 
 def best_depths(rows: Sequence[Row], results: Results) -> list[Row]:
-    """Three seeds of each LLM's best number of layers by the first one, once all numbers have that."""
+    """Enough seeds of each LLM's best number of layers by the first one, once all numbers have that."""
     found = list[Row]()
     series = [row for row in rows if row.method == STUDIED and "layers" in row.base]
     for _, each in groupby(series, key=lambda row: (row.dataset, row.llms)):
@@ -77,7 +77,7 @@ def best_depths(rows: Sequence[Row], results: Results) -> list[Row]:
         firsts = [results.of(cell) for row in numbers for cell in replace(row, seeds=1).repeated(results)]
         valid = [line["valid"][CRITERION] for line in firsts if line is not None]
         if len(valid) == len(numbers):
-            found.append(replace(numbers[valid.index(max(valid))], seeds=3))
+            found.append(replace(numbers[valid.index(max(valid))], seeds=LEAST_SEEDS))
     return found
 
 
@@ -88,7 +88,13 @@ def main() -> None:
 
 @main.command()
 @click.argument("datasets", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True))
-@click.option("--llm", "llms", multiple=True, required=True, help="Name of a cache; the first one has all methods.")
+@click.option(
+    "--llm",
+    "llms",
+    multiple=True,
+    required=True,
+    help="Name of a cache; the first one has all methods, and is fused with the second.",
+)
 @click.option("--cache-root", type=click.Path(path_type=Path), required=True)
 @click.option("--threads", type=int, default=1, show_default=True)
 @click.option("--method", "methods", multiple=True, type=click.Choice(list(METHODS)), default=list(METHODS))

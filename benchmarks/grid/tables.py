@@ -244,8 +244,9 @@ def _pairs(outcomes: Sequence[Outcome]) -> list[tuple[Outcome, Outcome]]:
         sequential = best(each for each in mine if each.method in SEQUENTIAL)
         single = best(each for each in mine if METHODS[each.method].one_layer)
         pairs += [(sequential, each) for each in mine if each.method in ("mean", "iisan", ONE_LAYER_OF_STUDIED)]
-        pairs += [(sequential, single)]
-        pairs += [(fused, single)] if fused is not None and set(llms) <= set(fused.llms) else []
+        pairs.append((sequential, single))
+        if fused is not None and set(llms) <= set(fused.llms):
+            pairs.append((fused, single))
     return [(first, second) for first, second in pairs if first is not None and second is not None]
 
 
