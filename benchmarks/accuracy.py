@@ -6,10 +6,9 @@
     python benchmarks/accuracy.py plot --cache-root CACHES
 
 Each dataset must be prepared and its texts extracted with all layers. The first `--llm` is trained with every method,
-the first two together too, and the others with the methods of MORE_LLMS. Every finished cell is a line of
-benchmarks/results/accuracy.jsonl, so the script can be stopped at any time and goes on; several of it may run at once,
-on the same cells. All choices are made on validation: of the search space by the first seed, and of what is called best
-by all seeds.
+the first two together too, and the others with the methods of MORE_LLMS. Every finished cell is a line of the results,
+so the script can be stopped at any time and goes on; several of it may run at once, on the same cells. All choices are
+made on validation: of the search space by the first seed, and of what is called best by all seeds.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from grid.cells import CRITERION, Cell, Results, Row, cells_of, fill_in
 from grid.methods import EQUAL, FORMS, FUSED, METHODS, ONE_LAYER_OF_STUDIED, STUDIED, width_of_equal_size
 from grid.tables import LEAST_SEEDS, series_table, tables
 
-from ssna.cache import Cache, find_cache
+from ssna.cache import Cache, SsnaError, find_cache
 from ssna.dataset import open_dataset
 
 RESULTS = Path(__file__).parent / "results" / "accuracy.jsonl"
@@ -81,9 +80,28 @@ def best_depths(rows: Sequence[Row], results: Results) -> list[Row]:
     return found
 
 
-@click.group()
+class _Commands(click.Group):
+    """What `ssna` says in one sentence is said in one here too."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except SsnaError as error:
+            raise click.ClickException(str(error)) from None
+
+
+@click.group(cls=_Commands)
 def main() -> None:
     """Fill in the grid, or print what it holds."""
+
+
+results_option = click.option(
+    "--results",
+    "path",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=RESULTS,
+    help="JSON Lines file with a line a cell; without it, those of docs/accuracy.md.",
+)
 
 
 @main.command()
@@ -97,48 +115,67 @@ def main() -> None:
 )
 @click.option("--cache-root", type=click.Path(path_type=Path), required=True)
 @click.option("--threads", type=int, default=1, show_default=True)
-@click.option("--method", "methods", multiple=True, type=click.Choice(list(METHODS)), default=list(METHODS))
+@click.option("--method", "methods", multiple=True, type=click.Choice(list(METHODS)), help="Without it, all.")
+@results_option
 def run(
     datasets: tuple[Path, ...],
     llms: tuple[str, ...],
     cache_root: Path,
     threads: int,
     methods: tuple[str, ...],
+    path: Path,
 ) -> None:
-    """Train the missing cells."""
+    """Train the missing cells of DATASETS, prepared folders."""
+    for name in methods:
+        if (needed := METHODS[name].num_llms) > len(llms):
+            raise click.UsageError(f"{name} reads {needed} LLMs, and --llm names {len(llms)}.")
     caches = {llm: find_cache(cache_root, llm) for llm in llms}
     opened = {llm: Cache.open(path) for llm, path in caches.items()}
     sizes = {llm: (each.max_layers, int(each.manifest.llm["state_width"])) for llm, each in opened.items()}
     paths = {open_dataset(path).fingerprint: path for path in datasets}
     parts = parts_of(list(paths), llms, sizes)
-    wanted = [[row for row in rows if row.method in methods] for rows in parts]
+    wanted = [[row for row in rows if row.method in (methods or METHODS)] for rows in parts]
 
     def cells(found: Results) -> list[Cell]:
         return [cell for rows in wanted for cell in cells_of([*rows, *best_depths(rows, found)], found)]
 
-    fill_in(RESULTS, cells, paths, caches, threads)
+    fill_in(path, cells, paths, caches, threads)
 
 
 @main.command()
-def table() -> None:
-    """Print the tables, as Markdown, and put them into docs/accuracy.md."""
-    results = Results(RESULTS)
+@results_option
+def table(path: Path) -> None:
+    """Print the tables, as Markdown; without --results put them into docs/accuracy.md too."""
+    results = _finished(path)
     found = {"series": series_table(results), "accuracy": tables(results)}
     click.echo("\n\n".join(found.values()))
-    write_tables(DOCUMENT, found)
+    if path == RESULTS:
+        write_tables(DOCUMENT, found)
 
 
 @main.command()
 @click.option("--cache-root", type=click.Path(path_type=Path), required=True)
-def plot(cache_root: Path) -> None:
-    """Draw docs/plots/accuracy-*.svg."""
-    from grid.plots import plots
-
-    results = Results(RESULTS)
+@results_option
+@click.option("--output", type=click.Path(path_type=Path, file_okay=False), default=PLOTS, help="Folder of the plots.")
+def plot(cache_root: Path, path: Path, output: Path) -> None:
+    """Draw accuracy-*.svg, by default in docs/plots."""
+    try:
+        from grid.plots import plots
+    except ModuleNotFoundError as error:
+        raise click.ClickException(f"{error.name} is missing; pip install '.[benchmarks]' brings it.") from None
+    results = _finished(path)
     llms = {llm for line in results.lines.values() for llm in line["llms"]}
     depths = {llm: Cache.open(find_cache(cache_root, llm)).max_layers for llm in llms}
-    for path in plots(results, PLOTS, depths):
-        click.echo(path)
+    for drawn in plots(results, output, depths):
+        click.echo(drawn)
+
+
+def _finished(path: Path) -> Results:
+    """Results of at least one cell."""
+    results = Results(path)
+    if not results.lines:
+        raise click.ClickException(f"{path} holds no finished cell; `accuracy.py run` writes them.")
+    return results
 
 
 if __name__ == "__main__":

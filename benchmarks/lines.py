@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import click
+
 
 def append_line(path: Path, line: Mapping[str, Any]) -> None:
     """Write a line, whole and to the disk; several processes may."""
@@ -33,7 +35,10 @@ def commit() -> str:
 
 def _git(*arguments: str) -> str:
     here = Path(__file__).parent.parent
-    return subprocess.run(["git", *arguments], cwd=here, capture_output=True, text=True, check=True).stdout.strip()
+    try:
+        return subprocess.run(["git", *arguments], cwd=here, capture_output=True, text=True, check=True).stdout.strip()
+    except (FileNotFoundError, subprocess.CalledProcessError):
+        raise click.ClickException(f"Results name the commit that was measured: {here} is no git clone.") from None
 
 
 class Lines:

@@ -6,7 +6,6 @@ import base64
 import fcntl
 import hashlib
 import json
-import sys
 import tempfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -158,23 +157,28 @@ def fill_in(
         raise click.ClickException("The code differs from the commit that results would name. Commit it first.")
     while True:
         results = Results(path)
-        for cell in cells(results):
-            if results.of(cell) is not None:
-                continue
+        wanted = list({cell.key: cell for cell in cells(results)}.values())
+        missing = [cell for cell in wanted if results.of(cell) is None]
+        for cell in missing:
             with _claimed(path, cell) as mine:
                 # Another process may have finished it since.
                 if not mine or Results(path).of(cell) is not None:
                     continue
+                # Cells that repeat a choice are known once its trials are finished.
+                click.echo(f"{len(wanted) - len(missing)} finished, {len(missing)} known to be missing", err=True)
                 found = _train(cell, datasets[cell.dataset], caches, threads)
                 results.add(cell, found)
-            print(
-                f"{found['dataset_name']} {cell.method} {'+'.join(cell.llms)} {cell.changed}: valid NDCG@10 "
-                f"{found['valid'][CRITERION]:.4f}, {found['epochs']} epochs, {found['total_seconds']:.0f} s",
-                file=sys.stderr,
+            named = " ".join([found["dataset_name"], cell.method, *cell.llms, str(cell.changed)])
+            click.echo(
+                f"{named}: valid NDCG@10 {found['valid'][CRITERION]:.4f}, {found['epochs']} epochs, "
+                f"{found['total_seconds']:.0f} s",
+                err=True,
             )
             break
         else:
-            return  # Nothing is missing, or others are at it.
+            others = f", {len(missing)} in the hands of other processes" if missing else ", none missing"
+            click.echo(f"{len(wanted) - len(missing)} finished{others}", err=True)
+            return
 
 
 @contextmanager

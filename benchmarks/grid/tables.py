@@ -325,7 +325,7 @@ def _rare(outcomes: Sequence[Outcome]) -> str:
 
 def _excess_by_rarity(ours: Outcome, theirs: Outcome) -> list[str]:
     lines = ["", f"{ours.title} less {theirs.title}, Recall@10, 95 % interval:", ""]
-    lines += ["| targets | difference | interval | times chance, at least |", "|---|---|---|---|"]
+    lines += [f"| targets | difference | interval | {ours.title}: times chance, at least |", "|---|---|---|---|"]
     for group, name in enumerate(RARITY):
         mine, others = ours.users("recall@10", group), theirs.users("recall@10", group)
         if mine.shape[1] >= _LEAST_TARGETS:

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 
-from ssna import AdaptOptions
+from ssna import AdaptOptions, Dataset
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
@@ -274,6 +275,53 @@ def test_the_gated_side_network_is_iisans() -> None:
             inner = torch.nn.functional.gelu(fused @ network.down[layer] + network.down_bias[layer])
             state = fused + inner @ network.up[layer] + network.up_bias[layer]
         torch.testing.assert_close(network(states), network.norm(network.out(state)))
+
+
+def test_the_tables_of_ones_own_results_leave_the_document_alone(tmp_path: Path) -> None:
+    from accuracy import DOCUMENT, main
+
+    path, before = tmp_path / "lines.jsonl", DOCUMENT.read_text()
+    append_row(path, "residual", 0.3)
+    done = CliRunner().invoke(main, ["table", "--results", str(path)])
+    assert done.exit_code == 0, done.output
+    assert "| SSNA, residual (minilm) | 3 | 0.2, 2 | .3000 |" in done.stdout
+    assert DOCUMENT.read_text() == before
+
+
+def test_mistakes_get_a_sentence(tmp_path: Path, dataset: Dataset, shared_cache_root: Path) -> None:
+    from accuracy import main
+
+    def said(*words: str | Path) -> str:
+        done = CliRunner().invoke(main, [str(word) for word in words])
+        assert done.exit_code != 0
+        assert isinstance(done.exception, SystemExit), done.exception
+        return done.stderr
+
+    run = ("run", dataset.path, "--cache-root", shared_cache_root, "--results", tmp_path / "lines.jsonl")
+    assert "two-llms reads 2 LLMs, and --llm names 1." in said(*run, "--llm", "tiny-bert", "--method", "two-llms")
+    assert said(*run, "--llm", "absent").startswith("Error: no cache ")
+    assert "dataset.json" in said("run", tmp_path, "--cache-root", shared_cache_root, "--llm", "tiny-bert")
+    assert "holds no finished cell" in said("table", "--results", tmp_path / "lines.jsonl")
+
+
+def test_missing_cells_are_trained_once(
+    tmp_path: Path, dataset: Dataset, shared_cache_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from accuracy import main
+    from grid import cells
+
+    monkeypatch.setattr(cells, "commit", lambda: "abc")
+    path = tmp_path / "lines.jsonl"
+    words = ["run", str(dataset.path), "--llm", "tiny-bert", "--cache-root", str(shared_cache_root)]
+    words += ["--method", "popularity", "--results", str(path)]
+    first = CliRunner().invoke(main, words)
+    assert first.exit_code == 0, first.output
+    assert first.stderr.startswith("0 finished, 1 known to be missing\n")
+    assert f"{dataset.path.name} popularity {{" in first.stderr
+    assert first.stderr.endswith("1 finished, none missing\n")
+    lines = path.read_text()
+    assert CliRunner().invoke(main, words).stderr == "1 finished, none missing\n"
+    assert path.read_text() == lines
 
 
 def test_the_document_has_the_rows_of_the_results() -> None:
