@@ -80,7 +80,7 @@ def best_depths(rows: Sequence[Row], results: Results) -> list[Row]:
     return found
 
 
-class _Commands(click.Group):
+class _InOneSentence(click.Group):
     """What `ssna` says in one sentence is said in one here too."""
 
     def invoke(self, ctx: click.Context) -> object:
@@ -90,14 +90,14 @@ class _Commands(click.Group):
             raise click.ClickException(str(error)) from None
 
 
-@click.group(cls=_Commands)
+@click.group(cls=_InOneSentence)
 def main() -> None:
     """Fill in the grid, or print what it holds."""
 
 
 results_option = click.option(
     "--results",
-    "path",
+    "results_path",
     type=click.Path(path_type=Path, dir_okay=False),
     default=RESULTS,
     help="JSON Lines file with a line a cell; without it, those of docs/accuracy.md.",
@@ -123,7 +123,7 @@ def run(
     cache_root: Path,
     threads: int,
     methods: tuple[str, ...],
-    path: Path,
+    results_path: Path,
 ) -> None:
     """Train the missing cells of DATASETS, prepared folders."""
     for name in methods:
@@ -139,17 +139,17 @@ def run(
     def cells(found: Results) -> list[Cell]:
         return [cell for rows in wanted for cell in cells_of([*rows, *best_depths(rows, found)], found)]
 
-    fill_in(path, cells, paths, caches, threads)
+    fill_in(results_path, cells, paths, caches, threads)
 
 
 @main.command()
 @results_option
-def table(path: Path) -> None:
+def table(results_path: Path) -> None:
     """Print the tables, as Markdown; without --results put them into docs/accuracy.md too."""
-    results = _finished(path)
+    results = _finished(results_path)
     found = {"series": series_table(results), "accuracy": tables(results)}
     click.echo("\n\n".join(found.values()))
-    if path == RESULTS:
+    if results_path == RESULTS:
         write_tables(DOCUMENT, found)
 
 
@@ -157,17 +157,17 @@ def table(path: Path) -> None:
 @click.option("--cache-root", type=click.Path(path_type=Path), required=True)
 @results_option
 @click.option("--output", type=click.Path(path_type=Path, file_okay=False), default=PLOTS, help="Folder of the plots.")
-def plot(cache_root: Path, path: Path, output: Path) -> None:
+def plot(cache_root: Path, results_path: Path, output: Path) -> None:
     """Draw accuracy-*.svg, by default in docs/plots."""
     try:
         from grid.plots import plots
     except ModuleNotFoundError as error:
         raise click.ClickException(f"{error.name} is missing; pip install '.[benchmarks]' brings it.") from None
-    results = _finished(path)
+    results = _finished(results_path)
     llms = {llm for line in results.lines.values() for llm in line["llms"]}
     depths = {llm: Cache.open(find_cache(cache_root, llm)).max_layers for llm in llms}
-    for drawn in plots(results, output, depths):
-        click.echo(drawn)
+    for path in plots(results, output, depths):
+        click.echo(path)
 
 
 def _finished(path: Path) -> Results:

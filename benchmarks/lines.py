@@ -37,8 +37,9 @@ def _git(*arguments: str) -> str:
     here = Path(__file__).parent.parent
     try:
         return subprocess.run(["git", *arguments], cwd=here, capture_output=True, text=True, check=True).stdout.strip()
-    except (FileNotFoundError, subprocess.CalledProcessError):
-        raise click.ClickException(f"Results name the commit that was measured: {here} is no git clone.") from None
+    except (FileNotFoundError, subprocess.CalledProcessError) as error:
+        why = error.stderr.strip() if isinstance(error, subprocess.CalledProcessError) else "git is not installed"
+        raise click.ClickException(f"Results name the commit of {here}, which cannot be told: {why}") from None
 
 
 class Lines:
